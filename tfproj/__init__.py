@@ -1,0 +1,22 @@
+"""Train small vision models with Keras, prove their ONNX export, run them without TensorFlow.
+
+Importing this package imports nothing heavy: numpy and onnxruntime come with the first use
+of :class:`Predictor`, TensorFlow only with training, evaluation and export.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+__all__ = ["Classification", "Predictor", "Segmentation", "__version__"]
+
+
+def __getattr__(name: str):
+    if name in {"Classification", "Predictor", "Segmentation"}:
+        from tfproj import predict
+
+        return getattr(predict, name)
+    raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
