@@ -1,0 +1,37 @@
+"""The errors a user may see, each with the exit code that the command line returns for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TfprojError(Exception):
+    """A run failed for a reason that one line can explain (exit code 1)."""
+
+    exit_code = 1
+
+
+class InputError(TfprojError, ValueError):
+    """The usage or the input is wrong: an option, a name, a file (exit code 2)."""
+
+    exit_code = 2
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not in a registry: says the closest and lists all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+
+
+def missing_extra(module: str, extra: str) -> TfprojError:
+    """The error for an optional dependency that is not installed."""
+    return InputError(f"this needs the package {module!r}: pip install 'tfproj[{extra}]'")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, cut to one line of at most 160 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:160]
