@@ -1,0 +1,219 @@
+"""The configuration of a training run and the presets that fill it in. No TensorFlow here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfproj.errors import InputError, missing_extra, unknown_name
+from tfproj.spec import TASKS
+
+AUGMENTATIONS = ("none", "shift_flip", "photo")
+OPTIMIZERS = ("adam", "adamw")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of a run; saved with it as ``config.json``."""
+
+    task: str  # "classify" or "segment"
+    preset: str = "default"  # where the values below came from, before flags
+    data: str = ""  # name in DATASETS, "tfds:NAME", or a directory
+    data_dir: str | None = None  # where the named data set lies, if not in a usual place
+    group_modulus: int | None = None  # files N and N + modulus belong to one group
+    val_fraction: float = 0.1  # share of the training groups held out where no val split exists
+    limit: int | None = None  # use only so many training examples (and a tenth for val, test)
+    model: str = ""  # name in MODELS
+    model_options: Mapping[str, Any] = field(default_factory=dict)  # given to the model's builder
+    image_size: tuple[int, int] | None = None  # (height, width); None: the data set's own
+    channels: int | None = None  # 1 grey, 3 RGB; None: the data set's own
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3  # the peak, where a schedule changes it
+    schedule: str = "constant"  # "cosine": linear warm-up to the peak, then cosine to zero
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0  # "adam": L2 term added to the gradient; "adamw": decoupled
+    label_smoothing: float = 0.0
+    augment: str = "none"  # name in AUGMENTATIONS
+    patience: int | None = None  # stop after so many epochs without a better validation value
+    precision: str = "auto"  # "mixed_bfloat16" where the hardware has it, else "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+        _validate(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+# Values shared by every run of a task, whatever the preset.
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "classify": {"data": "fashion_mnist", "model": "cnn"},
+    "segment": {"data": "facades", "model": "unet", "batch_size": 8},
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "classify": {
+        # The course work: two plain convolutions, cross entropy, Adam.
+        "original": {
+            "epochs": 15,
+            "batch_size": 128,
+            "learning_rate": 1e-3,
+        },
+        # Batch norm lets the peak rate be high; flips and shifts are true for clothes.
+        "default": {
+            "model_options": {"batch_norm": True, "dropout": 0.3},
+            "epochs": 20,
+            "batch_size": 128,
+            "optimizer": "adamw",
+            "learning_rate": 4e-3,
+            "schedule": "cosine",
+            "warmup_epochs": 1.0,
+            "weight_decay": 1e-2,
+            "augment": "shift_flip",
+        },
+    },
+    "segment": {
+        # The course work: Adam 1e-4 whose decay of 1e-4 is PyTorch's, coupled to the gradient;
+        # a ReLU on the scores, and PyTorch's initial weights.
+        "original": {
+            "model_options": {"final_relu": True, "initializer": "torch"},
+            "epochs": 20,
+            "learning_rate": 1e-4,
+            "weight_decay": 1e-4,
+        },
+        # The same layer table with batch norm, which folds away on export.
+        "default": {
+            "model_options": {"batch_norm": True},
+            "epochs": 30,
+            "optimizer": "adamw",
+            "learning_rate": 3e-3,
+            "schedule": "cosine",
+            "warmup_epochs": 1.0,
+            "weight_decay": 1e-4,
+            "augment": "photo",
+        },
+    },
+}
+
+
+def make_config(task: str, preset: str = "default", **values: Any) -> TrainConfig:
+    """A preset with single values changed; ``None`` means "as the preset has it".
+
+    Raises:
+        InputError: an unknown task, preset or key, or a value out of range.
+    """
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    if preset not in PRESETS[task]:
+        raise unknown_name(f"preset for {task}", preset, PRESETS[task])
+    _reject_unknown_keys(values)
+    given = {key: value for key, value in values.items() if value is not None}
+    merged = {**TASK_DEFAULTS[task], **PRESETS[task][preset], **given}
+    if merged["model"] != TASK_DEFAULTS[task]["model"] and "model_options" not in given:
+        merged["model_options"] = {}  # a preset's options are for the preset's model
+    return TrainConfig(**{**merged, "task": task, "preset": preset})
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Keys and values of a YAML (or JSON) configuration file, keys checked.
+
+    Raises:
+        InputError: missing, not a mapping, or an unknown key (with the closest known one).
+    """
+    try:
+        import yaml
+    except ImportError:
+        raise missing_extra("PyYAML", "train") from None
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not valid YAML ({reason})") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"{path}: expected 'key: value' lines")
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    _reject_unknown_keys(values, f"{path}: ")
+    return values
+
+
+def config_from_dict(record: Mapping[str, Any]) -> TrainConfig:
+    """The reverse of :meth:`TrainConfig.to_dict`.
+
+    Raises:
+        InputError: unknown or missing keys, or values out of range.
+    """
+    _reject_unknown_keys(record)
+    if "task" not in record:
+        raise InputError("configuration without 'task'")
+    return TrainConfig(**record)
+
+
+def _reject_unknown_keys(values: Mapping[str, Any], where: str = "") -> None:
+    known = [f.name for f in dataclasses.fields(TrainConfig)]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise InputError(f"{where}unknown key {key!r}; {hint}")
+
+
+def _validate(config: TrainConfig) -> None:
+    """Types and ranges, so that a wrong value is named before any work starts."""
+    for f in dataclasses.fields(config):
+        _check_type(f.name, str(f.type), getattr(config, f.name))
+    for name, choices in (
+        ("augment", AUGMENTATIONS),
+        ("optimizer", OPTIMIZERS),
+        ("precision", PRECISIONS),
+        ("schedule", SCHEDULES),
+        ("task", TASKS),
+    ):
+        if getattr(config, name) not in choices:
+            raise unknown_name(name, getattr(config, name), choices)
+    positive = ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus")
+    for name in positive:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise InputError(f"{name} is {value}; it must be above 0")
+    for name in ("weight_decay", "warmup_epochs", "seed"):
+        if not getattr(config, name) >= 0:
+            raise InputError(f"{name} is {getattr(config, name)}; it must be at least 0")
+    if not 0 < config.val_fraction < 1:
+        raise InputError(f"val_fraction is {config.val_fraction}; it must lie between 0 and 1")
+    if not 0 <= config.label_smoothing < 1:
+        raise InputError(f"label_smoothing is {config.label_smoothing}; it must be in [0, 1)")
+    if config.channels not in (None, 1, 3):
+        raise InputError(f"channels is {config.channels}; it must be 1 (grey) or 3 (RGB)")
+    if config.image_size is not None and (
+        len(config.image_size) != 2 or not all(8 <= side <= 4096 for side in config.image_size)
+    ):
+        raise InputError(f"image_size is {config.image_size}; two sides of 8 to 4096 px expected")
+
+
+def _check_type(name: str, annotation: str, value: Any) -> None:
+    if value is None and annotation.endswith("| None"):
+        return
+    kind = annotation.removesuffix(" | None")
+    good = {
+        "str": isinstance(value, str),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "tuple[int, int]": isinstance(value, tuple) and all(type(side) is int for side in value),
+        "Mapping[str, Any]": isinstance(value, Mapping),
+    }[kind]
+    if not good:
+        wanted = {"str": "text", "int": "a whole number", "float": "a number"}.get(kind, kind)
+        raise InputError(f"{name} is {value!r}; it must be {wanted}")
