@@ -1,0 +1,141 @@
+"""What this machine has and how a run can be told apart from another. No TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "tfproj", "tensorflow", "keras", "numpy", "pillow", "onnx", "onnxruntime", "tf2onnx",
+    "scikit-learn",
+)  # fmt: skip
+
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def available_cpus() -> int:
+    """CPUs that this process may really use: its affinity, capped by the cgroup's quota.
+
+    onnxruntime and TensorFlow see the host's cores in a container and start too many threads.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    quota = cgroup_quota()
+    return count if quota is None else max(1, min(count, math.ceil(quota)))
+
+
+def cgroup_quota(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP) -> float | None:
+    """CPUs granted by the cgroups around this process, or None for no limit.
+
+    Args:
+        root: where the cgroups are mounted.
+        membership: the file that names this process' own groups.
+    """
+    quotas = [_quota(folder) for folder in _groups(root, membership, ("cpu", "cpu,cpuacct"))]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def memory(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP) -> int:
+    """Bytes of memory that this process may use at most: the machine's, capped by the cgroups."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for folder in _groups(root, membership, ("memory",)):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            try:
+                limits.append(int((folder / name).read_text(encoding="ascii")))
+            except (OSError, ValueError):  # absent, or "max"
+                continue
+    return min(limits)
+
+
+def _groups(root: Path, membership: Path, controllers: tuple[str, ...]) -> list[Path]:
+    """Folders of this process' group and all above it, for version 2 and then version 1.
+
+    A container usually sees its own group as the root; a limit of systemd lies further down.
+    """
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    folders = [root, *(root / controller for controller in controllers)]
+    for line in lines:
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        base = root / names if names else root
+        below = Path(path.lstrip("/"))
+        if ".." not in below.parts:
+            folders += [base / part for part in (below, *below.parents)]
+    return list(dict.fromkeys(folders))
+
+
+def _quota(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").is_file():  # version 2
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii")
+        granted = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # absent, or "max"
+        return None
+    return granted if granted > 0 else None
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    first = text.split("\n\n")[0]
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices (AVX512_BF16 or AMX)."""
+    flags = _cpuinfo().get("flags", "").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def describe(precision: str) -> dict[str, Any]:
+    """The record kept with a run: versions, CPU, commit of the working directory, command."""
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "platform": platform.platform(),
+        "cpu": _cpuinfo().get("model name", platform.processor()),
+        "cpus": available_cpus(),
+        "precision": precision,
+        "git_commit": git_commit(),
+        "command": ["tfproj", *sys.argv[1:]],
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the working directory, with ``-dirty`` where files differ; None without git."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None

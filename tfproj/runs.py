@@ -1,0 +1,242 @@
+"""Run directories: what lies where, and writes that are whole or not there. No TensorFlow.
+
+``runs/<task>/<name>/`` holds::
+
+    config.json         the configuration; ``tfproj train TASK --config`` reads it back
+    environment.json    versions, CPU, precision, git commit, the command
+    spec.json           task, classes, input: what the model needs to be used
+    splits.json         which examples were in which split, the hash of the data
+    history.csv         one line per epoch
+    last.keras          weights and optimiser after the last whole epoch (to resume)
+    best.keras          weights of the epoch with the best validation value
+    metrics.json        written by evaluate
+    predictions.csv     written by evaluate
+    report_data/        written by evaluate: what the report shows of the model and the data
+    model.onnx          written by export
+    report.html         written by report, with its figures and numbers in report/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfproj.config import TrainConfig, config_from_dict
+from tfproj.errors import InputError, unknown_name
+from tfproj.spec import ModelSpec
+
+DEFAULT_ROOT = "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of one run directory and typed access to its files."""
+
+    path: Path
+
+    config_file = property(lambda self: self.path / "config.json")
+    environment_file = property(lambda self: self.path / "environment.json")
+    spec_file = property(lambda self: self.path / "spec.json")
+    splits_file = property(lambda self: self.path / "splits.json")
+    history_file = property(lambda self: self.path / "history.csv")
+    last_weights = property(lambda self: self.path / "last.keras")
+    best_weights = property(lambda self: self.path / "best.keras")
+    metrics_file = property(lambda self: self.path / "metrics.json")
+    predictions_file = property(lambda self: self.path / "predictions.csv")
+    report_data = property(lambda self: self.path / "report_data")
+    onnx_file = property(lambda self: self.path / "model.onnx")
+    report_file = property(lambda self: self.path / "report.html")
+
+    def config(self) -> TrainConfig:
+        return config_from_dict(read_json(self.config_file))
+
+    def spec(self) -> ModelSpec:
+        return ModelSpec.from_dict(read_json(self.spec_file))
+
+    def environment(self) -> dict[str, Any]:
+        return read_json(self.environment_file)
+
+    def history(self) -> list[dict[str, float]]:
+        """One mapping per finished epoch; empty before the first."""
+        if not self.history_file.exists():
+            return []
+        try:
+            with self.history_file.open(newline="", encoding="utf-8") as file:
+                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise InputError(f"{self.history_file}: damaged ({error})") from None
+        return rows
+
+    def require(self, *files: Path) -> None:
+        """Raise InputError for the first of ``files`` that is not there."""
+        for file in files:
+            if not file.is_file():
+                raise InputError(
+                    f"{self.path}: {file.name} is missing; the run is not complete: "
+                    f"repeat it or pick another run"
+                )
+
+
+def create_run(root: str | Path, task: str, name: str | None, stem: str, overwrite: bool) -> Run:
+    """Make an empty run directory ``root/task/name``.
+
+    Without a ``name`` the next free ``<stem>-<number>`` is taken. An existing directory is
+    replaced only where ``overwrite`` is set and it is a run directory.
+    """
+    parent = Path(root) / task
+    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
+        raise InputError(f"run name {name!r} must be one plain directory name")
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        if name is None:
+            return Run(_next_free(parent, stem))
+        path = parent / name
+        if path.exists():
+            if not overwrite:
+                raise InputError(
+                    f"{path} exists; choose another --name, --resume it, or --overwrite it"
+                )
+            if any(path.iterdir()) and not (path / "config.json").exists():
+                raise InputError(f"{path} is not a run directory; it is left as it is")
+            shutil.rmtree(path)
+        path.mkdir()
+        return Run(path)
+
+
+def _next_free(parent: Path, stem: str) -> Path:
+    number = 1
+    while True:
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def find_run(name: str | None, root: str | Path = DEFAULT_ROOT, task: str | None = None) -> Run:
+    """The run that a command means.
+
+    Args:
+        name: a path, a ``task/name`` or ``name`` below ``root``, or None for the newest run.
+        root: where runs live.
+        task: only runs of this task, for the newest.
+
+    Raises:
+        InputError: there is none; says the closest name.
+    """
+    root = Path(root)
+    runs = sorted(
+        (p.parent for p in root.glob("*/*/config.json") if task in (None, p.parts[-3])),
+        key=lambda p: (p / "config.json").stat().st_mtime_ns,
+    )
+    if name is None:
+        if not runs:
+            kind = task or "classify"
+            raise InputError(f"no run in {root}/; start one: tfproj train {kind}")
+        return Run(runs[-1])
+    for candidate in (Path(name), root / name, *(p for p in runs if p.name == name)):
+        if (candidate / "config.json").is_file():
+            return Run(candidate)
+    if Path(name).is_dir():
+        raise InputError(f"{name}: not a run directory (config.json is missing)")
+    raise unknown_name("run", name, [str(p.relative_to(root)) for p in runs])
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; InputError where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError:
+        raise InputError(f"{path}: damaged, not valid JSON") from None
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn "you may not write there" into one clear line (wrong input, exit code 2)."""
+    try:
+        yield
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except OSError as error:
+        if error.errno == 30:  # EROFS has no exception class of its own
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        raise
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well.
+
+    The temporary name keeps the suffix, since writers such as Keras go by it. Whatever goes
+    wrong, ``path`` is either the old file or the whole new one.
+    """
+    path = Path(path)
+    with writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_directory(path: str | Path) -> Iterator[Path]:
+    """Like :func:`replacing` for a directory that belongs to the run as a whole.
+
+    The old one is removed only when the new one is complete.
+    """
+    path = Path(path)
+    with writing(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix="."))
+        try:
+            yield temporary
+            os.chmod(temporary, 0o777 & ~_umask())
+            if path.exists():
+                path.rename(temporary.with_suffix(".old"))
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, indented for a reader."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of equal keys atomically; floats keep every digit (``repr``)."""
+    buffer = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(path, buffer.getvalue())
