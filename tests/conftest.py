@@ -1,0 +1,88 @@
+"""Toy data sets, drawn when a test asks for them, and the real ones where they are installed."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FASHION_DIR = Path("/usr/share/datasets/fashion-mnist")
+
+
+def draw(seed, size=(12, 16), level=0):
+    """uint8 (H, W, 3) of noise about ``level`` / 4 of full brightness; no two seeds are equal."""
+    noise = np.random.default_rng(seed).integers(0, 48, (*size, 3))
+    return (noise + level * 52).astype(np.uint8)
+
+
+def write_classes(root, names, **columns):
+    """``classes.csv`` with further columns such as ``value=[0, 255]``."""
+    root.mkdir(parents=True, exist_ok=True)
+    lines = [",".join(["name", *columns])]
+    lines += [",".join(map(str, row)) for row in zip(names, *columns.values(), strict=True)]
+    (root / "classes.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def class_folder(tmp_path):
+    """Function that writes ``SPLIT/CLASS/N.png``, brighter by class, and returns the directory.
+
+    ``counts``: images per class, for each split; the split "" makes class folders at the top.
+    """
+
+    def make(counts=None, size=(12, 16), name="animals"):
+        seed = 0
+        for split, classes in (counts or {"": {"cat": 6, "dog": 6}}).items():
+            for level, (label, count) in enumerate(classes.items()):
+                folder = tmp_path / name / split / label
+                folder.mkdir(parents=True)
+                for index in range(count):
+                    seed += 1
+                    Image.fromarray(draw(seed, size, level)).save(folder / f"{index}.png")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def mask_folder(tmp_path):
+    """Function that writes ``SPLIT/images/N.jpg``, ``SPLIT/masks/N.png`` and ``classes.csv``.
+
+    ``counts``: pairs for each split; the split "" puts both folders at the top. Class 1 is a
+    bright box on the dark class 0; masks are grey PNG files of class indices.
+    """
+
+    def make(counts=None, size=(16, 24), name="roads", classes=("ground", "road")):
+        root, seed = tmp_path / name, 0
+        write_classes(root, classes)
+        for split, count in (counts or {"": 6}).items():
+            for folder in ("images", "masks"):
+                (root / split / folder).mkdir(parents=True)
+            for index in range(count):
+                seed += 1
+                mask = np.zeros(size, np.uint8)
+                mask[4 : 8 + seed % 5, 6 : 12 + seed % 7] = 1
+                pixels = draw(seed, size) + mask[..., None] * np.uint8(160)
+                Image.fromarray(pixels).save(root / split / "images" / f"{index}.jpg")
+                Image.fromarray(mask).save(root / split / "masks" / f"{index}.png")
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_facades():
+    """The Mini Facade folder."""
+    for root in os.environ.get("TFPROJ_DATA", "").split(os.pathsep):
+        if root and (Path(root) / "mini_facade" / "train").is_dir():
+            return Path(root) / "mini_facade"
+    return pytest.skip("no folder mini_facade in $TFPROJ_DATA")
+
+
+@pytest.fixture(scope="session")
+def real_fashion():
+    """The folder of the four IDX files of Fashion-MNIST."""
+    if not FASHION_DIR.is_dir():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    return FASHION_DIR
