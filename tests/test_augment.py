@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from tfproj import backend
+
+backend.setup()
+
+import tensorflow as tf  # noqa: E402
+
+from tfproj.config import AUGMENTATIONS  # noqa: E402
+from tfproj.data.augment import AUGMENT, photo, shift_flip  # noqa: E402
+
+SEED = tf.constant([0, 7], tf.int64)
+
+
+def coordinates(count=16, size=32):
+    """Images whose red and green channels say where a pixel came from; masks say it coarsely."""
+    row, column = np.mgrid[:size, :size]
+    image = np.stack([row * 8, column * 8, np.full((size, size), 128)], -1).astype(np.uint8)
+    mask = (row // 8 * 4 + column // 8).astype(np.uint8)
+    return np.repeat(image[None], count, 0), np.repeat(mask[None], count, 0)
+
+
+def test_every_configured_policy_exists():
+    assert set(AUGMENT) == set(AUGMENTATIONS)
+
+
+@pytest.mark.parametrize("transform", [photo, shift_flip])
+def test_the_same_eagerly_and_inside_tf_data(transform):
+    images, masks = coordinates()
+    target = masks if transform is photo else np.arange(len(images), dtype=np.int32)
+    eager = transform(tf.constant(images), tf.constant(target), SEED)
+    dataset = tf.data.Dataset.from_tensors((images, target)).map(lambda x, y: transform(x, y, SEED))
+    for one, other in zip(eager, next(iter(dataset)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_function_of_the_seed():
+    images, masks = coordinates()
+    once, again = (photo(images, tf.constant(masks), SEED)[0].numpy() for _ in range(2))
+    other = photo(images, tf.constant(masks), SEED + [0, 1])[0].numpy()
+    np.testing.assert_array_equal(once, again)
+    assert (once != other).any()
+
+
+def test_examples_of_a_batch_differ():
+    images, masks = coordinates()
+    changed = photo(images, tf.constant(masks), SEED)[1].numpy()
+    assert len({mask.tobytes() for mask in changed}) > len(images) // 2
+
+
+def test_image_and_mask_move_together(monkeypatch):
+    monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, draw: images)
+    images, masks = coordinates()
+    moved, moved_masks = (t.numpy() for t in photo(images, tf.constant(masks), SEED))
+    # Where a pixel came from, as its colour says, must lie in the cell that its mask says.
+    row, column = moved[..., 0] / 8, moved[..., 1] / 8
+    cell_row, cell_column = moved_masks // 4 * 8, moved_masks % 4 * 8
+    for place, cell in ((row, cell_row), (column, cell_column)):
+        assert ((place >= cell - 0.51) & (place <= cell + 7.51)).mean() > 0.999
+
+
+def test_labels_are_never_mixed():
+    images, _ = coordinates()
+    masks = np.where(np.arange(32) % 2, 4, 0)[None, None].repeat(32, 1).repeat(16, 0)
+    moved = photo(images, tf.constant(masks.astype(np.uint8)), SEED)[1].numpy()
+    assert set(np.unique(moved)) == {0, 4}
+
+
+def test_shift_flip_moves_whole_pixels_by_at_most_two():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 28, 28, 1), np.uint8)
+    moved, labels = shift_flip(images, tf.range(64), SEED)
+    np.testing.assert_array_equal(labels, np.arange(64))
+    flips = 0
+    for before, after in zip(images[..., 0], moved.numpy()[..., 0], strict=True):
+        inner = after[2:-2, 2:-2]
+        matches = [
+            flipped
+            for flipped in (False, True)
+            for dy in range(5)
+            for dx in range(5)
+            if ((before[:, ::-1] if flipped else before)[dy : dy + 24, dx : dx + 24] == inner).all()
+        ]
+        assert len(matches) == 1
+        flips += matches[0]
+    assert 16 < flips < 48
+
+
+def test_grey_images_and_labels_pass_through_photo():
+    images = np.full((4, 16, 16, 1), 100, np.uint8)
+    moved, labels = photo(images, tf.range(4), SEED)
+    assert moved.shape == images.shape
+    assert moved.dtype == tf.uint8
+    np.testing.assert_array_equal(labels, range(4))

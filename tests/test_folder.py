@@ -1,0 +1,238 @@
+import shutil
+
+import numpy as np
+import pytest
+from conftest import draw, write_classes
+from PIL import Image
+
+from tfproj import image
+from tfproj.data import DataOptions, load_dataset
+from tfproj.data.facades import FACADE_CLASSES, mini_facade
+from tfproj.data.folder import class_folder as folder_of_class
+from tfproj.data.folder import folder_dataset
+from tfproj.errors import InputError
+
+
+def sizes(data):
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+def fails(root, words, task=None):
+    with pytest.raises(InputError, match=words) as caught:
+        folder_dataset(root, task)
+    assert "\n" not in str(caught.value)
+
+
+def test_class_folders_without_splits(class_folder):
+    root = class_folder({"": {"dog": 5, "cat": 6}})
+    data = load_dataset(str(root))
+    assert (data.task, data.classes, data.channels) == ("classify", ("cat", "dog"), 3)
+    assert data.size == (12, 16) and data.name == data.origin == str(root)
+    assert sizes(data) == {"train": 9, "val": 2}
+    for split in data.splits.values():
+        for i, name in enumerate(split.names):
+            assert split.label_of(i) == str(root / name)
+            assert name.split("/")[0] == data.classes[split.labels[i]]
+            assert image.load(split.read_image(i), None, 3).shape == (12, 16, 3)
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_class_folders_with_splits(class_folder, val):
+    root = class_folder({"train": {"a": 3, "b": 2}, val: {"a": 1, "b": 2}, "test": {"b": 4}})
+    assert sizes(load_dataset(str(root))) == {"train": 5, "val": 3, "test": 4}
+
+
+def test_classes_csv_gives_order_and_colours(class_folder):
+    root = class_folder({"": {"dog": 3, "cat": 3}})
+    write_classes(root, ["dog", "cat"], color=["#FF0000", "#00FF00"])
+    data = load_dataset(str(root))
+    assert data.classes == ("dog", "cat") and data.colors == ("#FF0000", "#00FF00")
+    assert data.splits["train"].names[0].startswith("dog")
+
+
+def test_class_names_that_no_folder_can_have(class_folder):
+    root = class_folder({"": {"T-shirt_top": 3, "_hidden": 3}})
+    write_classes(root, ["T-shirt/top", ".hidden"])
+    assert load_dataset(str(root)).classes == ("T-shirt/top", ".hidden")
+    assert folder_of_class("../x") == "_._x"
+
+
+def test_grey_images_and_large_ones(class_folder):
+    root = class_folder(size=(600, 300))
+    for path in root.rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    data = load_dataset(str(root))
+    assert (data.channels, data.size) == (1, (256, 128))
+
+
+def test_classification_mistakes(tmp_path, class_folder):
+    root = class_folder({"": {"cat": 2, "dog": 2}})
+    (root / "empty").mkdir()
+    fails(root, "empty: no images for class 'empty'")
+    write_classes(root, ["cat", "empty"])
+    fails(root, "dog: not one of the classes cat, empty")
+    fails(class_folder({"": {"only": 2}}, name="one"), r"1 class folder\(s\); .* at least two")
+    fails(tmp_path / "no", "no: no such directory")
+    fails(class_folder({"val": {"a": 1}, "test": {"a": 1}}, name="c"), "no folder 'train'")
+    both = class_folder({"train": {"a": 1, "b": 1}, "val": {"a": 1}, "valid": {"a": 1}}, name="d")
+    fails(both, "valid: val is there too; keep one")
+    fails(root, "expected folders images/ and masks/", task="segment")
+
+
+def test_segmentation_with_and_without_splits(mask_folder):
+    data = load_dataset(str(mask_folder()))
+    assert (data.task, data.classes, data.channels) == ("segment", ("ground", "road"), 3)
+    assert sizes(data) == {"train": 5, "val": 1} and data.size == (16, 24)
+    split = data.splits["train"]
+    assert split.names[0].endswith(".jpg")
+    bright = image.load(split.read_image(0), None, 1)[..., 0] > 100
+    assert (bright == split.read_mask(0)).mean() > 0.98
+    root = mask_folder({"train": 4, "validation": 2, "test": 1}, name="split")
+    assert sizes(load_dataset(str(root))) == {"train": 4, "val": 2, "test": 1}
+
+
+def test_values_and_colours_of_masks(mask_folder):
+    root = mask_folder()
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) * np.uint8(255)).save(path)
+    write_classes(root, ["ground", "road"], value=[0, 255])
+    assert set(np.unique(load_dataset(str(root)).splits["train"].read_mask(0))) == {0, 1}
+
+
+def test_segmentation_mistakes(mask_folder):
+    root = mask_folder()
+    (root / "masks" / "3.png").unlink()
+    fails(root, r"images/3.jpg: image without mask of the same name \(tfproj data check")
+    (root / "images" / "3.jpg").unlink()
+    (root / "images" / "1.jpg").unlink()
+    fails(root, "masks/1.png: mask without image")
+    (root / "masks" / "1.png").unlink()
+    shutil.copy(root / "images" / "0.jpg", root / "images" / "0.jpeg")
+    fails(root, "0.jpg: has the same name as 0.jpeg; rename one")
+    (root / "images" / "0.jpeg").unlink()
+    (root / "classes.csv").unlink()
+    fails(root, "classes.csv: missing; list the classes")
+    shutil.rmtree(root / "masks")
+    write_classes(root, ["ground", "road"])
+    fails(root, "masks: no such directory")
+
+
+def test_a_split_without_masks_and_an_empty_one(mask_folder):
+    root = mask_folder({"train": 2, "val": 1})
+    shutil.rmtree(root / "val" / "masks")
+    fails(root, "val/masks: no such directory")
+    fails(mask_folder({"train": 0}, name="empty"), "train/images: no image with a mask")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ground\nroad\n", "expected a header line with name"),
+        ("name;value\nground;0\n", "expected a header line with name"),
+        ("name\n", "expected a header line with name and lines below it"),
+        ("", "expected a header line"),
+        ("name\nground\nground\n", "a name of its own"),
+        ("name,color\nground,red\nroad,#FFFFFF\n", "color 'red' is not #RRGGBB"),
+        ("name,value\nground,0\nroad,256\n", "different numbers 0..255, not 0, 256"),
+        ("name,value\nground,1\nroad,01\n", "different numbers"),
+        ("name,value\nground,²\nroad,1\n", "different numbers"),
+        ("name\nground\n", "lists one class"),
+        ("name\n\xff\n", "cannot be read"),
+    ],
+)
+def test_bad_classes_csv(mask_folder, text, words):
+    root = mask_folder()
+    (root / "classes.csv").write_text(text, encoding="latin-1" if "\xff" in text else "utf-8")
+    fails(root, f"classes.csv: .*{words}")
+
+
+def test_groups_csv(class_folder):
+    root = class_folder({"": {"cat": 8, "dog": 8}})
+    lines = ["file,group", *(f"cat/{i}.png,g{i // 4}" for i in range(8)), "dog/1.png,g0"]
+    (root / "groups.csv").write_text("\n".join(lines))
+    data = load_dataset(str(root), None, DataOptions(val_fraction=0.3))
+    groups = {name: set(split.groups) for name, split in data.splits.items()}
+    assert not groups["train"] & groups["val"]
+    assert groups["train"] | groups["val"] == {
+        "g0",
+        "g1",
+        *(f"dog/{i}.png" for i in range(8) if i != 1),
+    }
+    (root / "groups.csv").write_text("file,grp\ncat/0.png,a\n")
+    fails(root, "groups.csv: expected a header line with file,group")
+    (root / "groups.csv").write_text("file,group\nbird.png,a\n")
+    fails(root, "groups.csv: lists none of the images, which have names like 'cat/0.png'")
+
+
+def test_group_modulus_on_a_folder(mask_folder):
+    data = load_dataset(str(mask_folder({"": 12})), None, DataOptions(group_modulus=4))
+    numbers = {name: {int(n[:-4]) % 4 for n in split.names} for name, split in data.splits.items()}
+    assert not numbers["train"] & numbers["val"] and len(data.splits["val"]) == 3
+
+
+def test_unreadable_images_do_not_spoil_the_natural_size(class_folder):
+    root = class_folder({"": {"cat": 3, "dog": 3}})
+    (root / "cat" / "0.png").write_text("no")
+    assert load_dataset(str(root)).size == (12, 16)
+    for path in root.rglob("*.png"):
+        path.write_text("no")
+    data = load_dataset(str(root))  # for the check to name them
+    assert (data.size, data.channels) == ((256, 256), 3)
+
+
+def mini(root, numbers, folder="train"):
+    (root / folder).mkdir(parents=True)
+    for number in numbers:
+        stem = root / folder / f"eecs442_{number:04d}"
+        Image.fromarray(draw(number)).save(f"{stem}.jpg")
+        Image.fromarray(np.full((12, 16), number % 5, np.uint8)).save(f"{stem}.png")
+    return root
+
+
+def test_a_mini_facade_folder(tmp_path):
+    root = mini(tmp_path / "mini_facade", [0, 1, 2, 302, 303, 304, 604, 605, 606])
+    mini(root, [0, 1], "test_dev")
+    for place in (tmp_path, root):
+        data = load_dataset("facades", "segment", DataOptions(data_dir=str(place)))
+        assert sizes(data) == {"train": 6, "val": 3, "test": 2}
+        assert data.classes == FACADE_CLASSES
+        assert len({int(n[8:12]) % 302 for n in data.splits["val"].names}) == 1
+    (root / "train" / "eecs442_0303.png").unlink()
+    with pytest.raises(InputError, match="eecs442_0303.jpg: image without mask"):
+        mini_facade(root)
+
+
+def test_no_facades(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"no facades in .*synthetic_facades needs no files"):
+        load_dataset("facades", None, DataOptions(data_dir=str(tmp_path)))
+    with pytest.raises(InputError, match="x: no such directory"):
+        load_dataset("facades", None, DataOptions(data_dir=str(tmp_path / "x")))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TFPROJ_DATA", raising=False)
+    with pytest.raises(InputError, match=r"no facades in \$TFPROJ_DATA or ./data"):
+        load_dataset("facades")
+
+
+def test_names_and_tasks(class_folder):
+    with pytest.raises(
+        InputError, match="unknown data set .*'fashion'; did you mean 'fashion_mnist'"
+    ):
+        load_dataset("fashion")
+    with pytest.raises(InputError, match="'facades' is for segment, not classify"):
+        load_dataset("facades", "classify")
+    with pytest.raises(InputError, match="expected folders images/"):
+        load_dataset(str(class_folder()), "segment")
+
+
+@pytest.mark.real_data
+def test_the_real_facades(real_facades):
+    data = load_dataset("facades", "segment", DataOptions(data_dir=str(real_facades)))
+    train, val = data.splits["train"], data.splits["val"]
+    assert len(train) + len(val) == 906 and len(val) == 3 * 31
+    assert not set(train.groups) & set(val.groups)
+    counts = np.zeros(5, np.int64)
+    for split in (train, val):
+        for i in range(len(split)):
+            counts += np.bincount(split.read_mask(i).ravel(), minlength=5)
+    shares = 100 * counts / counts.sum()
+    np.testing.assert_allclose(shares, [35.5, 40.6, 2.4, 16.5, 5.1], atol=0.1)

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfproj import image
+from tfproj.data.masks import MaskCoding, read_mask, require_same_size
+from tfproj.errors import InputError
+from tfproj.spec import rgb
+
+COLORS = ("#000000", "#0080FF", "#80FF80", "#FF8000", "#FF0000")
+PLAIN = MaskCoding.plain(3)
+COLORED = MaskCoding.plain(5, COLORS)
+INDICES = (np.arange(48).reshape(6, 8) // 5 % 3).astype(np.uint8)
+
+
+def painted(indices, colors=COLORS):
+    """uint8 (H, W, 3): the class colours."""
+    return np.array([rgb(color) for color in colors], np.uint8)[indices]
+
+
+def save(path, picture, **options):
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    picture.save(path, **options)
+    return path
+
+
+@pytest.fixture
+def fails(tmp_path):
+    """Function: the values or picture are refused in one line with these words."""
+
+    def check(picture, coding, *words, name="m.png"):
+        path = save(tmp_path / name, picture)
+        with pytest.raises(InputError) as caught:
+            read_mask(path, coding)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: ") and "\n" not in message
+        for word in words:
+            assert word in message
+
+    return check
+
+
+def test_grey_palette_and_16_bit_masks_hold_indices(tmp_path):
+    palette = Image.fromarray(INDICES)
+    palette.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    alpha = Image.merge("LA", [Image.fromarray(INDICES), Image.new("L", (8, 6), 255)])
+    pictures = [INDICES, palette, INDICES.astype(np.uint16), alpha]
+    for picture in pictures:
+        mask = read_mask(save(tmp_path / "m.png", picture), PLAIN)
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, INDICES)
+
+
+def test_one_bit_masks_are_0_and_1(tmp_path):
+    path = save(tmp_path / "m.png", Image.fromarray(INDICES == 2))
+    np.testing.assert_array_equal(read_mask(path, MaskCoding.plain(2)), INDICES == 2)
+
+
+def test_values_of_classes(tmp_path):
+    coding = MaskCoding((255, 0, 7))
+    path = save(tmp_path / "m.png", np.array([[0, 7, 255, 0]], np.uint8))
+    assert read_mask(path, coding).tolist() == [[1, 2, 0, 1]]
+
+
+def test_256_classes_leave_no_value_unused(tmp_path):
+    values = np.arange(256, dtype=np.uint8)[None]
+    path = save(tmp_path / "m.png", values)
+    np.testing.assert_array_equal(read_mask(path, MaskCoding.plain(256)), values)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_are_matched_exactly(tmp_path, mode):
+    path = save(tmp_path / "m.png", Image.fromarray(painted(INDICES)).convert(mode))
+    np.testing.assert_array_equal(read_mask(path, COLORED), INDICES)
+
+
+def test_0_and_255(fails):
+    mask = (INDICES > 0).astype(np.uint8) * 255
+    fails(mask, MaskCoding.plain(2), "0, 255 for 2 classes", "'value' of classes.csv")
+    fails(mask, PLAIN, "{0, 255} mask")
+
+
+def test_255_for_no_class(fails):
+    fails(np.where(INDICES == 1, 255, INDICES).astype(np.uint8), PLAIN, "0, 2, 255", "no class")
+
+
+def test_counted_from_1(fails):
+    fails(INDICES + np.uint8(1), PLAIN, "1, 2, 3 for 3 classes", "counted from 1")
+
+
+def test_out_of_range(fails):
+    fails(INDICES * np.uint8(2), PLAIN, "0, 2, 4 for 3 classes", "name every value")
+
+
+def test_palette_colours_saved_as_grey(fails):
+    grey = image.load(painted(INDICES), None, 1)[..., 0]
+    fails(grey, COLORED, "palette colours saved as grey", "mode P")
+
+
+def test_interpolated_masks(fails):
+    large = Image.fromarray(INDICES * np.uint8(90)).resize((64, 64), Image.Resampling.BICUBIC)
+    fails(large, MaskCoding((0, 90, 180)), "many values", "nearest")
+    fails(large, MaskCoding((0, 90, 180)), "JPEG", "PNG", name="m.jpg")
+
+
+def test_interpolated_colours(fails):
+    large = Image.fromarray(painted(INDICES)).resize((64, 64), Image.Resampling.BICUBIC)
+    fails(large, COLORED, "belongs to no class", "more: resized with interpolation")
+
+
+def test_an_unknown_colour(fails):
+    pixels = painted(INDICES)
+    pixels[0, :4] = 1, 2, 3
+    fails(pixels, COLORED, "#010203", "8.3% of the pixels", "list it in classes.csv")
+
+
+def test_colours_where_no_class_has_one(fails):
+    fails(painted(INDICES), PLAIN, "an RGB mask", "color in classes.csv")
+    fails(INDICES[..., None].repeat(3, -1), PLAIN, "grey values saved as RGB", "mode L")
+
+
+def test_values_above_255_and_other_modes(fails):
+    fails(np.full((4, 4), 300, np.uint16), PLAIN, "up to 300")
+    fails(Image.new("CMYK", (4, 4)), PLAIN, "mode CMYK", "palette PNG", name="m.tif")
+
+
+def test_sizes_must_be_equal():
+    require_same_size((3, 4), (3, 4), "a.jpg")
+    with pytest.raises(InputError, match=r"^a.jpg: the image is 3 x 4 px .* mask 4 x 3;"):
+        require_same_size((3, 4), (4, 3), "a.jpg")

@@ -1,0 +1,148 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfproj.data import DataOptions, Dataset, load_dataset
+from tfproj.data.arrays import array_split
+from tfproj.data.dataset import Split, finish, hold_out, numbered_groups
+from tfproj.errors import InputError
+
+
+def labelled(*counts):
+    """A classification split with so many examples of each class, mixed."""
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    return array_split(np.arange(len(labels), dtype=np.uint8)[:, None, None], labels)
+
+
+def named(names, **fields):
+    return Split(names=names, read_image=lambda i: names[i], **fields)
+
+
+def dataset(classes=("a", "b", "c"), **splits):
+    return Dataset("toy", "classify", classes, splits, size=(1, 1), channels=1, origin="here")
+
+
+def test_the_hold_out_depends_on_nothing_but_the_data():
+    first, second = (hold_out(labelled(20, 30), 0.2) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert a.names == b.names
+    train, val = first
+    assert sorted([*train.names, *val.names]) == sorted(labelled(20, 30).names)
+    assert list(train.names) == sorted(train.names, key=int)  # the order of the source is kept
+
+
+def test_parts_read_their_own_examples():
+    whole = labelled(10, 10)
+    for part in hold_out(whole, 0.2):
+        for i, name in enumerate(part.names):
+            assert part.read_image(i) == whole.read_image(int(name))
+            assert part.labels[i] == whole.labels[int(name)]
+            assert part.label_of(i) == f"example {name}"
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_class_proportions_are_kept(fraction):
+    train, val = hold_out(labelled(40, 80, 200), fraction)
+    assert np.bincount(val.labels).tolist() == [40 * fraction, 80 * fraction, 200 * fraction]
+
+
+def test_a_class_always_keeps_an_example_to_learn_from():
+    train, val = hold_out(labelled(1, 2, 30), 0.9)
+    assert np.bincount(train.labels).tolist() == [1, 1, 3]
+    assert np.bincount(val.labels).tolist() == [0, 1, 27]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3])
+def test_views_of_one_facade_stay_together(fraction):
+    names = [f"eecs442_{i:04d}.jpg" for i in range(906)]
+    split = named(names, groups=numbered_groups(names, 302))
+    train, val = hold_out(split, fraction)
+    assert not set(train.groups) & set(val.groups)
+    assert len(set(val.groups)) == np.ceil(302 * fraction)
+    assert len(val) == 3 * len(set(val.groups))
+    numbers = {int(name[8:12]) for name in val.names}
+    assert all((n + 302) % 906 in numbers for n in numbers)
+
+
+def test_groups_come_from_the_last_number_of_a_name():
+    names = ["eecs442_0001.jpg", "eecs442_0303.jpg", "a1/b7.png", "2_604"]
+    assert numbered_groups(names, 302).tolist() == [1, 1, 7, 0]
+    with pytest.raises(InputError, match="needs a number in every file name; 'x.jpg' has none"):
+        numbered_groups(["1.jpg", "x.jpg"], 2)
+
+
+def test_group_modulus_applies_to_any_data_set():
+    split = labelled(30, 30, 30)
+    data = finish(dataset(train=split), DataOptions(group_modulus=30, val_fraction=0.2))
+    train, val = data.splits["train"], data.splits["val"]
+    assert (len(train), len(val)) == (72, 18)
+    assert not {int(n) % 30 for n in train.names} & {int(n) % 30 for n in val.names}
+
+
+def test_too_few_examples_to_hold_out():
+    for split in (labelled(1, 1), labelled(0), named(["a1", "b1"], groups=np.array([1, 1]))):
+        with pytest.raises(InputError, match=r"are too few .* add examples or a val split"):
+            hold_out(split, 0.1)
+
+
+def test_a_val_split_that_exists_is_used():
+    data = finish(dataset(val=labelled(1, 1, 1), train=labelled(2, 2, 2)), DataOptions())
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 6, "val": 3}
+    assert list(data.splits) == ["train", "val"]
+
+
+def test_the_class_order_of_a_run_wins():
+    data = dataset(("a", "b"), train=labelled(4, 6), val=labelled(1, 1))
+    data = dataclasses.replace(data, colors=("#AAAAAA", "#BBBBBB"))
+    swapped = finish(data, DataOptions(classes=("b", "a")))
+    assert swapped.classes == ("b", "a") and swapped.colors == ("#BBBBBB", "#AAAAAA")
+    np.testing.assert_array_equal(swapped.splits["train"].labels, 1 - data.splits["train"].labels)
+    more = finish(data, DataOptions(classes=("b", "new", "a")))
+    assert np.bincount(more.splits["train"].labels).tolist() == [6, 0, 4] and more.colors == ()
+    with pytest.raises(InputError, match="toy: class 'a' is not one of the model's: b, c"):
+        finish(data, DataOptions(classes=("b", "c")))
+
+
+def test_the_class_order_of_a_run_applies_to_folders(class_folder):
+    root = class_folder({"train": {"ant": 3, "bee": 5}, "val": {"ant": 1, "bee": 2}})
+    data = load_dataset(str(root), "classify", DataOptions(classes=("bee", "ant")))
+    assert data.classes == ("bee", "ant")
+    assert np.bincount(data.splits["train"].labels).tolist() == [5, 3]
+    for i, name in enumerate(data.splits["val"].names):
+        assert name.startswith(data.classes[data.splits["val"].labels[i]])
+
+
+def test_the_class_order_of_a_run_applies_to_masks(mask_folder):
+    root = mask_folder()
+    plain, swapped = (
+        load_dataset(str(root), "segment", DataOptions(classes=classes)).splits["train"]
+        for classes in (None, ("road", "ground"))
+    )
+    np.testing.assert_array_equal(swapped.read_mask(2), 1 - plain.read_mask(2))
+
+
+def test_the_limit_is_deterministic_and_keeps_every_class():
+    splits = {"train": labelled(500, 500, 2), "val": labelled(80, 80), "test": labelled(30)}
+    first, second = (finish(dataset(**splits), DataOptions(limit=10)) for _ in range(2))
+    assert {name: len(split) for name, split in first.splits.items()} == {
+        "train": 10,
+        "val": 50,
+        "test": 30,
+    }
+    assert set(first.splits["train"].labels) == {0, 1, 2}
+    assert first.splits["train"].names == second.splits["train"].names
+    assert len(finish(dataset(**splits), DataOptions(limit=800)).splits["val"]) == 80
+
+
+def test_the_fingerprint_changes_with_names_labels_and_classes():
+    data = dataset(train=labelled(3, 3, 3))
+    split = data.splits["train"]
+    others = [
+        dataset(("a", "b", "d"), train=split),
+        dataset(train=dataclasses.replace(split, labels=np.roll(split.labels, 1))),
+        dataset(train=dataclasses.replace(split, names=[f"{n}x" for n in split.names])),
+        dataset(val=split),
+    ]
+    assert len({d.fingerprint() for d in [data, *others]}) == 5
+    assert dataset(train=labelled(3, 3, 3)).fingerprint() == data.fingerprint()

@@ -1,0 +1,282 @@
+"""A user's own directory as a data set.
+
+Classification, with or without split folders::
+
+    cats_and_dogs/train/cat/1.jpg        cats_and_dogs/cat/1.jpg
+    cats_and_dogs/val/dog/7.png          cats_and_dogs/dog/2.jpg
+
+Segmentation, with or without split folders::
+
+    roads/images/a.jpg   roads/masks/a.png   roads/classes.csv
+    roads/train/images/a.jpg  roads/train/masks/a.png  roads/classes.csv
+
+``classes.csv`` lists the classes in label order, one per line under the header ``name`` with
+optional columns ``color`` (``#RRGGBB``) and ``value`` (what a mask file holds for the class).
+Segmentation needs it; classification uses sorted folder names where it is absent.
+``groups.csv`` with the columns ``file,group`` names examples that belong together, such as
+views of one object: a group is never divided between training and validation.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tfproj import image
+from tfproj.data.dataset import SPLITS, Dataset, Split
+from tfproj.data.listing import (
+    Problems,
+    by_stem,
+    class_folders,
+    images_in,
+    match_pairs,
+    pair_split,
+)
+from tfproj.data.masks import MaskCoding
+from tfproj.data.problems import complain, noting, warn
+from tfproj.errors import InputError
+
+SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+MAX_NATURAL_SIDE = 256
+
+
+def folder_dataset(folder: Path, task: str | None = None, problems: Problems = None) -> Dataset:
+    """Read a directory of either layout; ``task`` only words the error for an unfit one.
+
+    Raises:
+        InputError: missing; and, where ``problems`` does not take it, empty, of neither layout,
+            or with unpaired files.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such directory")
+    roots = split_folders(folder, problems)
+    if any(_holds_pairs(root) for root in roots.values()):
+        read = _segmentation
+    elif task == "segment":
+        raise InputError(f"{folder}: expected folders images/ and masks/ and a classes.csv")
+    else:
+        read = _classification
+    dataset = read(folder, roots, problems)
+    with noting(problems, "groups"):
+        return _with_listed_groups(dataset, folder)
+    return dataset
+
+
+def _holds_pairs(root: Path) -> bool:
+    """Whether a folder is meant for segmentation, even if one half of it is missing."""
+    folders = set(class_folders(root))
+    return folders >= {"images", "masks"} or folders in ({"images"}, {"masks"})
+
+
+def split_folders(folder: Path, problems: Problems = None) -> dict[str, Path]:
+    """The split folders by split; where there is none, ``folder`` itself is ``train``."""
+    found = {}
+    for split in SPLITS:
+        here = [folder / name for name in SPLIT_FOLDERS[split] if (folder / name).is_dir()]
+        if len(here) > 1:
+            complain(problems, "layout", here[1], f"{here[0].name} is there too; keep one of them")
+        if here:
+            found[split] = here[0]
+    if "train" not in found:
+        for path in found.values():
+            complain(
+                problems, "layout", path,
+                "there is no folder 'train' beside it; move the training files, or this folder if "
+                "it is a class, into 'train'",
+            )  # fmt: skip
+        return {"train": folder}
+    for path in image.list_visible(folder):
+        if path.is_dir() and path not in found.values():
+            warn(problems, "ignored", path, "ignored: not one of the folders train, val, test")
+    return found
+
+
+def _classification(folder: Path, roots: dict[str, Path], problems: Problems) -> Dataset:
+    listed = []
+    with noting(problems, "classes"):
+        listed = read_classes(folder)
+    classes = [row["name"] for row in listed] or class_folders(roots["train"])
+    if len(classes) < 2:
+        complain(
+            problems, "classes", roots["train"],
+            f"{len(classes)} class folder(s); classification needs at least two folders, one per "
+            "class, with images inside",
+        )  # fmt: skip
+    splits = {name: _class_split(name, root, classes, problems) for name, root in roots.items()}
+    return Dataset(
+        name=str(folder),
+        task="classify",
+        classes=tuple(classes),
+        colors=_colors(listed),
+        splits=splits,
+        size=natural_size(splits["train"], multiple=1),
+        channels=natural_channels(splits["train"]),
+        origin=str(folder),
+    )
+
+
+def _class_split(name: str, root: Path, classes: list[str], problems: Problems) -> Split:
+    expected = {class_folder(name) for name in classes}
+    for stranger in sorted(set(class_folders(root, problems)) - expected):
+        complain(
+            problems, "classes", root / stranger, f"not one of the classes {_listing(classes)}"
+        )
+    files, labels = [], []
+    for label, class_name in enumerate(classes):
+        folder = root / class_folder(class_name)
+        found = images_in(folder, problems) if folder.is_dir() else []
+        if not found and name == "train":
+            complain(problems, "classes", folder, f"no images for class {class_name!r}")
+        files += found
+        labels += [label] * len(found)
+    return Split(
+        names=[str(path.relative_to(root)) for path in files],
+        read_image=lambda i: files[i],
+        labels=np.array(labels, np.int32),
+        files=files,
+    )
+
+
+def class_folder(name: str) -> str:
+    """The folder of a class: its name, with ``_`` for what a file name can't hold."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]|^\.', "_", name)
+
+
+def _listing(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+
+
+def _segmentation(folder: Path, roots: dict[str, Path], problems: Problems) -> Dataset:
+    listed, coding = [], MaskCoding.plain(256)  # in which any value passes
+    with noting(problems, "classes"):
+        listed = read_classes(folder, required=True)
+        coding = mask_coding(listed, folder)
+    splits = {}
+    for split, root in roots.items():
+        files = [by_stem(images_in(root / d, problems), problems) for d in ("images", "masks")]
+        pairs = match_pairs(*files, problems)
+        if not pairs and split == "train":
+            complain(problems, "layout", root / "images", "no image with a mask")
+        splits[split] = pair_split(pairs, coding)
+    return Dataset(
+        name=str(folder),
+        task="segment",
+        classes=tuple(row["name"] for row in listed),
+        colors=_colors(listed),
+        splits=splits,
+        size=natural_size(splits["train"], multiple=8),
+        channels=natural_channels(splits["train"]),
+        origin=str(folder),
+    )
+
+
+def read_classes(folder: Path, required: bool = False) -> list[dict[str, str]]:
+    """Rows of ``classes.csv``; empty where there is no such file and none is required.
+
+    Raises:
+        InputError: missing though required, unreadable, or not as this module's text has it.
+    """
+    path = folder / "classes.csv"
+    if not path.is_file():
+        if required:
+            raise InputError(
+                f"{path}: missing; list the classes in the order of the mask values, one per "
+                "line under the header 'name' (columns 'color' and 'value' are optional)"
+            )
+        return []
+    rows = _read_csv(path, "name")
+    names = [row["name"] for row in rows]
+    if len({class_folder(name) for name in names}) != len(names) or not all(names):
+        raise InputError(f"{path}: every class needs a name of its own")
+    if required and len(names) < 2:
+        raise InputError(f"{path}: lists one class; segmentation needs at least two")
+    for row in rows:
+        if row.get("color") and not re.fullmatch(r"#[0-9A-Fa-f]{6}", row["color"]):
+            raise InputError(f"{path}: color {row['color']!r} is not #RRGGBB")
+    return rows
+
+
+def mask_coding(listed: list[dict[str, str]], folder: Path) -> MaskCoding:
+    """Mask values and colours of the listed classes."""
+    values = [row.get("value") or str(i) for i, row in enumerate(listed)]
+    numbers = [int(v) if re.fullmatch("[0-9]{1,3}", v) else 256 for v in values]
+    if max(numbers) > 255 or len(set(numbers)) != len(numbers):
+        raise InputError(
+            f"{folder / 'classes.csv'}: values must be different numbers 0..255, not "
+            f"{', '.join(values[:20])}"
+        )
+    return MaskCoding(tuple(numbers), _colors(listed))
+
+
+def _colors(listed: list[dict[str, str]]) -> tuple[str, ...]:
+    colors = tuple(row.get("color") or "" for row in listed)
+    return colors if colors and all(colors) else ()
+
+
+def _read_csv(path: Path, *required: str) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [
+                {(k or "").strip(): (v or "").strip() for k, v in row.items() if k is not None}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    for column in required:
+        if not rows or column not in rows[0]:
+            raise InputError(
+                f"{path}: expected a header line with {','.join(required)} and lines below it"
+            )
+    return rows
+
+
+def _with_listed_groups(dataset: Dataset, folder: Path) -> Dataset:
+    path = folder / "groups.csv"
+    if not path.is_file():
+        return dataset
+    group_of = {row["file"]: row["group"] for row in _read_csv(path, "file", "group")}
+    names = [name for split in dataset.splits.values() for name in split.names]
+    if names and not any(_listed_group(name, group_of) for name in names):
+        raise InputError(f"{path}: lists none of the images, which have names like {names[0]!r}")
+    splits = {name: _grouped(split, group_of) for name, split in dataset.splits.items()}
+    return dataclasses.replace(dataset, splits=splits)
+
+
+def _grouped(split: Split, group_of: dict[str, str]) -> Split:
+    # A file that is not listed is a group of its own.
+    groups = [_listed_group(name, group_of) or name for name in split.names]
+    return dataclasses.replace(split, groups=np.array(groups, dtype=str))
+
+
+def _listed_group(name: str, group_of: dict[str, str]) -> str | None:
+    path = Path(name)
+    return group_of.get(name) or group_of.get(path.name) or group_of.get(path.stem)
+
+
+def _sample(split: Split) -> list[tuple[tuple[int, int], str]]:
+    """((height, width), mode) of up to 64 pictures, evenly over the split."""
+    found = []
+    for index in np.linspace(0, len(split) - 1, min(64, len(split))).astype(int):
+        try:
+            found.append(image.header(split.read_image(int(index))))
+        except InputError:
+            continue  # the check names it, before a training begins
+    return found
+
+
+def natural_size(split: Split, multiple: int) -> tuple[int, int]:
+    """Median (height, width) of a sample, at most 256 a side, rounded to ``multiple``."""
+    sizes = [size for size, _ in _sample(split)] or [(MAX_NATURAL_SIDE, MAX_NATURAL_SIDE)]
+    sides = np.median(sizes, axis=0)
+    sides *= min(1.0, MAX_NATURAL_SIDE / sides.max())
+    return tuple(int(max(multiple * round(side / multiple), 8)) for side in sides)
+
+
+def natural_channels(split: Split) -> int:
+    """1 where every sampled picture is grey, else 3."""
+    modes = {mode for _, mode in _sample(split)} or {"RGB"}
+    return 1 if all(mode in ("L", "1", "LA") or mode.startswith("I") for mode in modes) else 3

@@ -1,0 +1,145 @@
+"""Reading segmentation masks: which number in a file means which class.
+
+A mask file holds one value per pixel: a palette index (palette PNG) or a grey value. RGB masks
+are matched to the class colours exactly. A value that is no class is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfproj import image
+from tfproj.errors import InputError
+from tfproj.spec import rgb
+
+INTERPOLATED = "resized with interpolation, or saved as JPEG; use nearest neighbour and PNG"
+
+
+@dataclass(frozen=True)
+class MaskCoding:
+    """How classes are written in mask files.
+
+    Attributes:
+        values: the value in the file for each class, in class order.
+        colors: ``#RRGGBB`` for each class, or empty where only values are known.
+    """
+
+    values: tuple[int, ...]
+    colors: tuple[str, ...] = ()
+
+    @classmethod
+    def plain(cls, count: int, colors: Sequence[str] = ()) -> MaskCoding:
+        """Values 0 .. count-1."""
+        return cls(tuple(range(count)), tuple(colors))
+
+    def table(self) -> np.ndarray:
+        """uint8 (256,): file value -> class index, 255 for "no class"."""
+        table = np.full(256, 255, np.uint8)
+        table[list(self.values)] = np.arange(len(self.values))
+        return table
+
+    def to_indices(self, raw: np.ndarray) -> np.ndarray:
+        """Raw file content, uint8 (H, W) or (H, W, 3), as class indices with 255 for none."""
+        if raw.ndim == 2:
+            return self.table()[raw]
+        packed = _packed(raw)
+        result = np.full(packed.shape, 255, np.uint8)
+        for index, color in enumerate(self.colors):
+            result[packed == _packed(np.array(rgb(color), np.uint8))] = index
+        return result
+
+
+def _packed(pixels: np.ndarray) -> np.ndarray:
+    channels = pixels.astype(np.uint32)
+    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+
+
+def read_raw_mask(path: Path) -> np.ndarray:
+    """The values in a mask file: uint8 (H, W) indices or grey, or (H, W, 3) colours."""
+    picture = image.open_image(path)
+    if picture.mode in ("P", "L"):
+        return np.asarray(picture)
+    if picture.mode in ("LA", "PA"):
+        return np.asarray(picture)[..., 0]
+    if picture.mode == "1":
+        return np.asarray(picture).astype(np.uint8)
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 255:
+            raise InputError(f"{path}: mask values up to {values.max()}; at most 255 are possible")
+        return values.astype(np.uint8)
+    if picture.mode in ("RGB", "RGBA"):
+        return np.asarray(picture.convert("RGB"))
+    raise InputError(f"{path}: a mask of mode {picture.mode}; save it as an 8-bit palette PNG")
+
+
+def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
+    """Class indices uint8 (H, W).
+
+    Raises:
+        InputError: unreadable, or a pixel that is no class, with the likely fix.
+    """
+    raw = read_raw_mask(path)
+    indices = coding.to_indices(raw)
+    if indices.max(initial=0) == 255 and len(coding.values) < 256 and (indices == 255).any():
+        raise InputError(f"{path}: {explain_bad_values(raw, indices, coding)}")
+    return indices
+
+
+def require_same_size(picture: tuple[int, int], mask: tuple[int, ...], label: str) -> None:
+    """InputError unless image and mask have the same (height, width)."""
+    if tuple(picture) != tuple(mask):
+        raise InputError(
+            f"{label}: the image is {picture[0]} x {picture[1]} px (height x width) but its mask "
+            f"{mask[0]} x {mask[1]}; they must be equal"
+        )
+
+
+def explain_bad_values(raw: np.ndarray, indices: np.ndarray, coding: MaskCoding) -> str:
+    """One line on what is wrong with a mask and what would mend it."""
+    bad = indices == 255
+    count = len(coding.values)
+    if raw.ndim == 3:
+        return _explain_colors(raw[bad], bad.mean(), coding)
+    values = sorted(int(v) for v in np.unique(raw))
+    shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+    if values == [0, 255]:
+        fix = "a {0, 255} mask: give 255 a class by the column 'value' of classes.csv"
+    elif values[0] == 1 and values[-1] == count:
+        fix = "counted from 1: give the values in the column 'value' of classes.csv"
+    elif set(values) - {255} <= set(coding.values):
+        fix = "255 often means 'no class': list a class of that 'value' in classes.csv"
+    elif _looks_like_luma(values, coding):
+        fix = "palette colours saved as grey: save the palette indices (Pillow mode P) instead"
+    elif len(values) > 4 * count:
+        fix = f"many values: {INTERPOLATED}"
+    else:
+        fix = "name every value in classes.csv"
+    return f"mask values {shown} for {count} classes; {fix}"
+
+
+def _explain_colors(bad: np.ndarray, share: float, coding: MaskCoding) -> str:
+    """For an RGB mask; ``bad``: the colours (N, 3) of its pixels that are no class."""
+    if (bad[:, :1] == bad).all() and not coding.colors:
+        return "grey values saved as RGB; save one channel (Pillow mode L or P)"
+    if not coding.colors:
+        return "an RGB mask; give each class its color in classes.csv, or save a palette PNG"
+    colors, counts = np.unique(bad, axis=0, return_counts=True)
+    color = "#{:02X}{:02X}{:02X}".format(*colors[counts.argmax()])
+    fix = "list it in classes.csv"
+    if len(colors) > 4 * len(coding.colors):
+        fix = f"as do {len(colors) - 1:,} more: {INTERPOLATED}"
+    return f"colour {color} belongs to no class ({share:.1%} of the pixels are unknown); {fix}"
+
+
+def _looks_like_luma(values: Sequence[int], coding: MaskCoding) -> bool:
+    """Whether the values are what a grey conversion makes of the class colours."""
+    if not coding.colors:
+        return False
+    palette = np.array([[rgb(color) for color in coding.colors]], np.uint8)
+    luma = {int(v) for v in image.to_array(image.open_image(palette), None, 1).ravel()}
+    return set(values) <= luma

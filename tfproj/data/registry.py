@@ -1,0 +1,71 @@
+"""The data sources by name, and the one function that turns a name into splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfproj.data import arrays, facades, folder, synthetic, tfds_source
+from tfproj.data.dataset import DataOptions, Dataset, finish
+from tfproj.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of the registry.
+
+    Attributes:
+        task: ``classify`` or ``segment``.
+        summary: one line for ``tfproj data list``.
+        build: options -> data set with the splits that the source itself has.
+    """
+
+    task: str
+    summary: str
+    build: Callable[[DataOptions], Dataset]
+
+
+DATASETS: dict[str, Source] = {
+    "fashion_mnist": Source(
+        "classify", "70,000 grey 28 x 28 clothes, 10 classes", arrays.fashion_mnist
+    ),
+    "digits": Source(
+        "classify", "1,797 grey 8 x 8 digits, 10 classes; comes with scikit-learn", arrays.digits
+    ),
+    "facades": Source(
+        "segment", "Mini Facade folder or the CMP Facade Database, 5 classes", facades.facades
+    ),
+    "synthetic_facades": Source(
+        "segment", "facades drawn by this package, 5 classes", synthetic.synthetic_facades
+    ),
+}
+
+
+def load_dataset(name: str, task: str | None = None, options: DataOptions | None = None) -> Dataset:
+    """Find a data set and make its splits.
+
+    Args:
+        name: a key of :data:`DATASETS`, ``tfds:NAME``, or a directory (see ``folder``).
+        task: what it is needed for; a mismatch is an error. None: whatever it is.
+        options: where it lies and how to split it.
+
+    Raises:
+        InputError: unknown name, wrong task, nothing there, or files that can't be used.
+    """
+    options = options or DataOptions()
+    if name in DATASETS:
+        source = DATASETS[name]
+        if task not in (None, source.task):
+            raise InputError(f"data set {name!r} is for {source.task}, not {task}")
+        dataset = source.build(options)
+    elif name.startswith("tfds:"):
+        dataset = tfds_source.tfds_dataset(name.removeprefix("tfds:"), task, options)
+    elif os.sep in name or Path(name).is_dir():
+        dataset = folder.folder_dataset(Path(name), task, options.problems)
+    else:
+        raise unknown_name("data set (or directory)", name, [*DATASETS, "tfds:NAME"])
+    if task not in (None, dataset.task):
+        raise InputError(f"data set {name!r} is for {dataset.task}, not {task}")
+    return finish(dataset, options)
