@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+
+from tfproj import backend
+
+backend.setup()
+
+from tfproj.config import PRESETS  # noqa: E402
+from tfproj.errors import InputError  # noqa: E402
+from tfproj.models import MODELS, build_model  # noqa: E402
+from tfproj.models.summary import summarize  # noqa: E402
+from tfproj.spec import ModelSpec  # noqa: E402
+
+# The layer table of the original report: kind, output (channels, height, width), parameters.
+REPORT = """
+Conv2d-1 16 256 256 448
+Conv2d-2 24 256 256 3480
+MaxPool2d-3 24 128 128 0
+Conv2d-4 36 128 128 7812
+Conv2d-5 52 128 128 16900
+MaxPool2d-6 52 64 64 0
+Conv2d-7 72 64 64 33768
+Conv2d-8 96 64 64 62304
+MaxPool2d-9 96 32 32 0
+Conv2d-10 96 32 32 83040
+Conv2d-11 96 32 32 83040
+ConvTranspose2d-12 96 64 64 36960
+Conv2d-13 72 64 64 62280
+Conv2d-14 52 64 64 33748
+ConvTranspose2d-15 52 128 128 10868
+Conv2d-16 36 128 128 16884
+Conv2d-17 24 128 128 7800
+ConvTranspose2d-18 24 256 256 2328
+Conv2d-19 16 256 256 3472
+Conv2d-20 5 256 256 725
+ReLU-21 5 256 256 0
+"""
+
+
+def spec(task, size=(32, 32), channels=3, classes=5):
+    model = "cnn" if task == "classify" else "unet"
+    return ModelSpec(task, model, [f"c{i}" for i in range(classes)], (), *size, channels)
+
+
+@pytest.fixture(scope="module")
+def original_unet():
+    return build_model(spec("segment", (256, 256)), PRESETS["segment"]["original"]["model_options"])
+
+
+def test_unet_is_the_table_of_the_report(original_unet):
+    rows = [line.split() for line in REPORT.split("\n") if line]
+    expected = [(kind, tuple(map(int, shape)), int(count)) for kind, *shape, count in rows]
+    summary = summarize(original_unet)
+    assert [(row.kind, row.shape, row.parameters) for row in summary.rows] == expected
+
+
+def test_unet_statistics_are_those_of_the_report(original_unet):
+    summary = summarize(original_unet)
+    assert summary.parameters == summary.trainable == 465_857
+    sizes = (
+        summary.input_mb,
+        summary.activations_mb,
+        summary.parameters_mb,
+        summary.total_mb,
+    )
+    assert [round(size, 2) for size in sizes] == [0.75, 89.00, 1.78, 91.53]
+
+
+def test_skips_are_added(original_unet):
+    adds = [layer for layer in original_unet.layers if type(layer).__name__ == "Add"]
+    assert [layer.output.shape[-1] for layer in adds] == [96, 52, 24]
+
+
+def test_only_the_original_has_a_relu_on_the_scores():
+    for name, preset in PRESETS["segment"].items():
+        layers = [
+            layer.name for layer in build_model(spec("segment"), preset["model_options"]).layers
+        ]
+        assert ("scores_relu" in layers) == (name == "original")
+
+
+def test_cnn_has_two_convolutions_of_32_filters_and_two_dense_layers():
+    rows = summarize(build_model(spec("classify", (28, 28), 1, 10))).rows
+    assert [row.kind.split("-")[0] for row in rows] == [
+        "Conv2d", "MaxPool2d", "Conv2d", "MaxPool2d", "Linear", "Linear",
+    ]  # fmt: skip
+    assert [row.shape[0] for row in rows if row.kind.startswith("Conv")] == [32, 32]
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_uint8_images_in_float32_scores_out(task, channels):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = build_model(spec(task, (16, 24), channels))
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 24, channels), np.uint8)
+    scores = model.predict_on_batch(images)
+    assert scores.dtype == np.float32
+    assert scores.shape == ((3, 5) if task == "classify" else (3, 16, 24, 5))
+    assert np.isfinite(scores).all()
+    assert np.ptp(scores) > 0
+
+
+def test_an_initial_weight_of_torch_lies_within_its_bound():
+    model = build_model(spec("segment"), {"initializer": "torch"})
+    kernel = np.asarray(model.get_layer("enc2_conv1").kernel)
+    bound = 1 / np.sqrt(3 * 3 * 24)
+    assert bound * 0.95 < np.abs(kernel).max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({"model": "unett"}, {}, "did you mean 'unet'"),
+        ({"model": "cnn"}, {}, "is for classify, not segment"),
+        ({"height": 30}, {}, "multiples of 8"),
+        ({}, {"batchnorm": True}, "did you mean 'batch_norm'"),
+    ],
+)
+def test_what_can_not_be_built(change, options, message):
+    import dataclasses
+
+    with pytest.raises(InputError, match=message):
+        build_model(dataclasses.replace(spec("segment"), **change), options)
+
+
+def test_registry_names_the_options_that_builders_take():
+    import inspect
+
+    from tfproj.models import cnn, unet
+
+    for name, builder in {"cnn": cnn.cnn, "unet": unet.unet}.items():
+        assert tuple(inspect.signature(builder).parameters)[1:] == MODELS[name].options

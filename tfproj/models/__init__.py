@@ -1,0 +1,87 @@
+"""Models by name. The registry is light; a builder imports Keras when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfproj.errors import InputError, unknown_name
+from tfproj.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One entry of the registry.
+
+    Attributes:
+        task: ``classify`` or ``segment``.
+        summary: one line for ``tfproj models``.
+        build: (spec, **options) -> ``keras.Model`` from uint8 images (B, H, W, C) to scores
+            float32 (B, classes) or (B, H, W, classes).
+        multiple: input sides must be multiples of this many pixels.
+        options: names of the builder's options.
+    """
+
+    task: str
+    summary: str
+    build: Callable[..., Any]
+    multiple: int
+    options: tuple[str, ...]
+
+
+def _cnn(spec: ModelSpec, **options: Any):
+    from tfproj.models.cnn import cnn
+
+    return cnn(spec, **options)
+
+
+def _unet(spec: ModelSpec, **options: Any):
+    from tfproj.models.unet import unet
+
+    return unet(spec, **options)
+
+
+MODELS: dict[str, ModelEntry] = {
+    "cnn": ModelEntry(
+        "classify",
+        "two 3x3 convolutions of 32 filters with max pooling, two dense layers",
+        _cnn,
+        multiple=1,
+        options=("filters", "dense", "batch_norm", "dropout"),
+    ),
+    "unet": ModelEntry(
+        "segment",
+        "14 convolutions, 3 poolings, 3 transposed convolutions, additive skips",
+        _unet,
+        multiple=8,
+        options=("batch_norm", "final_relu", "initializer"),
+    ),
+}
+
+
+def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[str, Any]) -> None:
+    """InputError unless the model exists, fits task and input size, and knows the options."""
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    entry = MODELS[name]
+    if entry.task != task:
+        raise InputError(f"model {name!r} is for {entry.task}, not {task}")
+    for key in options:
+        if key not in entry.options:
+            raise unknown_name(f"option of model {name!r}", key, entry.options)
+    if any(side % entry.multiple for side in size):
+        raise InputError(
+            f"model {name!r} needs sides that are multiples of {entry.multiple}; "
+            f"{size[0]} x {size[1]} is not"
+        )
+
+
+def build_model(spec: ModelSpec, options: Mapping[str, Any] | None = None):
+    """The Keras model for a spec; see :class:`ModelEntry` for what it takes and gives."""
+    options = dict(options or {})
+    check_model(spec.model, spec.task, spec.size, options)
+    return MODELS[spec.model].build(spec, **options)
+
+
+__all__ = ["MODELS", "ModelEntry", "build_model", "check_model"]

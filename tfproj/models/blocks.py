@@ -1,0 +1,54 @@
+"""Layers that every model shares: the input, a convolution block, the scores."""
+
+from __future__ import annotations
+
+import keras
+
+from tfproj.spec import INPUT_NAME, SCORES_NAME, ModelSpec
+
+
+def image_input(spec: ModelSpec):
+    """(input tensor uint8 (B, H, W, C) with 0..255, the same as float32 with 0..1)."""
+    inputs = keras.Input((*spec.size, spec.channels), dtype="uint8", name=INPUT_NAME)
+    # float32 also under a mixed policy: bfloat16 has too few digits for 1/255 steps.
+    scaled = keras.layers.Rescaling(1 / 255, dtype="float32", name="rescale")(inputs)
+    return inputs, scaled
+
+
+def conv_relu(x, filters: int, name: str, batch_norm: bool = False, initializer: str = "keras"):
+    """3x3 convolution -> (batch norm) -> ReLU, at the same size.
+
+    With batch norm the convolution has no bias of its own: the norm's shift takes its place, and
+    export folds both into a convolution with bias.
+    """
+    x = conv(filters, name, use_bias=not batch_norm, initializer=initializer)(x)
+    if batch_norm:
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def conv(filters: int, name: str, use_bias: bool = True, initializer: str = "keras"):
+    """A 3x3 convolution layer at the same size."""
+    return keras.layers.Conv2D(
+        filters,
+        3,
+        padding="same",
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer(initializer),
+        name=name,
+    )
+
+
+def kernel_initializer(name: str):
+    """``keras``: Glorot uniform. ``torch``: what PyTorch's layers draw, U(-b, b), b^2 = 1/fan_in.
+
+    (PyTorch documents it as Kaiming uniform with a = sqrt(5), which is the same.)
+    """
+    if name == "torch":
+        return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    return keras.initializers.GlorotUniform()
+
+
+def scores(x):
+    """Name the class scores, in float32 whatever the policy."""
+    return keras.layers.Activation("linear", dtype="float32", name=SCORES_NAME)(x)
