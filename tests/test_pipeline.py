@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from tfproj import backend
+
+backend.setup()
+
+from tfproj.data import pipeline  # noqa: E402
+from tfproj.data.arrays import array_split  # noqa: E402
+from tfproj.data.dataset import Split  # noqa: E402
+from tfproj.data.pipeline import Cache, eval_batches, train_batches  # noqa: E402
+from tfproj.errors import InputError, TfprojError  # noqa: E402
+
+
+def numbered(count=20, size=8):
+    """Image i is filled with the value i, and has the label i."""
+    images = np.arange(count, dtype=np.uint8)[:, None, None].repeat(size, 1).repeat(size, 2)
+    return array_split(images, np.arange(count))
+
+
+def cache(split=None, size=(8, 8)):
+    return Cache(split or numbered(), size, 1)
+
+
+def labels(dataset):
+    return [y.numpy().tolist() for _, y in dataset]
+
+
+def test_an_epoch_sees_every_example_once_and_image_fits_label():
+    batches = list(train_batches(cache(), 5, range(1), seed=0, augment="none"))
+    seen = np.concatenate([y for _, y in batches])
+    assert sorted(seen) == list(range(20))
+    for x, y in batches:
+        np.testing.assert_array_equal(x[:, 0, 0, 0], y)
+
+
+def test_epochs_differ_and_the_seed_decides():
+    first = labels(train_batches(cache(), 5, range(2), seed=0, augment="none"))
+    assert first[:4] != first[4:]
+    assert first == labels(train_batches(cache(), 5, range(2), seed=0, augment="none"))
+    assert first != labels(train_batches(cache(), 5, range(2), seed=1, augment="none"))
+
+
+@pytest.mark.parametrize("augment", ["none", "shift_flip"])
+def test_starting_at_an_epoch_continues_the_same_stream(augment):
+    whole = list(train_batches(cache(), 5, range(3), seed=3, augment=augment))
+    part = list(train_batches(cache(), 5, range(2, 3), seed=3, augment=augment))
+    assert len(part) == 4
+    for (x, y), (later_x, later_y) in zip(whole[8:], part, strict=True):
+        np.testing.assert_array_equal(x, later_x)
+        np.testing.assert_array_equal(y, later_y)
+
+
+def test_evaluation_sees_all_in_order_with_a_smaller_last_batch():
+    dataset = eval_batches(cache(), 8)
+    assert labels(dataset) == [list(range(8)), list(range(8, 16)), list(range(16, 20))]
+    assert len(dataset) == 3
+
+
+def test_a_split_smaller_than_a_batch():
+    batches = labels(train_batches(cache(numbered(3)), 8, range(2), seed=0, augment="none"))
+    assert [sorted(batch) for batch in batches] == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_each_example_is_decoded_once():
+    split, reads = numbered(), []
+    counted = Split(split.names, lambda i: reads.append(i) or split.read_image(i), split.labels)
+    list(train_batches(cache(counted), 5, range(3), seed=0, augment="none"))
+    assert sorted(reads) == list(range(20))
+
+
+def test_images_are_resized_and_masks_keep_their_values():
+    image = np.zeros((10, 20, 3), np.uint8)
+    mask = np.where(np.arange(20) < 10, 4, 0)[None].repeat(10, 0).astype(np.uint8)
+    split = Split(["a"], lambda i: image, read_mask=lambda i: mask)
+    x, y = Cache(split, (16, 16), 3).batch(np.array([0]))
+    assert x.shape == (1, 16, 16, 3)
+    assert y.shape == (1, 16, 16)
+    assert set(np.unique(y)) == {0, 4}
+
+
+def test_a_mask_of_another_size_is_refused():
+    split = Split(
+        ["a.jpg"],
+        lambda i: np.zeros((8, 8, 3), np.uint8),
+        read_mask=lambda i: np.zeros((8, 9), np.uint8),
+    )
+    with pytest.raises(InputError, match=r"8 x 8 .* 8 x 9"):
+        Cache(split, (8, 8), 3).batch(np.array([0]))
+
+
+def test_what_does_not_fit_in_memory_goes_to_a_file(monkeypatch):
+    monkeypatch.setattr(pipeline, "free_memory", lambda: 100)
+    stored = cache()
+    assert isinstance(stored.images, np.memmap)
+    x, y = stored.batch(np.array([3, 5]))
+    np.testing.assert_array_equal(x[:, 0, 0, 0], [3, 5])
+
+
+def test_a_full_disk_is_one_line(monkeypatch):
+    monkeypatch.setattr(pipeline, "free_memory", lambda: 100)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(TfprojError, match=r"No space left on device.; point TMPDIR"):
+        cache()
+
+
+def test_one_iterator_serves_all_epochs_with_autotune_off():
+    options = train_batches(cache(), 5, range(3), seed=0, augment="none").options()
+    assert options.autotune.enabled is False
+    assert options.deterministic is True

@@ -1,0 +1,77 @@
+"""Import TensorFlow and Keras quietly, with the threads and the precision that fit the machine.
+
+Everything that trains or evaluates calls :func:`setup` first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from pathlib import Path
+
+from tfproj.errors import InputError, first_line, missing_extra
+from tfproj.machine import available_cpus, cpu_has_bfloat16
+
+
+@cache
+def setup() -> None:
+    """Import TensorFlow once: logs quiet, threads by the CPUs this process may use."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        # TensorFlow's C++ parts write to stderr before any log level is read.
+        with _stderr_muted():
+            import keras
+            import tensorflow as tf
+    except ImportError as error:
+        raise missing_extra(error.name or "tensorflow", "train") from None
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("KERAS_BACKEND is not 'tensorflow'; training and export need it")
+    tf.get_logger().setLevel(logging.ERROR)
+    tf.config.threading.set_intra_op_parallelism_threads(available_cpus())
+    tf.config.threading.set_inter_op_parallelism_threads(available_cpus())
+
+
+class _stderr_muted:
+    """Send file descriptor 2 to nowhere inside the block."""
+
+    def __enter__(self) -> None:
+        self._saved = os.dup(2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+
+    def __exit__(self, *exc) -> None:
+        os.dup2(self._saved, 2)
+        os.close(self._saved)
+
+
+def resolve_precision(precision: str) -> str:
+    """``auto`` as ``mixed_bfloat16`` where the hardware computes in it, else ``float32``."""
+    if precision != "auto":
+        return precision
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+        native = bool(capability and capability >= (8, 0))
+    else:
+        native = cpu_has_bfloat16()
+    return "mixed_bfloat16" if native else "float32"
+
+
+def load_weights(model, path: Path) -> None:
+    """Read the weights of a ``.keras`` file into a model of the same layers.
+
+    Only arrays are read: no code that such a file may carry is ever run. Where the model is
+    compiled and its optimiser built, the optimiser's state is read as well.
+
+    Raises:
+        InputError: not such a file, damaged, or of another model.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # Keras, h5py and zipfile raise many kinds for a damaged file
+        raise InputError(f"{path}: cannot be loaded ({first_line(error)})") from None

@@ -1,0 +1,186 @@
+"""From a split to batches: decode -> resize -> cache -> shuffle -> batch -> augment -> prefetch.
+
+Every batch is a function of (seed, step) alone: the order of epoch ``e`` is a permutation drawn
+from ``[seed, e]`` and the augmentation of step ``s`` from ``[seed, s]``. A run can thus start at
+any step and see what an uninterrupted run sees.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import tempfile
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+
+from tfproj import image
+from tfproj.data.augment import AUGMENT
+from tfproj.data.dataset import Split
+from tfproj.data.masks import require_same_size
+from tfproj.errors import InputError, TfprojError
+
+# Share of the free memory that decoded images may take before they go to a file.
+MEMORY_SHARE = 0.4
+
+
+class Cache:
+    """Decoded examples of one split, filled when they are first asked for.
+
+    Kept in memory, or in an unnamed file of the temporary directory where they would not fit.
+
+    Attributes:
+        images: uint8 (N, height, width, channels).
+        targets: int32 (N,) labels, or uint8 (N, height, width) masks.
+    """
+
+    def __init__(self, split: Split, size: tuple[int, int], channels: int, workers: int = 2):
+        self._split, self._size, self._channels = split, size, channels
+        image_shape = (len(split), *size, channels)
+        mask_shape = (len(split), *size)
+        masks = split.read_mask is not None
+        total = np.prod(image_shape) + (np.prod(mask_shape) if masks else 0)
+        allocate = _in_memory if total <= MEMORY_SHARE * free_memory() else _on_disk
+        self.images = allocate(image_shape)
+        self.targets = allocate(mask_shape) if masks else split.labels
+        self._filled = np.zeros(len(split), bool)
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers)
+        self.error: InputError | None = None  # TensorFlow would bury it in its own error
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 (B, height, width, channels) and targets at ``indices`` int (B,)."""
+        missing = indices[~self._filled[indices]]
+        if len(missing):
+            list(self._pool.map(self._fill, missing))
+        return self.images[indices], self.targets[indices]
+
+    def _fill(self, index: int) -> None:
+        try:
+            self._read(int(index))
+        except InputError as error:
+            self.error = error
+            raise
+
+    def _read(self, index: int) -> None:
+        split = self._split
+        source = split.read_image(index)
+        label = split.label_of(index)
+        if split.read_mask is None:
+            self.images[index] = image.load(source, self._size, self._channels, label)
+        else:
+            picture, mask = image.open_image(source, label), split.read_mask(index)
+            require_same_size(picture.size[::-1], mask.shape, label)
+            self.images[index] = image.to_array(picture, self._size, self._channels)
+            self.targets[index] = image.resize_mask(mask, self._size)
+        self._filled[index] = True
+
+
+def _in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    return np.empty(shape, np.uint8)
+
+
+def _on_disk(shape: tuple[int, ...]) -> np.ndarray:
+    file = tempfile.TemporaryFile(prefix="tfproj-cache-")  # noqa: SIM115 (the map keeps it open)
+    try:
+        # Reserved now: writing to a sparse map on a full disk would kill the process (SIGBUS).
+        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+    except OSError as error:
+        raise TfprojError(
+            f"{tempfile.gettempdir()}: no room for the cache of {np.prod(shape) / 1e9:.1f} GB of "
+            f"decoded images ({error.strerror}); point TMPDIR to a larger disk"
+        ) from None
+    return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def free_memory() -> int:
+    """Bytes this process may still take: what the system has, or its cgroup allows."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            line = next(line for line in file if line.startswith("MemAvailable"))
+        free = int(line.split()[1]) * 1024
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            limit = file.read().strip()
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
+            used = int(file.read())
+        return free if limit == "max" else max(0, min(free, int(limit) - used))
+    except (OSError, StopIteration, ValueError):
+        return free
+
+
+@lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The permutation of ``count`` examples for one epoch: int64 (count,)."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Whole batches in an epoch; what is left over comes first in another epoch's order."""
+    return max(1, count // batch_size)
+
+
+def train_batches(
+    cache: Cache, batch_size: int, epochs: range, seed: int, augment: str
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches of all ``epochs`` through one iterator.
+
+    One iterator for all epochs, and autotune off: tearing down an iterator waits for the
+    autotune thread, which sleeps up to half an epoch (TensorFlow 2.21).
+
+    Returns:
+        (image uint8 (B, H, W, C), label int32 (B,) or mask uint8 (B, H, W)).
+    """
+    batch_size = min(batch_size, len(cache))
+    steps = steps_per_epoch(len(cache), batch_size)
+
+    def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        order = epoch_order(seed, int(step) // steps, len(cache))
+        start = int(step) % steps * batch_size
+        return cache.batch(order[start : start + batch_size])
+
+    dataset = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
+    dataset = dataset.map(_numpy_batch(gather, cache, batch_size))
+    transform = AUGMENT[augment]
+    if transform is not None:
+        dataset = dataset.enumerate(epochs.start * steps).map(
+            lambda step, batch: transform(*batch, tf.stack([tf.cast(seed, tf.int64), step])),
+            num_parallel_calls=2,
+        )
+    return dataset.prefetch(4).with_options(_options())
+
+
+def eval_batches(cache: Cache, batch_size: int) -> tf.data.Dataset:
+    """All examples once, in order; the last batch may be smaller."""
+    starts = tf.data.Dataset.range(0, len(cache), batch_size)
+
+    def gather(start: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        return cache.batch(np.arange(start, min(start + batch_size, len(cache))))
+
+    dataset = starts.map(_numpy_batch(gather, cache, None)).prefetch(2)
+    # Keras can't count the elements of a map over Python code.
+    count = -(-len(cache) // batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).with_options(_options())
+
+
+def _numpy_batch(gather, cache: Cache, batch_size: int | None):
+    kinds = (tf.uint8, tf.as_dtype(cache.targets.dtype))
+    shapes = [(batch_size, *array.shape[1:]) for array in (cache.images, cache.targets)]
+
+    def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tensors = tf.numpy_function(gather, [step], kinds, stateful=False)
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            tensor.set_shape(shape)
+        return tuple(tensors)
+
+    return load
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.deterministic = True
+    return options

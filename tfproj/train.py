@@ -1,0 +1,241 @@
+"""Train a model into a run directory.
+
+``tfproj train classify`` and ``tfproj train segment`` are thin covers of :func:`train` and
+:func:`resume`. :func:`plan` does all that needs no TensorFlow, so that a mistake shows at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfproj import backend, machine
+from tfproj.config import TrainConfig
+from tfproj.data import DataOptions, Dataset, load_dataset
+from tfproj.data.check import quick_check
+from tfproj.errors import InputError, TfprojError, missing_extra
+from tfproj.models import check_model
+from tfproj.runs import DEFAULT_ROOT, Run, create_run, read_json, write_json, write_text
+from tfproj.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration: what will be trained on what."""
+
+    config: TrainConfig
+    dataset: Dataset
+    spec: ModelSpec
+
+
+def plan(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
+    """Find the data, settle the model's input and classes, check that they fit.
+
+    Raises:
+        InputError: anything that would make the training fail or be meaningless.
+    """
+    dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    size = config.image_size or dataset.size
+    check_model(config.model, config.task, size, config.model_options)
+    spec = ModelSpec(
+        task=config.task,
+        model=config.model,
+        classes=dataset.classes,
+        colors=dataset.colors,
+        height=size[0],
+        width=size[1],
+        channels=config.channels or dataset.channels,
+        data=dataset.name,
+    )
+    quick_check(dataset)
+    return Plan(config, dataset, spec)
+
+
+def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) -> DataOptions:
+    """The part of a configuration that finds and splits the data."""
+    return DataOptions(
+        data_dir=config.data_dir,
+        group_modulus=config.group_modulus,
+        val_fraction=config.val_fraction,
+        limit=config.limit,
+        classes=classes,
+    )
+
+
+def train(
+    config: TrainConfig,
+    root: str | Path = DEFAULT_ROOT,
+    name: str | None = None,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    planned: Plan | None = None,
+) -> Run:
+    """Train from the start.
+
+    Args:
+        config: what to train.
+        root, name, overwrite: see :func:`tfproj.runs.create_run`.
+        tensorboard: also write ``tensorboard/`` events into the run.
+        planned: the result of :func:`plan` where it was already made.
+
+    Returns:
+        The run directory with weights, history and environment; not yet evaluated.
+
+    Raises:
+        InputError: see :func:`plan`; or the run exists.
+        TfprojError: interrupted (the run can be resumed), or the loss became NaN.
+    """
+    planned = planned or plan(config)
+    _require_tensorboard(tensorboard)
+    backend.setup()
+    precision = backend.resolve_precision(config.precision)
+    stem = f"{Path(planned.dataset.name).name.replace(':', '-')}-{config.preset}"
+    run = create_run(root, config.task, name, stem, overwrite)
+    write_text(run.spec_file, planned.spec.to_json() + "\n")
+    write_json(run.splits_file, _split_record(planned.dataset))
+    environment = machine.describe(precision)
+    environment["repeat"] = f"tfproj train {config.task} --config {run.config_file}"
+    environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
+    write_json(run.environment_file, environment)
+    write_json(run.config_file, config.to_dict())  # last: its presence makes a directory a run
+    _fit(run, planned, precision, tensorboard)
+    return run
+
+
+def resume(run: Run, tensorboard: bool = False) -> Run:
+    """Continue an interrupted run from its last whole epoch, as if it had never stopped.
+
+    Raises:
+        InputError: nothing left to do, files missing, or the data are not what they were.
+    """
+    run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
+    config, spec = run.config(), run.spec()
+    planned = plan(config, spec.classes)
+    if read_json(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
+        raise InputError(f"{run.path}: the data set is not the one this run was started with")
+    _require_tensorboard(tensorboard)
+    backend.setup()
+    _fit(run, planned, run.environment()["precision"], tensorboard)
+    return run
+
+
+def _require_tensorboard(wanted: bool) -> None:
+    if wanted and importlib.util.find_spec("tensorboard") is None:
+        raise missing_extra("tensorboard", "tensorboard")
+
+
+def _split_record(dataset: Dataset) -> dict:
+    """Counts per split and the names held out, so that a reader can check for leaks."""
+    counts = {name: len(split) for name, split in dataset.splits.items()}
+    held_out = list(dataset.splits["val"].names) if "val" in dataset.splits else []
+    return {"fingerprint": dataset.fingerprint(), "counts": counts, "val": held_out}
+
+
+def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
+    import keras
+    import tensorflow as tf
+
+    from tfproj import callbacks
+    from tfproj.data import pipeline
+
+    config = planned.config
+    keras.utils.set_random_seed(config.seed)
+    model, steps = compiled_model(planned, precision)
+    history = _restore(run, model, steps)
+    monitor = "val_accuracy" if config.task == "classify" else "val_loss"
+    done = len(history)
+    if done >= config.epochs or callbacks.out_of_patience(history, monitor, config.patience):
+        raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
+
+    caches = {name: make_cache(planned, name) for name in ("train", "val")}
+    record = callbacks.Record(run, monitor, config.patience, history)
+    listeners = [
+        callbacks.Reseed(config.seed), record, callbacks.Progress(config.epochs, done)
+    ]  # fmt: skip
+    if tensorboard:
+        listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
+    begin = time.monotonic()
+    try:
+        model.fit(
+            pipeline.train_batches(
+                caches["train"], config.batch_size, range(done, config.epochs), config.seed,
+                config.augment,
+            ),
+            epochs=config.epochs,
+            initial_epoch=done,
+            steps_per_epoch=steps,
+            shuffle=False,  # the pipeline shuffles
+            validation_data=pipeline.eval_batches(caches["val"], eval_batch(config)),
+            callbacks=listeners,
+            verbose=0,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise TfprojError(
+            f"interrupted after {len(record.history)} of {config.epochs} epochs; continue with: "
+            f"tfproj train {config.task} --resume {run.path}"
+        ) from None
+    except tf.errors.OpError as error:
+        unreadable = next((cache.error for cache in caches.values() if cache.error), None)
+        raise unreadable or error from error
+    finally:
+        keras.config.set_dtype_policy("float32")
+    print(
+        f"trained {len(record.history) - done} epochs in "
+        f"{callbacks.duration(time.monotonic() - begin)}; best epoch "
+        f"{callbacks.best_epoch(record.history, monitor)} by {monitor}: {run.path}",
+        file=sys.stderr,
+    )
+
+
+def compiled_model(planned: Plan, precision: str):
+    """(model under ``precision``, steps per epoch), weights drawn from the current seed."""
+    import keras
+
+    from tfproj import optim
+    from tfproj.data.pipeline import steps_per_epoch
+    from tfproj.models import build_model
+
+    config = planned.config
+    count = len(planned.dataset.splits["train"])
+    steps = steps_per_epoch(count, min(config.batch_size, count))
+    keras.config.set_dtype_policy(precision)
+    model = build_model(planned.spec, config.model_options)
+    model.compile(
+        optimizer=optim.make_optimizer(config, steps),
+        loss=optim.make_loss(config, len(planned.spec.classes)),
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        jit_compile=False,  # XLA is slower than oneDNN on CPUs in every case measured
+    )
+    return model, steps
+
+
+def make_cache(planned: Plan, split: str):
+    """The decoded examples of one split at the model's input size."""
+    from tfproj.data.pipeline import Cache
+    from tfproj.machine import available_cpus
+
+    spec = planned.spec
+    return Cache(planned.dataset.splits[split], spec.size, spec.channels, available_cpus())
+
+
+def eval_batch(config: TrainConfig) -> int:
+    """A larger batch where there is no backward pass to hold."""
+    return 2 * config.batch_size if config.task == "classify" else config.batch_size
+
+
+def _restore(run: Run, model, steps: int) -> list[dict]:
+    """Load weights and optimiser of the last whole epoch; returns the history up to it."""
+    if not run.last_weights.exists():
+        return []
+    model.optimizer.build(model.trainable_variables)
+    backend.load_weights(model, run.last_weights)
+    done = int(model.optimizer.iterations) // steps
+    history = run.history()[:done]
+    if len(history) != done:
+        raise InputError(
+            f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
+        )
+    return history
