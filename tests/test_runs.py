@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -5,7 +6,7 @@ import stat
 import pytest
 
 from tfproj.config import make_config
-from tfproj.errors import InputError
+from tfproj.errors import InputError, TfprojError
 from tfproj.runs import create_run, find_run, replacing, write_csv, write_json, write_text
 
 
@@ -87,6 +88,17 @@ def test_writing_where_one_may_not_is_wrong_input(tmp_path):
         create_run(tmp_path / "file", "classify", None, "x", overwrite=False)
     with pytest.raises(InputError, match="cannot be written"):
         write_text(tmp_path / "file" / "below", "x")
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    message = r"a\.json: writing failed \(No space left"
+    with pytest.raises(TfprojError, match=message) as caught, replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.exit_code == 1
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
 
 
 def test_history_keeps_every_digit(tmp_path):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.config import TrainConfig, config_from_dict
-from tfproj.errors import InputError, unknown_name
+from tfproj.errors import InputError, TfprojError, first_line, unknown_name
 from tfproj.spec import ModelSpec
 
 DEFAULT_ROOT = "runs"
@@ -162,17 +163,27 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: damaged, not valid JSON") from None
 
 
+# What says that a place is no place to write, rather than that writing failed.
+UNWRITABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
+}  # fmt: skip
+
+
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn "you may not write there" into one clear line (wrong input, exit code 2)."""
+    """Turn a failure to write into one line that names ``path``.
+
+    Raises:
+        InputError: one may not write there.
+        TfprojError: no space left, or another fault of the disk.
+    """
     try:
         yield
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     except OSError as error:
-        if error.errno == 30:  # EROFS has no exception class of its own
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-        raise
+        reason = error.strerror or first_line(error)
+        if error.errno in UNWRITABLE:
+            raise InputError(f"{path}: cannot be written ({reason})") from None
+        raise TfprojError(f"{path}: writing failed ({reason})") from None
 
 
 @contextlib.contextmanager

@@ -42,17 +42,21 @@ def write_folder(dataset: Dataset, output: str | Path) -> Path:
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
-    try:
-        for name, split in dataset.splits.items():
-            print(f"writing {len(split):,} examples of {name} ...", file=sys.stderr)
-            _write_split(dataset, split, partial / name)
-        _write_classes(dataset, partial / "classes.csv")
-        _write_groups(dataset, partial / "groups.csv")
-        partial.chmod(0o755)
-        os.replace(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            _write_all(dataset, partial)
+            partial.chmod(0o755)
+            os.replace(partial, output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return output
+
+
+def _write_all(dataset: Dataset, folder: Path) -> None:
+    for name, split in dataset.splits.items():
+        print(f"writing {len(split):,} examples of {name} ...", file=sys.stderr)
+        _write_split(dataset, split, folder / name)
+    _write_classes(dataset, folder / "classes.csv")
+    _write_groups(dataset, folder / "groups.csv")
 
 
 def _write_split(dataset: Dataset, split: Split, root: Path) -> None:
