@@ -37,14 +37,14 @@ ReLU-21 5 256 256 0
 """
 
 
-def spec(task, size=(32, 32), channels=3, classes=5):
-    model = "cnn" if task == "classify" else "unet"
+def spec(model, size=(32, 32), channels=3, classes=5):
+    task = MODELS[model].task
     return ModelSpec(task, model, [f"c{i}" for i in range(classes)], (), *size, channels)
 
 
 @pytest.fixture(scope="module")
 def original_unet():
-    return build_model(spec("segment", (256, 256)), PRESETS["segment"]["original"]["model_options"])
+    return build_model(spec("unet", (256, 256)), PRESETS["segment"]["original"]["model_options"])
 
 
 def test_unet_is_the_table_of_the_report(original_unet):
@@ -73,40 +73,54 @@ def test_skips_are_added(original_unet):
 
 def test_only_the_original_has_a_relu_on_the_scores():
     for name, preset in PRESETS["segment"].items():
-        layers = [
-            layer.name for layer in build_model(spec("segment"), preset["model_options"]).layers
-        ]
+        layers = [layer.name for layer in build_model(spec("unet"), preset["model_options"]).layers]
         assert ("scores_relu" in layers) == (name == "original")
 
 
 def test_cnn_has_two_convolutions_of_32_filters_and_two_dense_layers():
-    rows = summarize(build_model(spec("classify", (28, 28), 1, 10))).rows
+    rows = summarize(build_model(spec("cnn", (28, 28), 1, 10))).rows
     assert [row.kind.split("-")[0] for row in rows] == [
         "Conv2d", "MaxPool2d", "Conv2d", "MaxPool2d", "Linear", "Linear",
     ]  # fmt: skip
     assert [row.shape[0] for row in rows if row.kind.startswith("Conv")] == [32, 32]
 
 
-@pytest.mark.parametrize("task", ["classify", "segment"])
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_uint8_images_in_float32_scores_out(task, channels):
+def test_uint8_images_in_float32_scores_out(name, channels):
     import keras
 
     keras.utils.set_random_seed(0)
-    model = build_model(spec(task, (16, 24), channels))
+    model = build_model(spec(name, (16, 24), channels))
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 24, channels), np.uint8)
     scores = model.predict_on_batch(images)
     assert scores.dtype == np.float32
-    assert scores.shape == ((3, 5) if task == "classify" else (3, 16, 24, 5))
+    assert scores.shape == ((3, 5) if MODELS[name].task == "classify" else (3, 16, 24, 5))
     assert np.isfinite(scores).all()
     assert np.ptp(scores) > 0
 
 
 def test_an_initial_weight_of_torch_lies_within_its_bound():
-    model = build_model(spec("segment"), {"initializer": "torch"})
+    model = build_model(spec("unet"), {"initializer": "torch"})
     kernel = np.asarray(model.get_layer("enc2_conv1").kernel)
     bound = 1 / np.sqrt(3 * 3 * 24)
     assert bound * 0.95 < np.abs(kernel).max() <= bound
+
+
+def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():
+    folded, trained = (
+        build_model(spec("resnet", (28, 28), 1, 10), {"batch_norm": norm}) for norm in (False, True)
+    )
+    convolutions = [
+        [layer.name for layer in model.layers if type(layer).__name__ == "Conv2D"]
+        for model in (folded, trained)
+    ]
+    assert convolutions[0] == convolutions[1]
+    norms = [layer.name for layer in trained.layers if layer.name.endswith("_bn")]
+    assert norms == [f"{name}_bn" for name in convolutions[1]]
+    assert trained.count_params() - folded.count_params() == 3 * sum(
+        layer.filters for layer in folded.layers if type(layer).__name__ == "Conv2D"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,13 +136,15 @@ def test_what_can_not_be_built(change, options, message):
     import dataclasses
 
     with pytest.raises(InputError, match=message):
-        build_model(dataclasses.replace(spec("segment"), **change), options)
+        build_model(dataclasses.replace(spec("unet"), **change), options)
 
 
 def test_registry_names_the_options_that_builders_take():
     import inspect
 
-    from tfproj.models import cnn, unet
+    from tfproj.models import cnn, resnet, unet
 
-    for name, builder in {"cnn": cnn.cnn, "unet": unet.unet}.items():
+    builders = {"cnn": cnn.cnn, "resnet": resnet.resnet, "unet": unet.unet}
+    assert builders.keys() == MODELS.keys()
+    for name, builder in builders.items():
         assert tuple(inspect.signature(builder).parameters)[1:] == MODELS[name].options

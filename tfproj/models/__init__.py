@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,30 +31,35 @@ class ModelEntry:
     options: tuple[str, ...]
 
 
-def _cnn(spec: ModelSpec, **options: Any):
-    from tfproj.models.cnn import cnn
+def _builder(name: str) -> Callable[..., Any]:
+    """The function ``name`` of the module ``tfproj.models.name``, imported when it is called."""
 
-    return cnn(spec, **options)
+    def build(spec: ModelSpec, **options: Any):
+        module = importlib.import_module(f"tfproj.models.{name}")
+        return getattr(module, name)(spec, **options)
 
-
-def _unet(spec: ModelSpec, **options: Any):
-    from tfproj.models.unet import unet
-
-    return unet(spec, **options)
+    return build
 
 
 MODELS: dict[str, ModelEntry] = {
     "cnn": ModelEntry(
         "classify",
         "two 3x3 convolutions of 32 filters with max pooling, two dense layers",
-        _cnn,
+        _builder("cnn"),
         multiple=1,
         options=("filters", "dense", "batch_norm", "dropout"),
+    ),
+    "resnet": ModelEntry(
+        "classify",
+        "residual network: a stem, then stages at half the resolution each",
+        _builder("resnet"),
+        multiple=1,
+        options=("widths", "blocks", "batch_norm", "dropout"),
     ),
     "unet": ModelEntry(
         "segment",
         "14 convolutions, 3 poolings, 3 transposed convolutions, additive skips",
-        _unet,
+        _builder("unet"),
         multiple=8,
         options=("batch_norm", "final_relu", "initializer"),
     ),
