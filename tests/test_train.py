@@ -1,0 +1,219 @@
+"""The real path at toy size: train, interrupt, resume, evaluate."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfproj import backend
+
+backend.setup()
+
+import keras  # noqa: E402
+
+from tfproj import callbacks  # noqa: E402
+from tfproj.config import make_config  # noqa: E402
+from tfproj.errors import InputError, TfprojError  # noqa: E402
+from tfproj.evaluate import evaluate, load_model  # noqa: E402
+from tfproj.runs import Run  # noqa: E402
+from tfproj.train import resume, train  # noqa: E402
+
+# float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
+TOY = {
+    "classify": {"data": "digits", "epochs": 4, "limit": 200, "batch_size": 32},
+    "segment": {
+        "data": "synthetic_facades", "epochs": 4, "limit": 12, "batch_size": 4,
+        "image_size": (32, 32), "augment": "photo",
+    },
+}  # fmt: skip
+
+
+def toy(task, **changes):
+    return make_config(task, **{**TOY[task], "precision": "float32", **changes})
+
+
+def stop_before(monkeypatch, epoch):
+    """Press Ctrl-C at the beginning of an epoch (counted from 0)."""
+    original = callbacks.Reseed.on_epoch_begin
+
+    def on_epoch_begin(self, number, logs=None):
+        if number == epoch:
+            raise KeyboardInterrupt
+        original(self, number, logs)
+
+    monkeypatch.setattr(callbacks.Reseed, "on_epoch_begin", on_epoch_begin)
+
+
+def without_times(run):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history()]
+
+
+def stored_variables(run):
+    model = keras.saving.load_model(run.last_weights, compile=True)
+    values = [v.numpy() for v in [*model.weights, *model.optimizer.variables]]
+    assert len(values) > 10
+    return values
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_resumed_equals_uninterrupted_to_the_last_bit(tmp_path, task, monkeypatch):
+    config = toy(task)
+    whole = train(config, tmp_path, "whole")
+    with monkeypatch.context() as patch, pytest.raises(TfprojError, match="after 2 of 4 epochs"):
+        stop_before(patch, 2)
+        train(config, tmp_path, "parts")
+    parts = Run(tmp_path / task / "parts")
+    assert len(parts.history()) == 2
+    resume(parts)
+    assert without_times(parts) == without_times(whole)
+    for one, other in zip(stored_variables(parts), stored_variables(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert parts.best_weights.exists()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
+    runs = [train(toy("classify", epochs=1, seed=s), tmp_path) for s in (0, 0, 1)]
+    histories = [without_times(run) for run in runs]
+    assert histories[0] == histories[1] != histories[2]
+
+
+def test_a_crash_between_the_files_of_an_epoch_repeats_that_epoch(tmp_path, monkeypatch):
+    whole = train(toy("classify"), tmp_path, "whole")
+    with monkeypatch.context() as patch, pytest.raises(TfprojError):
+        stop_before(patch, 2)
+        train(toy("classify"), tmp_path, "crashed")
+    crashed = Run(tmp_path / "classify" / "crashed")
+    # As if the power had gone after history.csv of epoch 3 and before last.keras.
+    crashed.history_file.write_text(
+        "\n".join(whole.history_file.read_text().splitlines()[:4]) + "\n"
+    )
+    resume(crashed)
+    assert without_times(crashed) == without_times(whole)
+
+
+def test_interrupted_in_the_first_epoch(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(TfprojError, match="after 0 of 1"):
+        stop_before(patch, 0)
+        train(toy("classify", epochs=1), tmp_path, "early")
+    run = resume(Run(tmp_path / "classify" / "early"))
+    assert len(run.history()) == 1
+
+
+def test_a_finished_run_has_nothing_to_resume(tmp_path):
+    run = train(toy("classify", epochs=1), tmp_path)
+    with pytest.raises(InputError, match="nothing to resume"):
+        resume(run)
+
+
+def test_patience_survives_an_interruption(tmp_path, monkeypatch):
+    # A rate of almost zero: the first epoch stays the best.
+    config = toy("classify", epochs=9, learning_rate=1e-12, schedule="constant", patience=3,
+                 augment="none", model_options={})  # fmt: skip
+    whole = train(config, tmp_path, "whole")
+    assert len(whole.history()) == 4
+    with monkeypatch.context() as patch, pytest.raises(TfprojError):
+        stop_before(patch, 2)
+        train(config, tmp_path, "parts")
+    parts = resume(Run(tmp_path / "classify" / "parts"))
+    assert without_times(parts) == without_times(whole)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    config = toy("classify", learning_rate=1e30, schedule="constant", optimizer="adam")
+    with pytest.raises(TfprojError, match="not a number .* lower --learning-rate"):
+        train(config, tmp_path)
+
+
+def test_changed_data_can_not_be_resumed_or_evaluated(tmp_path):
+    run = train(toy("classify", epochs=1), tmp_path)
+    config = json.loads(run.config_file.read_text())
+    run.config_file.write_text(json.dumps({**config, "limit": 100, "epochs": 2}))
+    with pytest.raises(InputError, match="not the one this run"):
+        resume(run)
+    with pytest.raises(InputError, match="not the one this run"):
+        evaluate(run)
+
+
+def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
+    from tfproj.data import synthetic
+
+    def broken(split_id, index):
+        raise InputError(f"facade_{index:05d}.png: damaged image")
+
+    config = toy("segment", epochs=1)
+    original = synthetic._example
+
+    def sometimes(split_id, index):
+        return broken(split_id, index) if index % 100 == 57 else original(split_id, index)
+
+    monkeypatch.setattr(synthetic, "_example", sometimes)
+    config = toy("segment", epochs=1, limit=400, batch_size=8)
+    with pytest.raises(InputError, match=r"facade_\d+57\.png: damaged image"):
+        train(config, tmp_path)
+
+
+def test_a_run_says_how_to_repeat_it(tmp_path):
+    run = train(toy("classify", epochs=1), tmp_path)
+    environment = run.environment()
+    assert environment["repeat"] == f"tfproj train classify --config {run.config_file}"
+    assert environment["precision"] == "float32"
+    assert run.config() == toy("classify", epochs=1)
+    splits = json.loads(run.splits_file.read_text())
+    assert splits["counts"]["train"] == 200
+    assert len(splits["val"]) == splits["counts"]["val"] > 0
+
+
+def test_mixed_precision_trains_and_loads_as_float32(tmp_path):
+    run = train(toy("segment", epochs=1, precision="mixed_bfloat16"), tmp_path)
+    assert run.environment()["precision"] == "mixed_bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    model = load_model(run)
+    assert {layer.compute_dtype for layer in model.layers} <= {"float32", "uint8"}
+    assert evaluate(run, ["val"])["splits"]["val"]["examples"] > 0
+
+
+def test_tensorboard_events(tmp_path):
+    run = train(toy("classify", epochs=1), tmp_path, tensorboard=True)
+    assert list((run.path / "tensorboard").rglob("events*"))
+
+
+def test_tensorboard_is_asked_for_before_the_run_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'tfproj\[tensorboard\]'"):
+        train(toy("classify"), tmp_path, tensorboard=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_coupled_decay_is_an_l2_term_in_the_gradient():
+    from tfproj.optim import CoupledAdam
+
+    variable, plain = (keras.Variable([1.0, -2.0, 0.5]) for _ in range(2))
+    gradient = np.array([0.3, 0.0, -0.1], np.float32)
+    decayed, expected = CoupledAdam(1e-2, l2=0.1), keras.optimizers.Adam(1e-2)
+    for _ in range(3):
+        expected.apply([keras.ops.convert_to_tensor(gradient) + 0.1 * plain], [plain])
+        decayed.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    np.testing.assert_allclose(variable.numpy(), plain.numpy(), rtol=1e-6)
+
+
+def test_cosine_schedule_warms_up_and_ends_at_zero():
+    from tfproj.optim import make_schedule
+
+    config = toy("classify", epochs=4, learning_rate=0.5, schedule="cosine", warmup_epochs=1)
+    schedule = make_schedule(config, 10)
+    rates = [float(schedule(step)) for step in range(41)]
+    assert rates[0] == 0
+    assert max(rates) == rates[10] == 0.5
+    assert rates[40] == pytest.approx(0, abs=1e-7)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_label_smoothing_spreads_the_target():
+    from tfproj.optim import make_loss
+
+    scores = np.array([[2.0, 0.0, -1.0]], np.float32)
+    log_p = scores - np.log(np.exp(scores).sum())
+    target = np.array([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
+    loss = make_loss(toy("classify", label_smoothing=0.1), 3)
+    value = np.mean(np.asarray(loss(np.array([0]), scores)))
+    assert value == pytest.approx(-(target * log_p).sum(), rel=1e-5)
