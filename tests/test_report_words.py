@@ -1,0 +1,111 @@
+"""The arithmetic and the sentences of the report."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tfproj.report import sentences, text
+from tfproj.report.statistics import best_epoch, calibration, wilson
+
+
+def test_wilson_by_the_textbook():
+    # 8 of 10 and 0 of 10, worked out by hand from the formula
+    assert wilson(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775328), abs=1e-6)
+    low, high = wilson(1.0, 5)
+    assert high == 1.0 and low == pytest.approx(0.5655175, abs=1e-6)
+
+
+def test_wilson_covers_a_known_share():
+    rng = np.random.default_rng(0)
+    hits = [low <= 0.9 <= high for low, high in (wilson(rng.binomial(200, 0.9) / 200, 200)
+            for _ in range(2000))]  # fmt: skip
+    assert 0.93 < np.mean(hits) < 0.97
+
+
+def test_calibration_error_of_known_answers():
+    probability = np.array([0.95] * 10 + [0.55] * 10)
+    right = np.array([True] * 8 + [False] * 2 + [True] * 5 + [False] * 5)
+    found = calibration(probability, right)
+    assert found.error == pytest.approx(0.5 * 0.15 + 0.5 * 0.05)
+    assert found.count.sum() == 20 and (found.count > 0).sum() == 2
+    assert sum(row["accuracy"] is None for row in found.rows()) == 13
+
+
+def test_calibration_at_the_edges():
+    found = calibration(np.array([0.0, 1.0]), np.array([False, True]))
+    assert found.count[0] == found.count[-1] == 1 and found.error == 0
+
+
+def test_best_epoch_passes_over_nan():
+    history = [
+        {"epoch": 1, "val_accuracy": 0.5, "val_loss": 2.0},
+        {"epoch": 2, "val_accuracy": math.nan, "val_loss": math.nan},
+        {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0},
+    ]
+    assert best_epoch(history, "classify") == 1
+    assert best_epoch(history, "segment") == 3
+    assert best_epoch([], "classify") is None
+    assert best_epoch([{"epoch": 1, "val_loss": math.nan}], "segment") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.9037, "90.4%"), (0, "0.0%"), (1, "100.0%"), (1e-5, "<0.1%"), (0.99999, ">99.9%"),
+     (0.0005, "0.1%"), (None, "–"), (math.nan, "–")],
+)  # fmt: skip
+def test_percent(value, shown):
+    assert text.percent(value) == shown
+
+
+def test_other_words():
+    assert text.percent(0.1234, 2) == "12.34%"
+    assert text.percent(0.4, 0) == "40%"
+    assert [text.duration(s) for s in (4.25, 75, 4000, None)] == [
+        "4.2 s", "1 min 15 s", "1 h 06 min", "–",
+    ]  # fmt: skip
+    assert [text.signed(v) for v in (0.0123, -0.0123, 0.0001, None)] == [
+        "+1.2", "−1.2", "±0.0", "–",
+    ]  # fmt: skip
+    assert [text.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert text.plural(1, "image") == "1 image" and text.plural(2, "box", "boxes") == "2 boxes"
+    assert text.short("a$b\nc" + "d" * 30, 10) == r"a\$b cdddd…"
+    assert text.significant(1234567.0) == "1.235e+06"
+
+
+def test_hardest_and_easiest_names_the_confusion():
+    matrix = np.array([[7, 3, 0], [0, 10, 0], [1, 0, 9]])
+    accuracy = {"cat": 0.7, "dog": 1.0, "fox": 0.9}
+    found = sentences.hardest_and_easiest(accuracy, matrix, ("cat", "dog", "fox"), "test")
+    assert "“cat” (70.0% right, taken for “dog” (30.0%)) is hardest" in found
+    assert "“dog” (100.0%) is easiest" in found
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "part"),
+    [({"a": 1.0, "b": 1.0}, "Every class is right"), ({"a": 0.5, "b": 0.5}, "equally hard"),
+     ({"a": None, "b": None}, "no examples"), ({"a": 0.0, "b": None}, "equally hard")],
+)  # fmt: skip
+def test_hardest_and_easiest_without_a_difference(accuracy, part):
+    found = sentences.hardest_and_easiest(accuracy, np.zeros((2, 2), int), ("a", "b"), "val")
+    assert part in found
+
+
+def test_collapse_says_what_happened():
+    constant = {"min": 0.0, "max": 0.0, "std": 0.0, "zero_share": 1.0}
+    varying = {"min": 0.0, "max": 2.0, "std": 0.1, "zero_share": 0.97}
+    facts = {"true": 0.36, "predicted": 0.0, "scores": constant}
+    assert "the ReLU on the scores has silenced it" in sentences.collapse(
+        "wall", facts, "val", True
+    )
+    assert "ReLU" not in sentences.collapse("wall", facts, "val", False)
+    never = sentences.collapse("wall", {**facts, "scores": varying}, "val", True)
+    assert "is never predicted, though 36.0%" in never and "97.0%" in never
+    rare = {"true": 0.3, "predicted": 0.00001, "scores": varying}
+    assert "hardly ever predicted (<0.01% of the pixels)" in sentences.collapse(
+        "wall", rare, "val", False
+    )
+    assert sentences.collapse("wall", {"true": 0.3, "predicted": 0.2}, "val", True) is None

@@ -1,0 +1,61 @@
+"""From values to an HTML file: the templates and their filters."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import tfproj
+from tfproj.errors import InputError
+from tfproj.report import text
+from tfproj.runs import write_text, writing
+
+SUFFIXES = (".html", ".htm")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates of this package; every value is escaped, a misspelt one is an error."""
+    result = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfproj.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (
+        text.percent, text.decimal, text.count, text.signed, text.significant, text.duration,
+        text.numbered, text.plural,
+    ):  # fmt: skip
+        result.filters[function.__name__] = function
+    style = resources.files("tfproj.report") / "templates" / "style.css"
+    result.globals["style"] = Markup(style.read_text(encoding="utf-8"))
+    result.globals["version"] = tfproj.__version__
+    return result
+
+
+def page_path(output: str | Path) -> Path:
+    """The HTML file to write, its folder made.
+
+    Raises:
+        InputError: another suffix, a directory, or no permission.
+    """
+    path = Path(output)
+    if path.is_dir():
+        raise InputError(f"{path}: a directory; name the HTML file to write")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: the page must be called something.html")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def render(template: str, output: Path, values: dict[str, Any]) -> Path:
+    """Fill in a template and write the page atomically."""
+    write_text(output, environment().get_template(template).render(values))
+    return output

@@ -1,0 +1,105 @@
+"""The few numbers that a report derives from those of the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
+CALIBRATION_BINS = 15
+
+
+def wilson(share: float, count: int, z: float = Z_95) -> tuple[float, float]:
+    """Score interval of a share, (low, high) within 0..1.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal
+    of the American Statistical Association 22 (1927). Unlike the interval from the normal
+    distribution it is sound near 0 and 1 and for few examples.
+
+    Args:
+        share: of successes, 0..1.
+        count: examples, at least 1.
+        z: quantile of the normal distribution.
+    """
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities can be taken at their word.
+
+    Attributes:
+        count: int (bins,) examples whose probability falls into each bin.
+        confidence: float (bins,) mean probability, NaN in empty bins.
+        accuracy: float (bins,) share that was right, NaN in empty bins.
+        error: expected calibration error, 0..1.
+    """
+
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    error: float
+
+    @property
+    def mean_confidence(self) -> float:
+        return float(np.nansum(self.confidence * self.count) / self.count.sum())
+
+    @property
+    def mean_accuracy(self) -> float:
+        return float(np.nansum(self.accuracy * self.count) / self.count.sum())
+
+    def rows(self) -> list[dict]:
+        """One record per bin, None where a bin is empty."""
+        edges = np.linspace(0, 1, len(self.count) + 1)
+        return [
+            {
+                "from": round(float(edges[i]), 6),
+                "to": round(float(edges[i + 1]), 6),
+                "examples": int(n),
+                "confidence": float(self.confidence[i]) if n else None,
+                "accuracy": float(self.accuracy[i]) if n else None,
+            }
+            for i, n in enumerate(self.count)
+        ]
+
+
+def calibration(
+    probability: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS
+) -> Calibration:
+    """Expected calibration error over bins of equal width.
+
+    ECE = sum over bins of n_b / N * |accuracy_b - confidence_b|, with 15 bins ((b - 1)/15, b/15]
+    as in C. Guo et al., "On calibration of modern neural networks" (ICML 2017).
+
+    Args:
+        probability: float (N,) of the predicted class, N at least 1.
+        right: bool (N,) whether the prediction was right.
+        bins: number of bins.
+    """
+    index = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(index, probability, bins) / count
+        accuracy = np.bincount(index, right.astype(float), bins) / count
+    gaps = np.abs(accuracy - confidence)
+    error = float(np.nansum(gaps * count) / count.sum())
+    return Calibration(count, confidence, accuracy, error)
+
+
+def monitor(task: str) -> str:
+    """The history column by which training chose its best weights."""
+    return "val_accuracy" if task == "classify" else "val_loss"
+
+
+def best_epoch(history: Sequence[dict[str, float]], task: str) -> int | None:
+    """The epoch (from 1) whose weights were kept; None where no epoch has a finite value."""
+    column = monitor(task)
+    sign = -1 if "accuracy" in column else 1
+    finite = [row for row in history if math.isfinite(row.get(column, math.nan))]
+    return int(min(finite, key=lambda row: sign * row[column])["epoch"]) if finite else None
