@@ -6,6 +6,12 @@ of :class:`Predictor`, TensorFlow only with training, evaluation and export.
 
 from __future__ import annotations
 
+import os
+
+# From 1.29 on, onnxruntime reports what it runs to its makers and keeps an identifier in the home
+# directory, from its import on, unless this is set; an answer that is already there is kept.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"
 __all__ = ["Classification", "Predictor", "Segmentation", "__version__"]
 

@@ -1,0 +1,138 @@
+"""Open an onnxruntime session: threads, memory, and exactly the providers that were asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+
+import onnxruntime
+
+from tfproj import machine
+from tfproj.errors import InputError, first_line, missing_extra
+
+CPU = "CPUExecutionProvider"
+OPENVINO = "OpenVINOExecutionProvider"
+# What all predictors of a process may take together. A file can ask for any size; without a limit
+# the kernel would end the process where it should get one line.
+MAX_MEMORY = 4 * 2**30
+
+_once = threading.Lock()
+_memory_is_limited = False
+
+
+def open_session(
+    data: bytes, name: str, threads: int | None, providers: Sequence[str]
+) -> onnxruntime.InferenceSession:
+    """A session over a model that :mod:`tfproj.modelfile` has looked through.
+
+    Args:
+        data: the ONNX model.
+        name: what error messages call it.
+        threads: for the arithmetic; None: the CPUs this process may use.
+        providers: in order of preference.
+
+    Raises:
+        InputError: onnxruntime can't use the file, or a provider is not available, was left out
+            or can't run the whole model.
+    """
+    if not providers or isinstance(providers, str):
+        raise InputError("providers: a list of at least one name is expected")
+    plugin = _find_providers(providers)
+    _limit_memory()
+    options = _options(threads)
+    if CPU not in providers:
+        # Else operators that the provider can't run would go to the CPU without a word.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        if plugin:
+            options.add_provider_for_devices(plugin[:1], {})
+            session = onnxruntime.InferenceSession(data, options, enable_fallback=0)
+        else:
+            session = onnxruntime.InferenceSession(
+                data, options, providers=list(providers), enable_fallback=0
+            )
+    # onnxruntime's exceptions have no common base below Exception.
+    except Exception as error:
+        raise InputError(f"{name}: not a usable ONNX model ({first_line(error)})") from None
+    dropped = [p for p in providers if p not in session.get_providers()]
+    if dropped:
+        raise InputError(f"{name}: onnxruntime left out the provider {dropped[0]}")
+    return session
+
+
+def _options(threads: int | None) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    # onnxruntime goes by the host's cores, not by what a container grants.
+    options.intra_op_num_threads = threads or machine.available_cpus()
+    options.log_severity_level = 4  # what goes wrong comes as an exception, in one line
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # Else bytes that look like onnxruntime's own format are read as such, unchecked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
+
+
+def _limit_memory() -> None:
+    """Give onnxruntime, once per process, an arena that refuses to grow beyond the limit."""
+    global _memory_is_limited
+    with _once:
+        if _memory_is_limited:
+            return
+        limit = min(MAX_MEMORY, machine.memory() // 2)
+        info = onnxruntime.OrtMemoryInfo(
+            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
+            onnxruntime.OrtMemType.DEFAULT,
+        )  # fmt: skip
+        with contextlib.suppress(Exception):  # the application around us may have its own
+            onnxruntime.create_and_register_allocator(
+                info, onnxruntime.OrtArenaCfg({"max_mem": limit})
+            )
+        _memory_is_limited = True
+
+
+def _find_providers(providers: Sequence[str]) -> list:
+    """Check the names; the devices of OpenVINO's plugin where that is what provides it.
+
+    There are two packages: ``onnxruntime-ep-openvino`` (the extra ``openvino``) is a plugin beside
+    onnxruntime and knows Intel's devices; ``onnxruntime-openvino`` takes onnxruntime's place and
+    runs on any x86 CPU.
+    """
+    available = onnxruntime.get_available_providers()
+    missing = [provider for provider in providers if provider not in available]
+    if missing == [OPENVINO]:
+        if len(providers) > 1:
+            raise InputError(f"{OPENVINO} of the plugin cannot be combined with other providers")
+        return _openvino_plugin()
+    if missing:
+        raise InputError(
+            f"provider {missing[0]} is not available; there are: {', '.join(available)}"
+        )
+    return []
+
+
+def _openvino_plugin() -> list:
+    try:
+        import onnxruntime_ep_openvino as plugin
+    except ImportError:
+        raise missing_extra("onnxruntime-ep-openvino", "openvino") from None
+    with _once:
+        if not _devices():
+            try:
+                onnxruntime.register_execution_provider_library(
+                    "tfproj_openvino", plugin.get_library_path()
+                )
+            except Exception as error:
+                raise InputError(f"{OPENVINO}: {first_line(error)}") from None
+    devices = _devices()
+    if not devices:
+        raise InputError(
+            f"{OPENVINO}: the plugin finds no Intel device; the package onnxruntime-openvino, "
+            "installed in the place of onnxruntime, runs on other CPUs, too"
+        )
+    return devices
+
+
+def _devices() -> list:
+    found = [d for d in onnxruntime.get_ep_devices() if d.ep_name == OPENVINO]
+    # The CPU first: what a result depends on must not change with the machine's graphics.
+    return sorted(found, key=lambda d: d.ep_metadata.get("ov_device") != "CPU")

@@ -1,0 +1,110 @@
+"""Read protobuf's wire format, strictly: https://protobuf.dev/programming-guides/encoding/.
+
+What a message may hold is given by a schema; all else is an error, where a normal parser skips or
+merges it. So no other reader of the same bytes can see something that was not checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tfproj.errors import InputError
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_WIDTH = {FIXED64: 8, FIXED32: 4}
+# A second of reading at most; a model of this package has some thousands of fields.
+MAX_FIELDS = 500_000
+
+
+class Field(NamedTuple):
+    """One field of a message: its name, its wire types, and whether it may occur again."""
+
+    name: str
+    wires: tuple[int, ...] = (BYTES,)
+    many: bool = False
+
+
+class Reader:
+    """Parses the messages of one file and counts their fields."""
+
+    def __init__(self, max_fields: int = MAX_FIELDS):
+        self._left = max_fields
+
+    def message(self, data: memoryview, schema: Mapping[int, Field], what: str) -> dict[str, list]:
+        """The fields of one message.
+
+        Args:
+            data: the message, without its own tag and length.
+            schema: field number -> what may stand there.
+            what: what error messages call the message.
+
+        Returns:
+            Name -> values in file order: int (unsigned, below 2**64) or memoryview.
+
+        Raises:
+            InputError: not well-formed, or a field that is not in the schema.
+        """
+        found: dict[str, list] = {}
+        position, end = 0, len(data)
+        while position < end:
+            tag, position = _varint(data, position)
+            number, wire = tag >> 3, tag & 7
+            field = schema.get(number)
+            if field is None or wire not in field.wires:
+                raise InputError(f"unexpected content in {what} (field {number}, type {wire})")
+            if wire == VARINT:
+                value, position = _varint(data, position)
+            else:
+                start = position
+                size = _WIDTH.get(wire)
+                if size is None:
+                    size, start = _varint(data, position)
+                position = start + size
+                if position > end:
+                    raise InputError(f"damaged: {what} ends too early")
+                value = data[start:position]
+            values = found.setdefault(field.name, [])
+            values.append(value)
+            self._left -= 1
+            if self._left < 0 or (len(values) > 1 and not field.many):
+                raise InputError(f"unexpected content in {what} (too many of {field.name!r})")
+        return found
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    """(unsigned value, position behind it)."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            if value >> 64:
+                break
+            return value, position
+    raise InputError("damaged: not a protobuf file")
+
+
+def signed(values: list) -> list[int]:
+    """int64 values of a repeated field, whether packed or not."""
+    numbers: list[int] = []
+    for value in values:
+        if isinstance(value, int):
+            numbers.append(value)
+            continue
+        position = 0
+        while position < len(value):
+            number, position = _varint(value, position)
+            numbers.append(number)
+    return [n - (1 << 64) if n >> 63 else n for n in numbers]
+
+
+def text(values: list, what: str) -> str:
+    """A string field ("" where it is absent); InputError where it is not UTF-8."""
+    try:
+        return str(values[0], "utf-8") if values else ""
+    except UnicodeDecodeError:
+        raise InputError(f"damaged: {what} is not UTF-8") from None
