@@ -86,3 +86,37 @@ def real_fashion():
     if not FASHION_DIR.is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     return FASHION_DIR
+
+
+@pytest.fixture(scope="session")
+def toy_classifier(tmp_path_factory):
+    """A run of the CNN with batch norm on scikit-learn's digits, trained for seconds."""
+    from tfproj.config import make_config
+    from tfproj.train import train
+
+    options = {"batch_norm": True, "filters": 8, "dense": 16}
+    config = make_config("classify", data="digits", epochs=4, model_options=options)
+    return train(config, tmp_path_factory.mktemp("runs"), "toy")
+
+
+@pytest.fixture(scope="session")
+def toy_segmenter(tmp_path_factory):
+    """A run of the UNet with batch norm on drawn facades of 32 x 48 pixels."""
+    from tfproj.config import make_config
+    from tfproj.train import train
+
+    size = {"limit": 24, "image_size": (32, 48), "batch_size": 4}
+    config = make_config("segment", data="synthetic_facades", epochs=3, augment="none", **size)
+    return train(config, tmp_path_factory.mktemp("runs"), "toy")
+
+
+@pytest.fixture(scope="session")
+def toy_models(toy_classifier, toy_segmenter, tmp_path_factory):
+    """Exported ONNX files by task."""
+    from tfproj.export.convert import export_onnx
+
+    folder = tmp_path_factory.mktemp("models")
+    runs = {"classify": toy_classifier, "segment": toy_segmenter}
+    for task, run in runs.items():
+        export_onnx(run, folder / f"{task}.onnx")
+    return {task: folder / f"{task}.onnx" for task in runs}

@@ -48,7 +48,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.image_size is not None:
+        if isinstance(self.image_size, list):
             object.__setattr__(self, "image_size", tuple(self.image_size))
         _validate(self)
 
@@ -115,7 +115,7 @@ def make_config(task: str, preset: str = "default", **values: Any) -> TrainConfi
     """
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)
-    if preset not in PRESETS[task]:
+    if not isinstance(preset, str) or preset not in PRESETS[task]:
         raise unknown_name(f"preset for {task}", preset, PRESETS[task])
     _reject_unknown_keys(values)
     given = {key: value for key, value in values.items() if value is not None}
@@ -155,6 +155,8 @@ def config_from_dict(record: Mapping[str, Any]) -> TrainConfig:
     Raises:
         InputError: unknown or missing keys, or values out of range.
     """
+    if not isinstance(record, Mapping):
+        raise InputError("a configuration must hold keys and values")
     _reject_unknown_keys(record)
     if "task" not in record:
         raise InputError("configuration without 'task'")

@@ -1,0 +1,38 @@
+# make demo: install and run the main job.  make test: install and run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Folders that may hold data sets, such as mini_facade/ (see "Data" in the README).
+export TFPROJ_DATA ?= $(CURDIR)/data:$(CURDIR)/../shared/data
+
+.PHONY: demo test test-fast fuzz lint format clean
+
+demo: $(VENV)/installed
+	$(BIN)/tfproj demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+# Without the tests that need Fashion-MNIST or the facades.
+test-fast: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not real_data"
+
+# Ten times as many damaged files as the tests try.
+fuzz: $(VENV)/installed
+	TFPROJ_FUZZ_CASES=20000 $(BIN)/python -m pytest tests/test_fuzz.py
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/installed: pyproject.toml setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

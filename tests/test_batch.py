@@ -1,0 +1,214 @@
+"""Many files: finding them, failures between them, tables that can be continued."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_models import SPECS, pixels, png, tiny_model
+
+from tfproj import Predictor, batch, records
+from tfproj.batch import find_images, mask_names, predict_files, stream_files
+from tfproj.errors import InputError
+
+
+@pytest.fixture(params=["classify", "segment"])
+def task(request):
+    return request.param
+
+
+@pytest.fixture
+def predictor(task):
+    return Predictor(tiny_model(task), threads=1)
+
+
+@pytest.fixture
+def folder(task, tmp_path):
+    """Twelve images, three of them damaged."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for i in range(12):
+        path = tmp_path / "in" / ("deep" if i % 2 else "") / f"{i:02}.png"
+        path.write_bytes(b"" if i in (2, 3, 11) else png(pixels(i, SPECS[task])))
+    return tmp_path / "in"
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def test_finding_images(folder):
+    for name in (".hidden.png", "note.txt", "B.JPG"):
+        (folder / name).touch()
+    (folder / "folder.png").mkdir()
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "c.png").touch()
+    (folder / "out").mkdir()
+    (folder / "out" / "mask.png").touch()
+    found = find_images([str(folder), str(folder / "00.png"), str(folder / "note.txt")])
+    assert len(found) == 12 + 1 + 1 + 1 and len(set(found)) == len(found)
+    assert found[:-1] == sorted(found[:-1]) and found[-1].name == "note.txt"
+    without = find_images([str(folder)], folder / "out")
+    assert len(without) == 13 and not any("out" in p.parts for p in without)
+    assert find_images([str(folder / "out")], folder / "out")
+    for arguments, words in (([str(folder / "no")], "no such file"), ([str(folder)], None)):
+        if words:
+            with pytest.raises(InputError, match=words):
+                find_images(arguments)
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in this directory"):
+        find_images([str(folder / "empty")])
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl"])
+def test_bad_files_are_told_and_the_others_written(task, predictor, folder, tmp_path, capsys,
+                                                   file_format):  # fmt: skip
+    paths, out = find_images([str(folder)]), tmp_path / "out"
+    outcome = predict_files(predictor, paths, out, 4, top=2, file_format=file_format)
+    assert len(outcome.records) == 9 and len(outcome.failures) == 3
+    assert capsys.readouterr().err.count("\n") == 3
+    assert [r["image"] for r in outcome.records] == [
+        str(p) for p in paths if p.stem not in ("02", "03", "11")
+    ]
+    alone = {str(p): predictor.predict(p)[0] for p in paths if p.stat().st_size}
+    written = out / f"predictions.{file_format}"
+    if file_format == "csv":
+        table = rows(written)
+    else:
+        table = [json.loads(line) for line in written.read_text().splitlines()]
+        assert table == outcome.records
+    for row, record in zip(table, outcome.records, strict=True):
+        expected = alone[record["image"]]
+        assert row["image"] == record["image"]
+        if task == "classify":
+            assert record["top"][0]["label"] == expected.label and len(record["top"]) == 2
+        else:
+            with Image.open(record["mask"]) as mask:
+                np.testing.assert_array_equal(np.asarray(mask), expected.mask)
+    extra = [] if task == "classify" else [f"{i:02}.png" for i in range(12) if i not in (2, 3, 11)]
+    assert sorted(p.name for p in out.iterdir()) == sorted([*extra, written.name])
+    assert outcome.to_dict()["failures"][0]["error"].endswith("(0 bytes)")
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl"])
+@pytest.mark.parametrize("after", [0, 1, 5, 8])
+def test_an_interrupted_table_is_continued(predictor, folder, tmp_path, file_format, after):
+    paths, out = find_images([str(folder)]), tmp_path / "out"
+    whole = tmp_path / "whole"
+    predict_files(predictor, paths, whole, 2, file_format=file_format)
+    stream = stream_files(predictor, paths, out, 2, file_format=file_format)
+    for _ in range(after + 1):
+        next(stream)
+    stream.close()
+    name = f"predictions.{file_format}"
+    partial = out / f"{name}.partial"
+    assert partial.exists() and not (out / name).exists()
+    with partial.open("a") as file:
+        file.write('{"image": "cut off')
+    again = list(stream_files(predictor, paths, out, 2, file_format=file_format, resume=True))
+    assert len(again) < len(paths) or after == 0
+    text = (out / name).read_text().replace(str(out), "OUT")
+    assert text == (whole / name).read_text().replace(str(whole), "OUT")
+    assert not list(out.glob("*.partial*"))
+
+
+def test_only_the_same_settings_are_continued(predictor, folder, tmp_path):
+    paths, out = find_images([str(folder)]), tmp_path / "out"
+
+    def interrupt():
+        stream = stream_files(predictor, paths, out, 2, top=1)
+        next(stream)
+        stream.close()
+
+    interrupt()
+    with pytest.raises(InputError, match="another model or other options"):
+        list(stream_files(predictor, paths, out, 2, top=2, resume=True))
+    other = Predictor(tiny_model(predictor.spec.task, note="another"), threads=1)
+    with pytest.raises(InputError, match="another model"):
+        list(stream_files(other, paths, out, 2, resume=True))
+    partial = out / "predictions.csv.partial"
+    partial.write_text("image,label\na,b,c\n")
+    with pytest.raises(InputError, match="damaged"):
+        list(stream_files(predictor, paths, out, 2, resume=True))
+    assert len(list(stream_files(predictor, paths, out, 2))) == 12  # anew
+    assert len(list(stream_files(predictor, paths, out, 2, resume=True))) == 12
+
+
+def test_a_table_without_images_that_could_be_read(predictor, folder, tmp_path):
+    path = folder / "02.png"
+    outcome = predict_files(predictor, [path], tmp_path / "out")
+    assert not outcome.records and len(outcome.failures) == 1
+    assert (tmp_path / "out" / "predictions.csv").read_text() == ""
+
+
+def test_names_of_files_may_hold_anything(predictor, folder, tmp_path):
+    data = (folder / "00.png").read_bytes()
+    names = ["a,b.png", 'quo"te.png', "new\nline.png", "ü.png", os.fsdecode(b"\xff.png")]
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.write_bytes(data)
+    for file_format in records.FORMATS:
+        predict_files(predictor, paths, tmp_path / "out", 2, file_format=file_format)
+    assert [row["image"] for row in rows(tmp_path / "out" / "predictions.csv")] == [
+        *map(str, paths)
+    ]
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["image"] for line in lines] == [*map(str, paths)]
+
+
+def test_names_of_masks_never_clash(tmp_path):
+    names = ["a.png", "a.jpg", "a_overlay.png", "sub/a.png", "sub/a.jpg", "a_2.png", "a_png.png"]
+    found = mask_names([tmp_path / name for name in names])
+    taken = [n for name in found.values() for n in (name, f"{name[:-4]}_overlay.png")]
+    assert len(found) == len(names) and len(set(taken)) == 2 * len(names)
+    assert found[tmp_path / "a.png"] == "a.png"
+
+
+def test_ten_thousand_masks_of_one_name_are_named_soon(tmp_path):
+    paths = [tmp_path / str(i) / "image.png" for i in range(10_000)]
+    assert len(set(mask_names(paths).values())) == 10_000
+
+
+def test_a_mask_never_replaces_an_image(folder):
+    predictor = Predictor(tiny_model("segment"), threads=1)
+    path = folder / "00.png"
+    path.write_bytes(png(pixels(0, SPECS["segment"])))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="would replace its image"):
+        predict_files(predictor, [path], folder)
+    assert path.read_bytes() == before
+
+
+def test_an_output_that_cannot_be_written(predictor, folder):
+    with pytest.raises(InputError, match="cannot be written"):
+        predict_files(predictor, [folder / "00.png"], folder / "00.png" / "out")
+    with pytest.raises(InputError, match="'xml'; expected one of csv, jsonl"):
+        predict_files(predictor, [folder / "00.png"], file_format="xml")
+
+
+def test_unknown_is_in_the_table(folder, tmp_path):
+    predictor = Predictor(tiny_model(), threads=1, unknown_below=1.0)
+    predict_files(predictor, [folder / "00.png"], tmp_path / "out", top=2)
+    (row,) = rows(tmp_path / "out" / "predictions.csv")
+    assert row["label"] == "unknown" and 0 < float(row["confidence"]) < 1 and row["label_2"]
+
+
+def test_memory_is_flat_for_many_files(task, predictor, tmp_path):
+    import tracemalloc
+
+    path, peaks = tmp_path / "a.png", []
+    path.write_bytes(png(pixels(0, SPECS[task])))
+    paths = [path] * 3000
+    tracemalloc.start()
+    for index, _ in enumerate(stream_files(predictor, paths, None, 16)):
+        if index in (300, 2999):
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 300_000
+
+
+def test_describing_an_error_is_one_line(tmp_path):
+    record = batch.describe(tmp_path, InputError("a\nb: no such file"), 1)
+    assert record == {"image": str(tmp_path), "error": "a b: no such file"}
