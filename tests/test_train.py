@@ -1,9 +1,11 @@
 """The real path at toy size: train, interrupt, resume, evaluate."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfproj import backend
 
@@ -13,10 +15,11 @@ import keras  # noqa: E402
 
 from tfproj import callbacks  # noqa: E402
 from tfproj.config import make_config  # noqa: E402
+from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluate import evaluate, load_model  # noqa: E402
 from tfproj.runs import Run  # noqa: E402
-from tfproj.train import resume, train  # noqa: E402
+from tfproj.train import plan_again, resume, train  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
@@ -132,6 +135,33 @@ def test_changed_data_can_not_be_resumed_or_evaluated(tmp_path):
         resume(run)
     with pytest.raises(InputError, match="not the one this run"):
         evaluate(run)
+
+
+def test_data_are_found_again_where_they_were(tmp_path, monkeypatch):
+    """As when TFPROJ_DATA is set for the training only."""
+    from tfproj.data import prepare
+    from tfproj.data.registry import load_dataset
+
+    folder = tmp_path / "sets" / "mini_facade"
+    drawn = load_dataset("synthetic_facades", options=DataOptions(limit=12))
+    prepare.write_folder(dataclasses.replace(drawn, splits={"train": drawn.splits["train"]}),
+                         tmp_path / "drawn")  # fmt: skip
+    (folder / "train").mkdir(parents=True)
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        for path in (tmp_path / "drawn" / "train" / kind).iterdir():
+            with Image.open(path) as picture:
+                picture.save(folder / "train" / f"{path.stem}.{suffix}")
+    monkeypatch.setenv("TFPROJ_DATA", str(tmp_path / "sets"))
+    config = toy("segment", data="facades", epochs=1, limit=None)
+    run = train(config, tmp_path / "runs")
+    monkeypatch.delenv("TFPROJ_DATA")
+    monkeypatch.chdir(tmp_path)
+    assert plan_again(run).dataset.origin == str(folder)
+    for path in list((folder / "train").iterdir())[:1]:
+        path.with_suffix(".jpg").unlink()
+        path.with_suffix(".png").unlink()
+    with pytest.raises(InputError):
+        plan_again(run)
 
 
 def test_an_unreadable_image_is_named(tmp_path, monkeypatch):

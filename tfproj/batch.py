@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,30 @@ from tfproj.records import Output
 from tfproj.results import Classification, Segmentation
 from tfproj.runs import replacing
 
+Result = Classification | Segmentation | InputError
 
-@dataclass
-class Outcome:
-    """What was found out; records only where the caller keeps them.
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict files.
 
     Attributes:
-        records: of the images predicted.
-        failures: (path, reason) of those that were not.
+        output: directory for ``predictions.csv`` (or ``.jsonl``) and, for segmentation,
+            ``NAME.png`` palette masks (and ``NAME_overlay.png``); made where it does not exist.
+            Until the last image the table is called ``predictions.csv.partial``.
+        batch_size: images per batch.
+        top: classes to record for each image.
+        overlay: also write overlays.
+        file_format: ``csv`` or ``jsonl``.
+        resume: leave out what an interrupted call with the same settings has written.
     """
 
-    records: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        failures = [{"image": path, "error": reason} for path, reason in self.failures]
-        return {"predictions": self.records, "failures": failures}
+    output: Path | None = None
+    batch_size: int = 8
+    top: int = 1
+    overlay: bool = False
+    file_format: str = "csv"
+    resume: bool = False
 
 
 def find_images(arguments: Sequence[str], output: str | Path | None = None) -> list[Path]:
@@ -66,52 +73,19 @@ def _search(folder: Path, output: Path | None) -> list[Path]:
     return sorted(p for p in found if not p.is_dir())
 
 
-def predict_files(
-    predictor: Predictor,
-    paths: Sequence[Path],
-    output: Path | None = None,
-    batch_size: int = 8,
-    top: int = 1,
-    overlay: bool = False,
-    file_format: str = "csv",
-    resume: bool = False,
-) -> Outcome:
-    """Predict each file once and keep all records; see :func:`stream_files`."""
-    outcome = Outcome()
-    for item in stream_files(
-        predictor, paths, output, batch_size, top, overlay, file_format, resume
-    ):
-        if "error" in item:
-            outcome.failures.append((item["image"], item["error"]))
-            print(f"error: {item['error']}", file=sys.stderr)
-        else:
-            outcome.records.append(item)
-    return outcome
-
-
 def stream_files(
     predictor: Predictor,
     paths: Sequence[Path],
-    output: Path | None = None,
-    batch_size: int = 8,
-    top: int = 1,
-    overlay: bool = False,
-    file_format: str = "csv",
-    resume: bool = False,
+    settings: Settings | None = None,
+    observe: Callable[[Path, Result], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Predict files one after the other with flat memory.
 
     Args:
         predictor: the model.
         paths: image files.
-        output: directory for ``predictions.csv`` (or ``.jsonl``) and, for segmentation,
-            ``NAME.png`` palette masks (and ``NAME_overlay.png``); made where it does not exist.
-            Until the last image the table is called ``predictions.csv.partial``.
-        batch_size: images per batch.
-        top: classes to record for each image.
-        overlay: also write overlays.
-        file_format: ``csv`` or ``jsonl``.
-        resume: leave out what an interrupted call with the same settings has written.
+        settings: see :class:`Settings`.
+        observe: called with each path and its result, or the error in its place.
 
     Yields:
         A record for each image, in order: ``image`` and ``top`` or ``shares`` (and ``mask``), or
@@ -120,23 +94,26 @@ def stream_files(
     Raises:
         InputError: the output can't be written, or there is nothing to resume with these settings.
     """
+    how = settings or Settings()
     names = mask_names(paths)
-    settings = {"model": predictor.digest, "top": top, "overlay": overlay,
+    decisive = {"model": predictor.digest, "top": how.top, "overlay": how.overlay,
                 "unknown_below": predictor.unknown_below}  # fmt: skip
-    with Output.open(output, file_format, settings, resume) as table:
+    with Output.open(how.output, how.file_format, decisive, how.resume) as table:
         rest = [path for path in paths if str(path) not in table.done]
-        for path, result in zip(rest, predictor.stream(rest, batch_size, "return"), strict=True):
-            record = describe(path, result, top)
-            if isinstance(result, Segmentation) and output is not None:
-                record["mask"] = str(_write_mask(result, path, output / names[path], overlay))
+        results = predictor.stream(rest, how.batch_size, "return")
+        for path, result in zip(rest, results, strict=True):
+            record = describe(path, result, how.top)
+            if isinstance(result, Segmentation) and how.output is not None:
+                target = how.output / names[path]
+                record["mask"] = str(_write_mask(result, path, target, how.overlay))
             if "error" not in record:
                 table.write(record)
+            if observe is not None:
+                observe(path, result)
             yield record
 
 
-def describe(
-    path: Path, result: Classification | Segmentation | InputError, top: int
-) -> dict[str, Any]:
+def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
     """The record of one image: plain JSON types."""
     record: dict[str, Any] = {"image": str(path)}
     if isinstance(result, InputError):

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from tfproj import artifacts, backend, metrics
 from tfproj.errors import InputError
-from tfproj.runs import Run, read_json, write_csv, write_json
-from tfproj.train import Plan, eval_batch, make_cache, plan
+from tfproj.runs import Run, write_csv, write_json
+from tfproj.train import Plan, eval_batch, make_cache, plan_again
 
 
 def evaluate(run: Run, splits: Sequence[str] | None = None) -> dict[str, Any]:
@@ -57,14 +57,12 @@ def evaluate(run: Run, splits: Sequence[str] | None = None) -> dict[str, Any]:
 
 def check_evaluation(run: Run, splits: Sequence[str] | None = None) -> Plan:
     """The part of :func:`evaluate` that needs no TensorFlow; same errors."""
-    run.require(run.spec_file, run.splits_file, run.best_weights)
-    planned = plan(run.config(), run.spec().classes)
+    run.require(run.best_weights)
+    planned = plan_again(run)
     for name in splits or ():
         if name not in planned.dataset.splits:
             known = ", ".join(planned.dataset.splits)
             raise InputError(f"{run.path}: there is no split {name!r}; there are: {known}")
-    if read_json(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
-        raise InputError(f"{run.path}: the data set is not the one this run was trained on")
     return planned
 
 

@@ -1,12 +1,12 @@
-"""What this machine has and how a run can be told apart from another. No TensorFlow."""
+"""What this machine has and how a run can be told apart from another. No TensorFlow.
+
+The predictor needs only the first functions; what the others import would delay its start.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
-import platform
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -108,6 +108,8 @@ def cpu_has_bfloat16() -> bool:
 
 def describe(precision: str) -> dict[str, Any]:
     """The record kept with a run: versions, CPU, commit of the working directory, command."""
+    import platform
+
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": platform.platform(),
@@ -120,6 +122,8 @@ def describe(precision: str) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
+    import importlib.metadata
+
     found = {}
     for package in PACKAGES:
         try:
@@ -131,6 +135,8 @@ def _versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the working directory, with ``-dirty`` where files differ; None without git."""
+    import subprocess
+
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

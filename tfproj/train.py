@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 import time
@@ -52,6 +53,28 @@ def plan(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
     )
     quick_check(dataset)
     return Plan(config, dataset, spec)
+
+
+def plan_again(run: Run) -> Plan:
+    """The plan of an existing run, with its classes, on the data it was started with.
+
+    The data are looked for where the configuration says, then where they were found then.
+
+    Raises:
+        InputError: files missing, or the data are gone or not what they were.
+    """
+    run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
+    config, classes = run.config(), run.spec().classes
+    try:
+        planned = plan(config, classes)
+    except InputError:
+        origin = run.environment().get("data", {}).get("origin", "")
+        if config.data_dir is not None or not Path(origin).is_dir():
+            raise
+        planned = plan(dataclasses.replace(config, data_dir=origin), classes)
+    if read_json(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
+        raise InputError(f"{run.path}: the data set is not the one this run was started with")
+    return planned
 
 
 def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) -> DataOptions:
@@ -111,11 +134,7 @@ def resume(run: Run, tensorboard: bool = False) -> Run:
     Raises:
         InputError: nothing left to do, files missing, or the data are not what they were.
     """
-    run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
-    config, spec = run.config(), run.spec()
-    planned = plan(config, spec.classes)
-    if read_json(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
-        raise InputError(f"{run.path}: the data set is not the one this run was started with")
+    planned = plan_again(run)
     _require_tensorboard(tensorboard)
     backend.setup()
     _fit(run, planned, run.environment()["precision"], tensorboard)

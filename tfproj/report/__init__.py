@@ -13,9 +13,9 @@ from tfproj.errors import missing_extra
 from tfproj.runs import Run
 
 if TYPE_CHECKING:
-    from tfproj.report.predictions import Result
+    from tfproj.report.predictions import PredictionPage, Result
 
-__all__ = ["build", "prediction_page"]
+__all__ = ["build", "new_prediction_page", "prediction_page"]
 
 COMPARISON_FILE = "comparison.html"
 
@@ -62,13 +62,24 @@ def prediction_page(
     Returns:
         The HTML file.
     """
-    _require("jinja2")
-    from tfproj.report.predictions import PredictionPage
-
-    page = PredictionPage(title)
+    page = new_prediction_page(output, title)
     for source, result in results:
         page.add(source, result)
     return page.write(output)
+
+
+def new_prediction_page(output: str | Path, title: str = "Predictions") -> PredictionPage:
+    """An empty page to ``add`` results to and ``write``.
+
+    Raises:
+        InputError: the template library is missing, or ``output`` is no place for a page.
+    """
+    _require("jinja2")
+    from tfproj.report.page import page_path
+    from tfproj.report.predictions import PredictionPage
+
+    page_path(output)
+    return PredictionPage(title)
 
 
 def _require(*modules: str) -> None:

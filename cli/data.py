@@ -1,0 +1,85 @@
+"""``tfproj data list``, ``check`` and ``prepare``."""
+
+from __future__ import annotations
+
+import click
+
+from tfproj.cli.options import SuggestingGroup, common, print_json
+
+
+@click.group(cls=SuggestingGroup)
+def data() -> None:
+    """List, check and prepare data sets.
+
+    DATA is a name, tfds:NAME, or a directory: class folders (with or without train, val, test
+    above them), or images/ and masks/ with a classes.csv.
+    """
+
+
+@data.command("list")
+@common
+def list_data(as_json: bool) -> None:
+    """List the data sets by name."""
+    from tfproj.data import DATASETS
+
+    rows = [(name, source.task, source.summary) for name, source in DATASETS.items()]
+    if as_json:
+        print_json([dict(zip(("name", "task", "summary"), row, strict=True)) for row in rows])
+        return
+    rows += [
+        ("tfds:NAME", "either", "any TensorFlow Datasets set with image and label or mask"),
+        ("DIRECTORY", "either", "class folders, or images/ + masks/ + classes.csv"),
+    ]
+    click.echo("\n".join(f"{name:<19}{task:<10}{summary}" for name, task, summary in rows))
+
+
+def _data_options(command):
+    """The flags that find a data set."""
+    for option in (
+        click.option("--limit", type=click.IntRange(min=1), help="Only so many training examples."),
+        click.option("--val-fraction", type=float, default=0.1, show_default=True),
+        click.option("--group-modulus", type=click.IntRange(min=1), help="See 'tfproj train'."),
+        click.option("--data-dir", help="Where the named data set lies."),
+        click.argument("data"),
+    ):
+        command = option(command)
+    return command
+
+
+@data.command()
+@_data_options
+@common
+def check(data: str, as_json: bool, **options) -> None:
+    """Look at every file of DATA; exit code 1 where training would go wrong."""
+    from tfproj.data import DataOptions
+    from tfproj.data.check import check as check_data
+    from tfproj.data.check import format_report
+
+    report = check_data(data, DataOptions(**options))
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo(format_report(report))
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+@data.command()
+@_data_options
+@click.option("--output", required=True, metavar="DIR", help="A new or empty directory.")
+@common
+def prepare(data: str, output: str, as_json: bool, **options) -> None:
+    """Download, build or draw DATA, and write it as a directory of images.
+
+    The directory can be given to --data again, and holds the splits as tfproj makes them.
+    """
+    from tfproj.data import DataOptions, load_dataset
+    from tfproj.data.prepare import write_folder
+
+    dataset = load_dataset(data, options=DataOptions(**options))
+    path = write_folder(dataset, output)
+    counts = {name: len(split) for name, split in dataset.splits.items()}
+    if as_json:
+        print_json({"path": str(path), "task": dataset.task, "examples": counts})
+    else:
+        click.echo(f"{path}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items()))

@@ -1,0 +1,84 @@
+"""``tfproj evaluate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tfproj.cli.options import common, number, print_json, runs_dir, table
+from tfproj.runs import Run, find_run
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option(
+    "--split", "splits", multiple=True, help="train, val or test; may be repeated. [default: all]"
+)
+@click.option("--report", is_flag=True, help="Write the report, too.")
+@runs_dir
+@common
+def evaluate(
+    run: str | None, splits: tuple[str, ...], report: bool, runs_dir: str, as_json: bool
+) -> None:
+    """Measure the best weights of RUN; writes metrics.json and predictions.csv into it."""
+    found = find_run(run, runs_dir)
+    click.echo(f"evaluating {found.path} ...", err=True)
+    from tfproj.evaluate import check_evaluation
+    from tfproj.evaluate import evaluate as measure
+
+    check_evaluation(found, splits or None)
+    metrics = measure(found, splits or None)
+    if report:
+        write_report(found)
+    if as_json:
+        print_json({"run": str(found.path), **metrics})
+    else:
+        click.echo(format_metrics(metrics))
+
+
+def write_report(run: Run) -> None:
+    """The report of an evaluated run; says where it is."""
+    from tfproj.report import build
+
+    click.echo(f"report: {build([run])}", err=True)
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """Tables for people: one line per split, then one per class."""
+    lines = _classification if metrics["task"] == "classify" else _segmentation
+    return "\n\n".join(table(rows, header) for header, rows in lines(metrics))
+
+
+def _classification(metrics: dict[str, Any]):
+    splits = metrics["splits"]
+    yield (
+        ["split", "examples", "accuracy", "loss"],
+        [
+            [name, f"{m['examples']:,}", number(m["accuracy"]), number(m["loss"])]
+            for name, m in splits.items()
+        ],
+    )
+    yield (
+        ["accuracy of class", *splits],
+        [
+            [name, *(number(m["per_class_accuracy"][name]) for m in splits.values())]
+            for name in metrics["classes"]
+        ],
+    )
+
+
+SEGMENTATION_COLUMNS = {
+    "AP raw": ("average_precision_raw", "mean_average_precision_raw"),
+    "AP softmax": ("average_precision_softmax", "mean_average_precision_softmax"),
+    "IoU": ("iou", "mean_iou"),
+    "accuracy": ("per_class_accuracy", "pixel_accuracy"),
+}
+
+
+def _segmentation(metrics: dict[str, Any]):
+    for name, m in metrics["splits"].items():
+        columns = SEGMENTATION_COLUMNS.values()
+        rows = [[c, *(number(m[key][c]) for key, _ in columns)] for c in metrics["classes"]]
+        rows.append(["mean (accuracy: all pixels)", *(number(m[key]) for _, key in columns)])
+        yield [f"{name}, {m['examples']} images", *SEGMENTATION_COLUMNS], rows

@@ -1,0 +1,72 @@
+"""``tfproj models``."""
+
+from __future__ import annotations
+
+import click
+
+from tfproj.cli.options import common, print_json
+from tfproj.config import PRESETS
+from tfproj.errors import unknown_name
+from tfproj.models import MODELS, check_model
+from tfproj.spec import ModelSpec
+
+# Input and classes of the original work, so that its table comes out.
+ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--preset", default="original", show_default=True, help="Whose model options.")
+@click.option("--image-size", type=(int, int), help="HEIGHT WIDTH. [default: the original's]")
+@click.option("--channels", type=int, help="1 or 3. [default: the original's]")
+@click.option("--classes", type=click.IntRange(min=2), help="[default: the original's]")
+@common
+def models(
+    name: str | None,
+    preset: str,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    classes: int | None,
+    as_json: bool,
+) -> None:
+    """List the models, or print the layers, parameters and memory of model NAME."""
+    if name is None:
+        _list_models(as_json)
+        return
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    task = MODELS[name].task
+    if preset not in PRESETS[task]:
+        raise unknown_name(f"preset for {task}", preset, PRESETS[task])
+    values = PRESETS[task][preset]
+    own = values.get("model", name) == name
+    options = values.get("model_options", {}) if own else {}
+    size, colors, count = ORIGINAL[task]
+    size = image_size or size
+    check_model(name, task, size, options)
+    names = [f"class{i}" for i in range(classes or count)]
+    spec = ModelSpec(task, name, names, (), *size, channels or colors)
+    click.echo(f"building {name} ({preset}) ...", err=True)
+    _print_summary(spec, options, as_json)
+
+
+def _list_models(as_json: bool) -> None:
+    rows = [[name, entry.task, entry.summary] for name, entry in MODELS.items()]
+    if as_json:
+        print_json([dict(zip(("name", "task", "summary"), row, strict=True)) for row in rows])
+    else:
+        click.echo("\n".join(f"{name:<8}{task:<10}{summary}" for name, task, summary in rows))
+
+
+def _print_summary(spec: ModelSpec, options: dict, as_json: bool) -> None:
+    from tfproj import backend
+
+    backend.setup()
+    from tfproj.models import build_model
+    from tfproj.models.summary import format_summary, summarize, to_record
+
+    summary = summarize(build_model(spec, options))
+    if as_json:
+        print_json({"model": spec.model, **to_record(summary)})
+    else:
+        click.echo(format_summary(summary))

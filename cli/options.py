@@ -1,0 +1,83 @@
+"""What the commands share: --json and --debug, groups that suggest names, printing results."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+
+class SuggestingGroup(click.Group):
+    """A group that answers a mistyped command with the closest one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(self.list_commands(ctx))
+            error.message = f"no such command {args[0]!r}; {hint or f'known: {known}'}"
+            raise
+
+
+def common(command: Callable) -> Callable:
+    """Add --json and --debug. The command gets ``as_json``; --debug is read by ``main``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, debug: bool, **kwargs: Any):
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+def runs_dir(command: Callable) -> Callable:
+    """Add --runs-dir, the folder that holds the runs."""
+    from tfproj.runs import DEFAULT_ROOT
+
+    return click.option(
+        "--runs-dir",
+        default=DEFAULT_ROOT,
+        show_default=True,
+        metavar="DIR",
+        help="Where runs live.",
+    )(command)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; what is not a number is written as null."""
+    click.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
+        return value
+    return None if isinstance(value, float) else value
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure for a table; a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"

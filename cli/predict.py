@@ -1,0 +1,223 @@
+"""``tfproj predict``: an ONNX file over images, without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.errors import InputError
+
+
+class Threshold(click.ParamType):
+    """A number in 0..1, or ``auto``."""
+
+    name = "P"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return value if value == "auto" else click.FloatRange(0, 1).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not in 0..1, nor 'auto'", param, ctx)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("images", nargs=-1)
+@click.option("--output", metavar="DIR", help="Write predictions.csv, masks and overlays there.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["csv", "jsonl"]),
+    help="Of the table in --output [default: csv], or of what is printed without it.",
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted table in --output.")
+@click.option("--overlay", is_flag=True, help="Segmentation: write the image under its mask, too.")
+@click.option("--html", metavar="FILE", help="Write a page of the images and predictions, too.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Classification: how many classes to show.",
+)
+@click.option(
+    "--unknown-below",
+    type=Threshold(),
+    help="Classification: label images of less calibrated probability 'unknown'; "
+    "'auto' takes the threshold in the file. [default: off]",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="[default: the CPUs we may use]")
+@click.option("--provider", metavar="NAME", help="onnxruntime execution provider. [default: CPU]")
+@click.option(
+    "--selftest",
+    is_flag=True,
+    help="Predict the images that the file carries and compare; IMAGES may be left out.",
+)
+@runs_dir
+@common
+def predict(
+    model: str, images: tuple[str, ...], runs_dir: str, as_json: bool, **options: Any
+) -> None:
+    """Predict IMAGES (files or directories) with MODEL, an ONNX file or a run.
+
+    A file that can't be read is reported and left out; the others are predicted, and the exit
+    code is 1 (2 where no file could be predicted).
+    """  # fmt: skip
+    selftest = options.pop("selftest")
+    if not images and not selftest:
+        raise click.UsageError("Missing argument 'IMAGES...'.")
+    _check_options(options, as_json)
+    from tfproj.batch import find_images
+
+    paths = find_images(images, options["output"])
+    predictor = _open(model_file(model, runs_dir), options)
+    if selftest:
+        _selftest(predictor, as_json and not images)
+    if paths:
+        _predict(predictor, paths, as_json, options)
+
+
+def _check_options(options: dict[str, Any], as_json: bool) -> None:
+    for name in ("overlay", "resume"):
+        if options[name] and options["output"] is None:
+            raise InputError(f"--{name} needs --output")
+    if as_json and options["file_format"] and options["output"] is None:
+        raise InputError("--json and --format exclude each other without --output")
+
+
+def _open(path: Path, options: dict[str, Any]):
+    import logging
+    import warnings
+
+    from tfproj.predict import Predictor
+
+    # What Pillow says of an image is either an error of ours or no one's business.
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    more = {"providers": [options["provider"]]} if options["provider"] else {}
+    return Predictor(
+        path, threads=options["threads"], unknown_below=options["unknown_below"], **more
+    )
+
+
+def _selftest(predictor, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    found = predictor.selftest()
+    if as_json:
+        print_json({"selftest": asdict(found)})
+    else:
+        click.echo(
+            f"self-test passed: {found.vectors} images, largest difference "
+            f"{found.max_difference:.2g} (tolerance {found.tolerance:g})",
+            err=True,
+        )
+
+
+def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any]) -> None:
+    from tfproj.batch import Settings, stream_files
+
+    failures: list[dict[str, str]] = []
+    folder = options["output"]
+    settings = Settings(
+        None if folder is None else Path(folder), options["batch_size"], options["top"],
+        options["overlay"], options["file_format"] or "csv", options["resume"],
+    )  # fmt: skip
+    page = _page(options["html"])
+    records = stream_files(predictor, paths, settings, page and page.add)
+    style = "json" if as_json else options["file_format"] if folder is None else None
+    try:
+        done = _print(_report(records, failures, len(paths)), failures, style or "text")
+    except KeyboardInterrupt:
+        if folder is not None:
+            click.echo(f"what is done is in {folder}; go on with --resume", err=True)
+        raise
+    if page is not None:
+        click.echo(f"page: {page.write(options['html'])}", err=True)
+    if failures:
+        click.echo(f"{len(failures)} of {len(paths)} images could not be read", err=True)
+        raise click.exceptions.Exit(1 if done or len(failures) < len(paths) else 2)
+
+
+def _page(output: str | None):
+    """The page to collect results in; InputError before any work where it can't be written."""
+    if output is None:
+        return None
+    from tfproj.report import new_prediction_page
+
+    return new_prediction_page(output)
+
+
+def _report(
+    records: Iterable[dict[str, Any]], failures: list[dict[str, str]], total: int
+) -> Iterator[dict[str, Any]]:
+    """Pass on what was predicted; show the way and the failures on stderr."""
+    from tfproj.cli.progress import Progress
+
+    with Progress(total, "images") as progress:
+        for record in records:
+            progress.clear()
+            if "error" in record:
+                failures.append(record)
+                click.echo(f"error: {_printable(record['error'])}", err=True)
+            else:
+                yield record
+            progress.step()
+
+
+def _print(records: Iterator[dict[str, Any]], failures: list, style: str) -> int:
+    """Print each record when it comes, as text, csv, jsonl or one JSON document; count them."""
+    from tfproj.records import csv_line, flat
+
+    count = 0
+    if style == "json":
+        click.echo('{"predictions": [', nl=False)
+    for record in records:
+        if style == "text":
+            click.echo(_printable(format_record(record)))
+        elif style == "csv":
+            row = flat(record)
+            lines = ([] if count else [list(row)]) + [row.values()]
+            click.echo("".join(map(csv_line, lines)).encode("utf-8", "surrogateescape"), nl=False)
+        else:
+            before = "" if style == "jsonl" else ",\n  " if count else "\n  "
+            click.echo(before + json.dumps(record), nl=style == "jsonl")
+        count += 1
+    if style == "json":
+        click.echo('\n], "failures": ' + json.dumps(failures) + "}")
+    return count
+
+
+def _printable(text: str) -> str:
+    """One line without control characters: names of files may hold any."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def model_file(model: str, runs_dir: str) -> Path:
+    """The ONNX file that the argument means: a file, or the export of a run."""
+    path = Path(model)
+    if path.suffix == ".onnx" or path.is_file():
+        return path
+    from tfproj.runs import find_run
+
+    run = find_run(model, runs_dir)
+    if not run.onnx_file.is_file():
+        raise InputError(f"{run.path}: not exported yet; first: tfproj export {run.path} --onnx")
+    return run.onnx_file
+
+
+def format_record(record: dict) -> str:
+    """One line for people."""
+    if "top" in record:
+        answers = ", ".join(f"{t['label']} {t['probability']:.4f}" for t in record["top"])
+        if record.get("label") == "unknown":
+            answers = f"unknown {record['confidence']:.4f} (perhaps {answers})"
+    else:
+        answers = ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items())
+    return f"{record['image']}: {answers}" + (f" -> {record['mask']}" if "mask" in record else "")

@@ -1,0 +1,158 @@
+"""``tfproj train classify`` and ``tfproj train segment``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from tfproj import config as configs
+from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
+from tfproj.errors import InputError
+from tfproj.runs import find_run
+
+NEWEST = "newest"
+
+# Flags that set a field of TrainConfig: name -> (field, click type, help).
+CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
+    "--data": ("data", str, "Data set: a name (tfproj data list), tfds:NAME, or a directory."),
+    "--data-dir": ("data_dir", str, "Where the named data set lies."),
+    "--model": ("model", str, "Model (tfproj models)."),
+    "--epochs": ("epochs", int, "Passes over the training images."),
+    "--batch-size": ("batch_size", int, "Images per step."),
+    "--image-size": ("image_size", (int, int), "HEIGHT WIDTH of the model's input, in pixels."),
+    "--channels": ("channels", int, "1 for grey, 3 for RGB."),
+    "--learning-rate": ("learning_rate", float, "Step size, or its peak under a schedule."),
+    "--optimizer": ("optimizer", str, f"One of {', '.join(configs.OPTIMIZERS)}."),
+    "--schedule": ("schedule", str, f"One of {', '.join(configs.SCHEDULES)}."),
+    "--warmup-epochs": ("warmup_epochs", float, "Epochs until the peak of the cosine schedule."),
+    "--weight-decay": ("weight_decay", float, "Coupled for adam, decoupled for adamw."),
+    "--label-smoothing": ("label_smoothing", float, "Share of the target spread over classes."),
+    "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
+    "--patience": ("patience", int, "Stop after so many epochs without a better validation value."),
+    "--precision": ("precision", str, f"One of {', '.join(configs.PRECISIONS)}."),
+    "--seed": ("seed", int, "Decides initial weights, order and augmentation."),
+    "--val-fraction": ("val_fraction", float, "Share held out where there is no validation split."),
+    "--group-modulus": ("group_modulus", int, "Files numbered N and N + this are one group."),
+    "--limit": ("limit", int, "Use only so many training images."),
+}
+
+
+def train_options(task: str) -> Callable[[Callable], Callable]:
+    """All flags of a train command."""
+    presets = ", ".join(configs.PRESETS[task])
+
+    def decorate(command: Callable) -> Callable:
+        options = [
+            click.option("--preset", default=None, help=f"One of {presets}. [default: default]"),
+            click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
+            *(
+                click.option(flag, field, type=kind, default=None, help=text)
+                for flag, (field, kind, text) in CONFIG_FLAGS.items()
+            ),
+            click.option("--name", help="Name of the run. [default: DATA-PRESET-NUMBER]"),
+            click.option("--overwrite", is_flag=True, help="Replace a run of the same name."),
+            click.option(
+                "--resume", is_flag=False, flag_value=NEWEST, metavar="[RUN]",
+                help="Continue an interrupted run: the newest, or the one named.",
+            ),
+            click.option("--tensorboard", is_flag=True, help="Write TensorBoard events, too."),
+            click.option("--no-evaluate", is_flag=True, help="Leave out the final evaluation."),
+            click.option("--report", is_flag=True, help="Write the report, too."),
+            runs_dir,
+            common,
+        ]  # fmt: skip
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(cls=SuggestingGroup)
+def train() -> None:
+    """Train a model into a new run directory, runs/TASK/NAME.
+
+    The preset gives the recipe, a --config file changes it, and flags win over both.
+    """
+
+
+@train.command()
+@train_options("classify")
+def classify(**options: Any) -> None:
+    """Train an image classifier: one class per image."""
+    _train("classify", **options)
+
+
+@train.command()
+@train_options("segment")
+def segment(**options: Any) -> None:
+    """Train a segmenter: one class per pixel."""
+    _train("segment", **options)
+
+
+def _train(
+    task: str,
+    preset: str | None,
+    config_file: str | None,
+    name: str | None,
+    overwrite: bool,
+    resume: str | None,
+    tensorboard: bool,
+    no_evaluate: bool,
+    report: bool,
+    runs_dir: str,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    flags = {key: value for key, value in flags.items() if value is not None}
+    if resume is not None:
+        if flags or preset or config_file or name or overwrite:
+            raise InputError("--resume takes everything from the run; leave out the other flags")
+        run = find_run(None if resume == NEWEST else resume, runs_dir, task)
+        _announce()
+        from tfproj.train import resume as continue_run
+
+        continue_run(run, tensorboard)
+    else:
+        config = build_config(task, preset, config_file, flags)
+        _announce()
+        from tfproj.train import plan
+        from tfproj.train import train as start
+
+        run = start(config, runs_dir, name, overwrite, tensorboard, plan(config))
+    finish(run, no_evaluate, report, as_json)
+
+
+def build_config(task: str, preset: str | None, config_file: str | None, flags: dict):
+    """Preset, then file, then flags."""
+    values = configs.read_config_file(config_file) if config_file else {}
+    if values.pop("task", task) != task:
+        raise InputError(f"{config_file}: this configuration is for another task than {task}")
+    preset = preset or values.pop("preset", "default")
+    values.pop("preset", None)
+    return configs.make_config(task, preset, **{**values, **flags})
+
+
+def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:
+    """Evaluate on the held-out splits, write the report, print."""
+    from tfproj.cli.evaluate import format_metrics, write_report
+    from tfproj.evaluate import check_evaluation, evaluate
+
+    metrics = None
+    if not no_evaluate:
+        held_out = [s for s in check_evaluation(run).dataset.splits if s != "train"]
+        metrics = evaluate(run, held_out)
+    if report:
+        write_report(run)
+    if as_json:
+        print_json({"run": str(run.path), "epochs": len(run.history()), "metrics": metrics})
+    else:
+        click.echo(format_metrics(metrics) if metrics else str(run.path))
+        click.echo(f"next: tfproj export {run.path} --onnx", err=True)
+
+
+def _announce() -> None:
+    """Something to see while TensorFlow is imported, which takes seconds."""
+    click.echo("reading the data and loading TensorFlow ...", err=True)

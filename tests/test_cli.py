@@ -1,0 +1,200 @@
+"""The command line: what it prints, its exit codes, what it leaves behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tfproj.cli.main import COMMANDS, main
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def error_line(capsys, args, code):
+    """Run a command that must fail; returns its one line on stderr."""
+    assert main(args) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert captured.err.splitlines()[-1] == lines[0]
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "clasify"], "did you mean 'classify'"),
+        (["train", "classify", "--epoch", "3"], "--epochs"),
+        (["train", "classify", "--epochs", "many"], "'many' is not a valid integer"),
+        (["train", "classify", "--epochs", "0"], "epochs is 0"),
+        (["train", "classify", "--preset", "orignal"], "did you mean 'original'"),
+        (["train", "classify", "--data", "fashion_mnst"], "did you mean 'fashion_mnist'"),
+        (["train", "classify", "--data", "facades"], "is for segment, not classify"),
+        (["train", "segment", "--data", "./nowhere"], "nowhere: no such directory"),
+        (["train", "classify", "--data", "digits", "--model", "unet"], "is for segment"),
+        (["train", "segment", "--data", "synthetic_facades", "--image-size", "30", "30"],
+         "multiples of 8"),
+        (["train", "classify", "--config", "no.yaml"], "no.yaml: cannot be read"),
+        (["train", "classify", "--resume"], "no run in runs/"),
+        (["train", "classify", "--resume", "a", "--epochs", "3"], "leave out the other flags"),
+        (["evaluate"], "no run in runs/"),
+        (["evaluate", "nothing"], "unknown run 'nothing'"),
+        (["export"], "no run in runs/"),
+        (["predict", "a.onnx"], "IMAGES"),
+        (["predict", "a.onnx", "b.png"], "b.png: no such file"),
+        (["models", "unett"], "did you mean 'unet'"),
+        (["models", "unet", "--preset", "x"], "unknown preset"),
+        (["data", "chek"], "did you mean 'check'"),
+        (["data", "check", "digts"], "did you mean 'digits'"),
+        (["data", "prepare", "digits"], "--output"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_with_code_2(capsys, args, message):
+    assert message in error_line(capsys, args, 2)
+
+
+def test_a_typo_costs_no_tensorflow(tmp_path):
+    code = (
+        "import sys\n"
+        "from tfproj.cli.main import main\n"
+        "codes = [main(a.split()) for a in sys.argv[1:]]\n"
+        "print(codes, {'tensorflow', 'keras', 'matplotlib'} & {*sys.modules})"
+    )
+    commands = [
+        "train classify --data digits --epochs 0",
+        "train segment --data synthetic_facades --image-size 30 30",
+        "train segment --data nothing",
+        "evaluate nothing",
+        "export nothing",
+        "predict nothing.onnx nothing.png",
+        "--help",
+        "data list",
+        "models",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *commands], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "[2, 2, 2, 2, 2, 2, 0, 0, 0] set()"
+
+
+def test_help_names_every_command_and_the_exit_codes(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS)
+    assert "Exit codes" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(capsys, name):
+    assert main([name, "--help"]) == 0
+    assert "Usage: tfproj" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert "tfproj, version" in capsys.readouterr().out
+
+
+def test_debug_shows_the_traceback():
+    from tfproj.errors import InputError
+
+    with pytest.raises(InputError):
+        main(["train", "classify", "--epochs", "0", "--debug"])
+
+
+def test_an_unexpected_error_is_one_line_with_code_1(capsys, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("first line\nsecond line")
+
+    monkeypatch.setattr("tfproj.data.check.check", broken)
+    line = error_line(capsys, ["data", "check", "digits"], 1)
+    assert "first line" in line
+    assert "--debug" in line
+
+
+def test_a_full_disk_is_one_line_with_code_1(capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "runs/a")
+
+    monkeypatch.setattr("tfproj.data.check.check", full)
+    line = error_line(capsys, ["data", "check", "digits"], 1)
+    assert line == "error: runs/a: No space left on device"
+
+
+def test_ctrl_c(capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfproj.data.check.check", interrupted)
+    assert error_line(capsys, ["data", "check", "digits"], 1) == "error: interrupted"
+
+
+def test_lists_as_text_and_json(capsys):
+    for command in (["data", "list"], ["models"]):
+        assert main(command) == 0
+        text = capsys.readouterr().out
+        assert main([*command, "--json"]) == 0
+        for record in json.loads(capsys.readouterr().out):
+            assert record["name"] in text
+
+
+def test_models_prints_the_table_of_the_report(capsys):
+    assert main(["models", "unet"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "Conv2d-13 dec3_conv1 72, 64, 64 62,280" in lines
+    assert lines[-7:] == [
+        "Total params 465,857",
+        "Trainable params 465,857",
+        "Non-trainable params 0",
+        "Input size (MB) 0.75",
+        "Forward/backward pass size (MB) 89.00",
+        "Params size (MB) 1.78",
+        "Estimated Total Size (MB) 91.53",
+    ]
+
+
+def test_no_escape_codes_where_stderr_is_no_terminal(capsys):
+    assert "\x1b" not in error_line(capsys, ["trian"], 2)
+
+
+def test_config_file_and_flags(capsys, tmp_path):
+    from tfproj.cli.train import build_config
+
+    path = tmp_path / "c.yaml"
+    path.write_text("preset: original\nepochs: 5\nseed: 3\n")
+    config = build_config("segment", None, str(path), {"epochs": 2})
+    assert (config.preset, config.epochs, config.seed) == ("original", 2, 3)
+    path.write_text("task: segment\n")
+    line = error_line(capsys, ["train", "classify", "--config", str(path)], 2)
+    assert "for another task" in line
+
+
+def test_a_saved_configuration_repeats_the_run(tmp_path):
+    from tfproj.cli.train import build_config
+    from tfproj.config import make_config
+    from tfproj.runs import write_json
+
+    config = make_config("segment", "original", epochs=2, image_size=(64, 64))
+    write_json(tmp_path / "config.json", config.to_dict())
+    assert build_config("segment", None, str(tmp_path / "config.json"), {}) == config
+
+
+def test_data_prepare_writes_what_data_reads(capsys):
+    from tfproj.data import load_dataset
+
+    args = ["data", "prepare", "digits", "--output", "out", "--limit", "60", "--json"]
+    assert main(args) == 0
+    counts = json.loads(capsys.readouterr().out)["examples"]
+    assert main(["data", "check", "out"]) == 0
+    assert capsys.readouterr().out.startswith("out: classify, 10 classes")
+    dataset, original = load_dataset("./out"), load_dataset("digits")
+    assert dataset.classes == original.classes
+    assert {name: len(split) for name, split in dataset.splits.items()} == counts
+    assert "not an empty directory" in error_line(capsys, args[:-1], 2)

@@ -1,0 +1,187 @@
+"""``tfproj predict`` on tiny models: formats, exit codes, progress, self-test."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_models import SPECS, pixels, png, tiny_model, with_golden
+
+from tfproj.cli.main import main
+from tfproj.cli.progress import Progress
+
+
+@pytest.fixture(params=["classify", "segment"])
+def task(request):
+    return request.param
+
+
+@pytest.fixture
+def files(task, tmp_path):
+    """(model, folder of three images)."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.onnx").write_bytes(with_golden(task))
+    for i in range(3):
+        (tmp_path / "in" / f"{i}.png").write_bytes(png(pixels(i, SPECS[task])))
+    return str(tmp_path / "a.onnx"), str(tmp_path / "in")
+
+
+def test_text(task, files, capsys):
+    assert main(["predict", *files]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert len(lines) == 3 and not captured.err
+    assert all(f"{files[1]}/{i}.png: " in line for i, line in enumerate(lines))
+
+
+def test_json_is_one_document(task, files, capsys):
+    assert main(["predict", *files, "--json", "--top", "2"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert len(record["predictions"]) == 3 and record["failures"] == []
+    first = record["predictions"][0]
+    assert len(first["top"]) == 2 if task == "classify" else sum(first["shares"].values()) > 0.99
+
+
+def test_csv_and_json_lines_on_stdout(files, capsysbinary):
+    assert main(["predict", *files, "--format", "jsonl"]) == 0
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert [json.loads(line)["image"] for line in lines] == [
+        f"{files[1]}/{i}.png" for i in range(3)
+    ]
+    assert main(["predict", *files, "--format", "csv"]) == 0
+    table = list(csv.DictReader(io.StringIO(capsysbinary.readouterr().out.decode())))
+    assert [row["image"] for row in table] == [f"{files[1]}/{i}.png" for i in range(3)]
+
+
+def test_bad_files_set_the_exit_code(files, capsys, tmp_path):
+    for name in ("empty.png", "text.png"):
+        (tmp_path / "in" / name).write_text("" if name == "empty.png" else "hello")
+    for style in ([], ["--json"], ["--format", "csv"], ["--output", str(tmp_path / "out")]):
+        assert main(["predict", *files, *style]) == 1
+        captured = capsys.readouterr()
+        assert captured.err.count("error: ") == 2
+        assert captured.err.endswith("2 of 5 images could not be read\n")
+        if style == ["--json"]:
+            failures = json.loads(captured.out)["failures"]
+            assert [f["image"].rsplit("/")[-1] for f in failures] == ["empty.png", "text.png"]
+    assert main(["predict", files[0], f"{files[1]}/empty.png", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["predictions"] == []
+
+
+def test_names_with_control_characters_stay_on_one_line(files, capsys, tmp_path):
+    name = os.fsdecode(b"a\x1b[2J\n\xff.png")
+    (tmp_path / "in" / name).write_bytes((tmp_path / "in" / "0.png").read_bytes())
+    (tmp_path / "in" / f"z{name}").write_bytes(b"")
+    assert main(["predict", *files]) == 1
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 4 and len(captured.err.splitlines()) == 2
+    assert "\x1b" not in captured.out + captured.err
+
+
+def test_selftest(task, files, capsys, tmp_path):
+    assert main(["predict", files[0], "--selftest"]) == 0
+    assert "self-test passed: 2 images" in capsys.readouterr().err
+    assert main(["predict", files[0], "--selftest", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["selftest"]["vectors"] == 2
+    assert main(["predict", *files, "--selftest"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    (tmp_path / "b.onnx").write_bytes(with_golden(task, shift=0.01))
+    assert main(["predict", str(tmp_path / "b.onnx"), "--selftest"]) == 1
+    assert "self-test failed" in capsys.readouterr().err
+    (tmp_path / "c.onnx").write_bytes(tiny_model(task))
+    assert main(["predict", str(tmp_path / "c.onnx"), "--selftest"]) == 2
+
+
+def test_unknown(capsys, tmp_path):
+    (tmp_path / "a.onnx").write_bytes(tiny_model(calibration={"unknown_threshold": 1.0}))
+    (tmp_path / "a.png").write_bytes(png(pixels(0, SPECS["classify"])))
+    args = ["predict", str(tmp_path / "a.onnx"), str(tmp_path / "a.png"), "--unknown-below"]
+    for value, unknown in (("auto", True), ("1", True), ("0", False)):
+        assert main([*args, value]) == 0
+        assert (".png: unknown " in capsys.readouterr().out) == unknown
+    for value in ("2", "much"):
+        assert main([*args, value]) == 2
+        assert "not in 0..1, nor 'auto'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--overlay"], "--overlay needs --output"),
+        (["--resume"], "--resume needs --output"),
+        (["--json", "--format", "csv"], "exclude each other"),
+        (["--provider", "NoSuchProvider"], "NoSuchProvider is not available"),
+        (["--format", "xml"], "xml"),
+    ],
+)
+def test_wrong_usage(files, capsys, more, words):
+    assert main(["predict", *files, *more]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
+
+
+@pytest.mark.parametrize("task", ["classify"], indirect=True)
+def test_an_interrupted_run_is_resumed(files, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    data = (folder / "0.png").read_bytes()
+    for i in range(1500):
+        (folder / f"{i}.png").write_bytes(data)
+    command = [sys.executable, "-m", "tfproj", "predict", *files, "--output", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    partial = out / "predictions.csv.partial"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > 2000):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1 and "go on with --resume" in said and "Traceback" not in said
+    done = len(partial.read_text().splitlines()) - 1
+    assert 0 < done < 1500 and not (out / "predictions.csv").exists()
+    assert main(["predict", *files, "--output", str(out), "--resume", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["predictions"]) == 1500 - done
+    names = [row["image"] for row in csv.DictReader((out / "predictions.csv").open())]
+    assert len(names) == len(set(names)) == 1500
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress(monkeypatch):
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    log = io.StringIO()
+    with Progress(10, "images", log) as progress:
+        for _ in range(5):
+            progress.step()
+    assert log.getvalue() == (
+        "2 of 10 images, 0.2/s, 48 s left\n4 of 10 images, 0.2/s, 36 s left\n"
+    )
+    terminal = Terminal()
+    with Progress(10, "images", terminal) as progress:
+        progress.step()
+    assert terminal.getvalue() == "\r\033[K1 of 10 images, 0.2/s, 54 s left\r\033[K"
+
+
+def test_html_shows_every_image_and_what_failed(task, files, capsys, tmp_path):
+    (tmp_path / "in" / "empty.png").write_text("")
+    page = tmp_path / "pages" / "photos.html"
+    assert main(["predict", *files, "--html", str(page)]) == 1
+    assert f"page: {page}" in capsys.readouterr().err
+    text = page.read_text()
+    assert all(f"{i}.png" in text for i in range(3))
+    assert "0 bytes" in text
+    assert text.count("data:image") >= (3 if task == "classify" else 6)
+
+
+def test_html_is_refused_before_any_work(files, capsys, tmp_path):
+    assert main(["predict", *files, "--html", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "name the HTML file to write" in captured.err

@@ -1,0 +1,55 @@
+"""The main job on real images, short: it learns, exports, and predicts files."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfproj.cli.main import main
+from tfproj.data import load_dataset
+from tfproj.data.arrays import find_idx_folder
+from tfproj.errors import InputError
+
+pytestmark = pytest.mark.real_data
+
+
+def require(task):
+    """Skip, saying why, where the real data of a task are absent."""
+    if task == "classify":
+        if find_idx_folder() is None:
+            pytest.skip("Fashion-MNIST is absent: apt-get install dataset-fashion-mnist")
+        return
+    try:
+        load_dataset("facades")
+    except InputError as error:
+        pytest.skip(f"facades are absent: {error}")
+
+
+SHORT = {
+    "classify": ["--epochs", "1", "--limit", "8000"],
+    "segment": ["--epochs", "6", "--limit", "160", "--image-size", "64", "64"],
+}
+# What a model that learned nothing reaches, with a margin: the share of the largest class.
+CHANCE = {"classify": ("accuracy", 0.60), "segment": ("pixel_accuracy", 0.45)}
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_train_export_predict(task, tmp_path, capsys):
+    require(task)
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    assert main(["train", task, *SHORT[task], "--name", "short", "--json", *runs]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    measure, chance = CHANCE[task]
+    assert metrics["splits"]["val"][measure] > chance
+    assert main(["export", "--onnx", *runs]) == 0
+    sample = tmp_path / "sample.png"
+    split = load_dataset(metrics_data(task)).splits["val"]
+    source = split.read_image(0)
+    image = Image.fromarray(source) if isinstance(source, np.ndarray) else Image.open(source)
+    image.save(sample)
+    assert main(["predict", "short", str(sample), "--json", *runs]) == 0
+
+
+def metrics_data(task):
+    return {"classify": "fashion_mnist", "segment": "facades"}[task]
