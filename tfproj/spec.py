@@ -116,7 +116,7 @@ class ModelSpec:
         """
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             found = record.get("schema") if isinstance(record, dict) else None
-            raise InputError(f"model record of schema {found}; this version reads {SCHEMA}")
+            raise InputError(f"model record of schema {found!r:.20}; this version reads {SCHEMA}")
         fields = {f.name: f.type for f in dataclasses.fields(cls)}
         values = {key: record[key] for key in fields if key in record}
         values.setdefault("dynamic_size", False)

@@ -120,6 +120,7 @@ def train(
     write_text(run.spec_file, planned.spec.to_json() + "\n")
     write_json(run.splits_file, _split_record(planned.dataset))
     environment = machine.describe(precision)
+    environment["seed"] = config.seed
     environment["repeat"] = f"tfproj train {config.task} --config {run.config_file}"
     environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
     write_json(run.environment_file, environment)

@@ -1,0 +1,105 @@
+"""``tfproj export``."""
+
+from __future__ import annotations
+
+import click
+
+from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.runs import find_run
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--onnx", is_flag=True, default=True, help="The format, and the only one.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="File to write. [default: model.onnx in RUN, model.int8.onnx with --int8]",
+)
+@click.option("--int8", is_flag=True, help="Quantise; fails unless it is as good and faster.")
+@click.option("--dynamic-size", is_flag=True, help="Leave height and width free (segmentation).")
+@click.option(
+    "--opset",
+    type=click.IntRange(15, 18),
+    help="ONNX operator set. [default: 18, or what --target-ort reads]",
+)
+@click.option("--target-ort", metavar="VERSION", help="Oldest onnxruntime that must load the file.")
+@click.option("--keep", is_flag=True, help="Write a rejected file as FILE.rejected.")
+@click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
+@runs_dir
+@common
+def export(
+    run: str | None,
+    onnx: bool,
+    output: str | None,
+    int8: bool,
+    triton: str | None,
+    runs_dir: str,
+    as_json: bool,
+    **options,
+) -> None:
+    """Write the best weights of RUN as one ONNX file, checked against Keras.
+
+    No file is written where the answers differ.
+    """
+    found = find_run(run, runs_dir)
+    click.echo(f"exporting {found.path} ...", err=True)
+    from tfproj.export.convert import Options, export_onnx
+
+    if int8:
+        from tfproj.export.quantize import export_int8 as export_onnx  # noqa: F811
+    result = export_onnx(found, output, Options(**options))
+    if triton is not None:
+        from tfproj.export.triton import write_repository
+
+        result["triton"] = str(write_repository(result["path"], triton, found.path.name))
+    if as_json:
+        print_json({"run": str(found.path), **result})
+    else:
+        click.echo(format_export(result))
+
+
+def format_export(result: dict) -> str:
+    """A few lines for people."""
+    check = result["verification"]
+    sizes = check.get("sizes")
+    lines = [
+        f"{result['path']}: {result['bytes']:,} bytes, {result['parameters']:,} parameters",
+        f"verified on {check['images']} files of {check['split']} at batch sizes "
+        f"{', '.join(map(str, check['batch_sizes']))}"
+        + (f" and {len(sizes)} image sizes" if sizes else "")
+        + f": probabilities differ from Keras by at most {check['max_difference']:.1e} (mean "
+        f"{check['mean_difference']:.1e}, tolerance {check['tolerance']:g}), same class for "
+        f"{check['agreement']:.2%}",
+        *_metrics(check["metrics"], ("keras", "onnx")),
+    ]
+    if result.get("calibration"):
+        fit = result["calibration"]
+        lines.append(
+            f"temperature {fit['temperature']:.3f}: negative log likelihood {fit['nll_before']:.4f}"
+            f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
+        )
+    lines += _quantization(result.get("quantization"))
+    if result.get("triton"):
+        lines.append(f"Triton model repository: {result['triton']}")
+    return "\n".join(lines)
+
+
+def _metrics(metrics: dict, kinds: tuple[str, str]) -> list[str]:
+    return [
+        f"{name.replace('_', ' ')}: "
+        + ", ".join(f"{kind} " + ("-" if v[kind] is None else f"{v[kind]:.4f}") for kind in kinds)
+        for name, v in metrics.items()
+    ]
+
+
+def _quantization(facts: dict | None) -> list[str]:
+    if not facts:
+        return []
+    excluded = ", ".join(facts["excluded"]) or "none"
+    return [
+        f"int8: {facts['speed_ratio']:.2f} times as fast as float32 ({facts['cpu']}), calibrated "
+        f"by {facts['method']} on {facts['calibration_images']} training images",
+        f"left in float32: {excluded}",
+        *_metrics(facts["metrics"], ("float32", "int8")),
+    ]

@@ -1,0 +1,295 @@
+"""Convert the best weights of a run to ONNX and write the file once it is verified."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfproj import backend, metrics
+from tfproj.errors import InputError, TfprojError, missing_extra
+from tfproj.evaluate import check_evaluation, load_model, predict_split
+from tfproj.predict import Predictor
+from tfproj.runs import Run, replacing
+from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.train import Plan
+
+# uint8 images (B, H, W, C) -> scores float32, by Keras.
+Answers = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may say about an export.
+
+    Attributes:
+        opset: ONNX operator set; None: the newest that ``target_ort`` reads.
+        target_ort: oldest onnxruntime that must load the file; None: any since 1.14.
+        dynamic_size: leave height and width free.
+        keep: write a file that failed its verification as ``NAME.rejected``.
+    """
+
+    opset: int | None = None
+    target_ort: str | None = None
+    dynamic_size: bool = False
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A verified model, not yet written.
+
+    Attributes:
+        planned: the run's configuration and data.
+        spec: of the file.
+        proto: the graph, an ``onnx.ModelProto``.
+        record: the metadata, with the verification.
+        data: the file.
+        parameters: number of weights in the graph.
+    """
+
+    planned: Plan
+    spec: ModelSpec
+    proto: Any
+    record: dict[str, Any]
+    data: bytes
+    parameters: int
+
+
+def export_onnx(
+    run: Run, output: str | Path | None = None, options: Options | None = None
+) -> dict[str, Any]:
+    """Write ``model.onnx`` for a run; nothing is written unless it gives Keras' answers.
+
+    The graph takes ``image`` uint8 (N, H, W, C) with 0..255 and gives ``scores`` and
+    ``probabilities`` float32; N is free. Batch norm is folded into the convolutions.
+
+    Args:
+        run: a trained run whose data set is at hand.
+        output: file to write; None: ``model.onnx`` in the run directory.
+        options: see :class:`Options`.
+
+    Returns:
+        ``path``, ``bytes``, ``parameters`` and the ``verification`` figures.
+
+    Raises:
+        InputError: files missing, or the output can't be written.
+        TfprojError: conversion failed, or the answers differ from Keras.
+    """
+    path = check_output(run, output)
+    exported = build(run, options or Options(), path)
+    write(path, exported.data)
+    return {
+        "path": str(path),
+        "bytes": len(exported.data),
+        "parameters": exported.parameters,
+        "verification": exported.record["verification"],
+        "calibration": exported.record.get("calibration"),
+    }
+
+
+def build(run: Run, options: Options, path: Path) -> Exported:
+    """Convert and verify; arguments and errors as for :func:`export_onnx`, ``path`` as settled."""
+    _require_onnx()
+    from tfproj.export import contract, targets
+
+    opset, ir_version = targets.choose(options.opset, options.target_ort)
+    planned = check_evaluation(run)
+    spec = file_spec(planned, options.dynamic_size)
+    backend.setup()
+    trained = load_model(run)
+    print("converting to ONNX ...", file=sys.stderr)
+    proto, parameters = _graph(trained, planned, spec, opset)
+    proto.ir_version = ir_version
+    answer = answers_of(free_size(trained, spec))
+    record = contract.metadata(run, planned, spec, opset, ir_version)
+    record |= calibrate(trained, planned)
+    record["golden"] = contract.golden(
+        spec, lambda pixels: metrics.softmax(answer(pixels)), contract.GOLDEN_TOLERANCE
+    )
+    print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
+    try:
+        _verify(proto, record, answer, planned)
+    except TfprojError:
+        if options.keep:
+            keep(path, contract.attach(proto, record))
+        raise
+    return Exported(planned, spec, proto, record, contract.attach(proto, record), parameters)
+
+
+def _graph(trained, planned: Plan, spec: ModelSpec, opset: int) -> tuple[Any, int]:
+    """(``onnx.ModelProto``, number of weights) of a trained model."""
+    from tfproj.export.graph import tidy
+
+    model = fold_batch_norm(trained, planned)
+    layers = [layer.name for layer in model.layers]
+    return tidy(convert(model, opset), layers, spec.dynamic_size), model.count_params()
+
+
+def _verify(proto: Any, record: dict[str, Any], answer: Answers, planned: Plan) -> None:
+    """Add ``verification`` to the record, also where it fails; errors as for ``verify``."""
+    from tfproj.export import contract
+    from tfproj.export.verify import verify
+
+    spec = ModelSpec.from_dict(record)
+    try:
+        record["verification"] = verify(contract.attach(proto, record), spec, answer, planned)
+    except TfprojError as error:
+        record["verification"] = getattr(error, "verification", {"error": str(error)})
+        raise
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a verified file, once the predictor has read these very bytes and its golden vectors.
+
+    Raises:
+        TfprojError: it does not reproduce them.
+    """
+    Predictor(data).selftest()
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _require_onnx() -> None:
+    # Not imported here: tf2onnx imports TensorFlow, which only backend.setup keeps quiet.
+    for package in ("onnx", "tf2onnx"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, "train")
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write a rejected file beside where the good one would be."""
+    rejected = path.with_name(path.name + ".rejected")
+    with replacing(rejected) as temporary:
+        temporary.write_bytes(data)
+    print(f"kept for inspection: {rejected}", file=sys.stderr)
+
+
+def file_spec(planned: Plan, dynamic_size: bool) -> ModelSpec:
+    """The run's spec as the file will carry it; InputError where a free size is impossible."""
+    if dynamic_size and planned.spec.task != "segment":
+        raise InputError(
+            f"--dynamic-size is for segmentation; model {planned.spec.model!r} classifies images "
+            "of one size"
+        )
+    return replace(planned.spec, dynamic_size=dynamic_size)
+
+
+def free_size(model, spec: ModelSpec):
+    """The same model and weights for any height and width, where the spec wants that."""
+    if not spec.dynamic_size:
+        return model
+    import keras
+
+    inputs = keras.Input((None, None, spec.channels), dtype="uint8", name=INPUT_NAME)
+    free = keras.models.clone_model(model, input_tensors=inputs)
+    free.set_weights(model.get_weights())
+    return free
+
+
+def answers_of(model) -> Answers:
+    """A Keras model as a function from uint8 (B, H, W, C) to scores float32."""
+    return lambda pixels: model(pixels, training=False).numpy()
+
+
+def calibrate(model, planned: Plan) -> dict[str, Any]:
+    """``calibration`` by the validation split; nothing for segmentation or without that split."""
+    if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
+        return {}
+    from tfproj.export.calibration import fit_temperature
+
+    batches = list(predict_split(model, planned, "val"))
+    scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return {"calibration": fit_temperature(scores, labels)}
+
+
+def check_output(run: Run, output: str | Path | None) -> Path:
+    """Where the file will go; InputError where that is no place for it."""
+    path = Path(output) if output is not None else run.onnx_file
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: the output must end in .onnx")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such directory")
+    return path
+
+
+def fold_batch_norm(model, planned: Plan):
+    """The same function without BatchNormalization layers.
+
+    A norm after a convolution is affine per channel: with s = gamma / sqrt(variance + epsilon),
+    kernel' = kernel * s and bias' = beta - mean * s (+ bias * s).
+    """
+    from tfproj.models import build_model
+
+    options = dict(planned.config.model_options)
+    if not options.pop("batch_norm", False):
+        return model
+    plain = build_model(planned.spec, options)
+    norms = {layer.name: layer for layer in model.layers}
+    for layer in plain.layers:
+        weights = [np.asarray(w) for w in model.get_layer(layer.name).get_weights()]
+        norm = norms.get(f"{layer.name}_bn")
+        if norm is not None:
+            weights = _folded(weights, norm)
+        if layer.weights:
+            layer.set_weights(weights)
+    return plain
+
+
+def _folded(weights: list[np.ndarray], norm) -> list[np.ndarray]:
+    gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    bias = weights[1] if len(weights) > 1 else 0.0
+    kernel = weights[0] * scale  # the last axis of a Keras kernel is the output channel
+    return [kernel.astype(np.float32), (beta + (bias - mean) * scale).astype(np.float32)]
+
+
+def convert(model, opset: int):
+    """A Keras model from images to scores as an ``onnx.ModelProto`` with both outputs.
+
+    Height and width are static, the batch is free.
+
+    Raises:
+        TfprojError: tf2onnx failed, or only warned that one of its passes failed.
+    """
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=INPUT_NAME)
+
+    @tf.function(input_signature=[signature])
+    def graph(image):
+        scores = model(image, training=False)
+        return {
+            SCORES_NAME: tf.identity(scores, SCORES_NAME),
+            PROBABILITIES_NAME: tf.nn.softmax(scores, name=PROBABILITIES_NAME),
+        }
+
+    warnings = _Warnings()
+    logging.getLogger("tf2onnx").addHandler(warnings)
+    try:
+        proto, _ = tf2onnx.convert.from_function(graph, [signature], opset=opset)
+    except (ValueError, RuntimeError, TypeError, NotImplementedError) as error:
+        raise TfprojError(f"conversion failed: {str(error).splitlines()[0][:160]}") from error
+    finally:
+        logging.getLogger("tf2onnx").removeHandler(warnings)
+    if warnings.messages:
+        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {warnings.messages[0]}")
+    return proto
+
+
+class _Warnings(logging.Handler):
+    """Collects warnings: tf2onnx goes on after a failed pass and only logs it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())

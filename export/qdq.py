@@ -1,0 +1,283 @@
+"""Static quantisation of one graph with onnxruntime's tools, calibrated once, built many times."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from tfproj.export.graph import (
+    STANDARD_DOMAINS,
+    check,
+    constants,
+    drop_unused,
+    replace_input,
+    set_constant,
+    shapes,
+)
+from tfproj.spec import INPUT_NAME, SCORES_NAME
+
+# Operators that onnxruntime computes in 8 bits on a CPU, or that only move data. ConvTranspose
+# and Softmax are not among them.
+OPERATORS = ("Add", "Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose",
+             "GlobalAveragePool", "AveragePool", "Concat")  # fmt: skip
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+CHUNK = 4  # images whose activations are in memory at once
+
+
+class Quantizer:
+    """Quantises one float32 graph.
+
+    Args:
+        proto: the graph, as ``graph.tidy`` gives it.
+        images: uint8 (N, H, W, C) at the model's size, to find the ranges of the activations.
+
+    Attributes:
+        layers: names of the nodes with weights that may be left in float32.
+        float_layers: those that always are: the one that makes the scores, and ConvTranspose
+            that could not be rewritten.
+    """
+
+    METHODS = ("MinMax", "Percentile", "Entropy")
+
+    def __init__(self, proto: onnx.ModelProto, images: np.ndarray):
+        self._images = images
+        self._model = upsample_by_convolution(proto)
+        self._prepared = _prepare(self._model)
+        weighted = [n for n in self._model.graph.node if n.op_type in WEIGHTED]
+        fixed = [n.name for n in self._model.graph.node if n.op_type == "ConvTranspose"]
+        self.float_layers = list(dict.fromkeys([_last(self._model.graph), *fixed]))
+        self.layers = [n.name for n in weighted if n.name not in self.float_layers]
+        self._ranges: dict[str, object] = {}
+
+    def build(self, method: str, excluded: Sequence[str]) -> onnx.ModelProto:
+        """The quantised graph, of standard operators only.
+
+        Args:
+            method: one of :attr:`METHODS`.
+            excluded: nodes that stay in float32, besides :attr:`float_layers`.
+        """
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        if method not in self._ranges:
+            self._ranges[method] = self._calibrate(method)
+        model = onnx.ModelProto()
+        model.CopyFrom(self._prepared)
+        outputs = [n.name for n in model.graph.node if n.output[0] == SCORES_NAME]
+        quantizer = QDQQuantizer(
+            model,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            # QInt8 activations take a path on x86 that is about half as fast.
+            activation_qType=QuantType.QUInt8,
+            tensors_range=self._ranges[method],
+            nodes_to_quantize=[],
+            nodes_to_exclude=[*self.float_layers, *outputs, *excluded],
+            op_types_to_quantize=list(OPERATORS),
+            extra_options={},
+        )
+        with _quiet():
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        return self._finish(quantizer.model.model)
+
+    def _calibrate(self, method: str):
+        from onnxruntime.quantization import CalibrationMethod, create_calibrator
+        from onnxruntime.quantization.calibrate import TensorData
+
+        # Symmetric ranges would waste half of the levels behind a ReLU.
+        extra = {"symmetric": False}
+        if method == "Entropy":
+            # With the default of 128 bins there is nothing to choose between; more take seconds.
+            extra |= {"num_bins": 256, "num_quantized_bins": 128}
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            path = Path(folder) / "model.onnx"
+            onnx.save(self._prepared, path)
+            calibrator = create_calibrator(
+                path,
+                list(OPERATORS),
+                augmented_model_path=str(Path(folder) / "augmented.onnx"),
+                calibrate_method=CalibrationMethod[method],
+                extra_options=extra,
+            )
+            for start in range(0, len(self._images), CHUNK):
+                calibrator.collect_data(_reader(self._images[start : start + CHUNK]))
+            ranges = calibrator.compute_data()
+        for name in _input_tensors(self._model.graph):
+            # The image itself: 0..255 is its own quantisation, with scale 1/255.
+            ranges.data[name] = TensorData(
+                lowest=np.array(0, np.float32), highest=np.array(1, np.float32)
+            )
+        return ranges
+
+    def _finish(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        model.ir_version = self._model.ir_version
+        standard = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
+        del model.opset_import[:]
+        model.opset_import.extend(standard)
+        del model.metadata_props[:]
+        del model.graph.value_info[:]
+        _feed_image(model.graph)
+        check(model)
+        return model
+
+
+def _prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """With the shapes that the quantiser needs.
+
+    Its own optimisation is left out: ``graph.tidy`` has done that, and what onnxruntime writes
+    may hold operators of its own.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "prepared.onnx"
+        quant_pre_process(proto, path, skip_optimization=True, skip_symbolic_shape=True)
+        return onnx.load(path)
+
+
+def _last(graph: onnx.GraphProto) -> str:
+    """The node with weights nearest before the scores."""
+    name = SCORES_NAME
+    while True:
+        node = next(n for n in graph.node if name in n.output)
+        if node.op_type in (*WEIGHTED, "ConvTranspose"):
+            return node.name
+        name = node.input[0]
+
+
+def _input_tensors(graph: onnx.GraphProto) -> list[str]:
+    """Tensors that hold nothing but the scaled image: rescaled, and moved."""
+    names: list[str] = []
+    name = INPUT_NAME
+    while True:
+        node = next(n for n in graph.node if name in n.input)
+        if node.op_type not in ("Cast", "Mul", "Reshape", "Transpose"):
+            return names
+        name = node.output[0]
+        if node.op_type != "Cast":
+            names.append(name)
+
+
+def _feed_image(graph: onnx.GraphProto) -> None:
+    """Read the uint8 image as the quantised tensor that it is: without Cast, Mul, QuantizeLinear.
+
+    Quantised with scale 1/255 and zero point 0, ``image * (1/255)`` is ``image`` again.
+    """
+    scaling, quantize, name = [], None, INPUT_NAME
+    while quantize is None:
+        readers = [n for n in graph.node if name in n.input]
+        if len(readers) != 1:
+            return
+        kind, name = readers[0].op_type, readers[0].output[0]
+        if kind in ("Cast", "Mul"):
+            scaling.append(readers[0])
+        elif kind == "QuantizeLinear":
+            quantize = readers[0]
+        elif kind not in ("Reshape", "Transpose"):  # these move bytes as well as floats
+            return
+    values = constants(graph)
+    scale, zero = (values[constant] for constant in quantize.input[1:])
+    if not np.isclose(scale, 1 / 255, rtol=1e-6) or zero != 0:
+        return
+    for node in [*scaling, quantize]:
+        replace_input(graph, node.output[0], node.input[0])
+        graph.node.remove(node)
+    drop_unused(graph)
+
+
+def _reader(images: np.ndarray):
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._feeds: Iterator = iter([{INPUT_NAME: picture[None]} for picture in images])
+
+        def get_next(self) -> dict | None:
+            return next(self._feeds, None)
+
+    return Reader()
+
+
+class _quiet:
+    """Without the quantiser's progress on the root logger and stdout."""
+
+    def __enter__(self) -> None:
+        import contextlib
+        import io
+
+        self._level = logging.root.level
+        logging.root.setLevel(logging.ERROR)
+        self._stdout = contextlib.redirect_stdout(io.StringIO())
+        self._stdout.__enter__()
+
+    def __exit__(self, *exc) -> None:
+        self._stdout.__exit__(*exc)
+        logging.root.setLevel(self._level)
+
+
+def upsample_by_convolution(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Each 2x2 ConvTranspose of stride 2 as a 1x1 Conv whose channels are put in place.
+
+    Exact: without overlap, output (2y + i, 2x + j) is one matrix product for each (i, j). Slower
+    in float32, but onnxruntime has no 8-bit ConvTranspose. The pixels are moved in NHWC, in which
+    its 8-bit convolutions work, so that nothing is transposed in between. Needs known sizes;
+    where height or width is free the graph stays as it is.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    known, graph = shapes(model), model.graph
+    for node in list(graph.node):
+        if node.op_type == "ConvTranspose" and _doubles(node, constants(graph)):
+            height, width = known[node.input[0]][2:]
+            if height and width:
+                _replace_upsampling(graph, node, height, width)
+    del graph.value_info[:]
+    return model
+
+
+def _doubles(node: onnx.NodeProto, values: dict[str, np.ndarray]) -> bool:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return (
+        list(attributes.get("strides", [])) == [2, 2]
+        and values[node.input[1]].shape[2:] == (2, 2)
+        and not any(attributes.get("pads", []))
+        and attributes.get("group", 1) == 1
+        and len(node.input) == 3
+    )
+
+
+def _replace_upsampling(graph: onnx.GraphProto, node: onnx.NodeProto, height: int, width: int):
+    values, name = constants(graph), node.name
+    weight = values[node.input[1]]  # (in, out, 2, 2)
+    channels = weight.shape[1]
+    stacked = weight.transpose(2, 3, 1, 0).reshape(4 * channels, -1, 1, 1)
+    set_constant(graph, node.input[1], stacked)
+    set_constant(graph, node.input[2], np.tile(values[node.input[2]], 4))
+    apart = np.array([-1, height, width, 2, 2 * channels], np.int64)
+    together = np.array([-1, 2 * height, 2 * width, channels], np.int64)
+    set_constant(graph, f"{name}/apart/shape", apart)
+    set_constant(graph, f"{name}/together/shape", together)
+    steps = (
+        ("Conv", name, node.input[1:], {"kernel_shape": [1, 1]}),
+        ("Transpose", f"{name}/nhwc", (), {"perm": [0, 2, 3, 1]}),
+        ("Reshape", f"{name}/apart", (f"{name}/apart/shape",), {}),
+        ("Transpose", f"{name}/interleave", (), {"perm": [0, 1, 3, 2, 4]}),
+        ("Reshape", f"{name}/together", (f"{name}/together/shape",), {}),
+        ("Transpose", f"{name}/nchw", (), {"perm": [0, 3, 1, 2]}),
+    )
+    position = list(graph.node).index(node)
+    graph.node.remove(node)
+    tensor = node.input[0]
+    for offset, (kind, title, constant, attributes) in enumerate(steps):
+        result = node.output[0] if offset == len(steps) - 1 else f"{title}/moved"
+        made = helper.make_node(kind, [tensor, *constant], [result], name=title, **attributes)
+        graph.node.insert(position + offset, made)
+        tensor = result

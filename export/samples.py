@@ -1,0 +1,124 @@
+"""Image files with their true answers, taken from a run's data, on which a model is compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tfproj import image, metrics
+from tfproj.data import Split
+from tfproj.train import Plan
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Image files and what is true of them.
+
+    Attributes:
+        files: images as a user would give them.
+        targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size.
+        classes: number of classes.
+    """
+
+    files: list[Path]
+    targets: np.ndarray
+    classes: int
+
+    def measure(self, scores: np.ndarray) -> dict[str, float]:
+        """``accuracy``, or ``mean_average_precision_raw`` and ``_softmax``.
+
+        Args:
+            scores: float32 (N, classes) or (N, H, W, classes), before softmax.
+        """
+        if self.targets.ndim == 1:
+            return {"accuracy": float(np.mean(scores.argmax(-1) == self.targets))}
+        pixels = metrics.PixelScores(self.targets.size, self.classes)
+        pixels.add(scores, self.targets)
+        found = pixels.average_precisions()
+        return {f"mean_average_precision_{kind}": metrics.mean(v) for kind, v in found.items()}
+
+
+def draw(planned: Plan, split: str, count: int, folder: Path) -> Samples:
+    """Up to ``count`` examples, spread evenly over a split.
+
+    Args:
+        folder: where images go that are no files yet; it must outlive the result.
+    """
+    part = planned.dataset.splits[split]
+    indices = np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).round().astype(int))
+    files = [_file(part, int(i), folder) for i in indices]
+    if part.labels is not None:
+        targets = part.labels[indices]
+    else:
+        size = planned.spec.size
+        targets = np.stack([image.resize_mask(part.read_mask(int(i)), size) for i in indices])
+    return Samples(files, targets, len(planned.spec.classes))
+
+
+def _file(part: Split, index: int, folder: Path) -> Path:
+    """The example's own file; what is held in memory is written as PNG."""
+    if part.files is not None:
+        return Path(part.files[index]).absolute()
+    source = part.read_image(index)
+    path = folder / f"{index:06d}.png"
+    if isinstance(source, bytes):
+        path.write_bytes(source)  # encoded by whatever the data set was stored in
+    elif isinstance(source, np.ndarray):
+        Image.fromarray(source[..., 0] if source.shape[-1:] == (1,) else source).save(path)
+    else:
+        image.open_image(source).save(path)
+    return path
+
+
+def calibration_images(planned: Plan, count: int) -> np.ndarray:
+    """Training images in which every class has its share: uint8 (N, H, W, C)."""
+    split = planned.dataset.splits["train"]
+    rng = np.random.default_rng(planned.config.seed)
+    if split.labels is not None:
+        chosen = balanced_labels(split.labels, count, rng)
+    else:
+        pool = rng.permutation(len(split))[: 4 * count]
+        shares = np.stack(
+            [_shares(split.read_mask(int(i)), len(planned.spec.classes)) for i in pool]
+        )
+        chosen = pool[balanced_shares(shares, count)]
+    spec = planned.spec
+    sources = (split.read_image(int(i)) for i in chosen)
+    return np.stack([image.load(s, spec.size, spec.channels) for s in sources])
+
+
+def _shares(mask: np.ndarray, classes: int) -> np.ndarray:
+    return np.bincount(mask.ravel(), minlength=classes)[:classes] / mask.size
+
+
+def balanced_labels(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of up to ``count`` examples, equally many of each class where there are enough."""
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels), int)  # how many of the same class come before it
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    return order[np.argsort(rank[order], kind="stable")][:count]
+
+
+def balanced_shares(shares: np.ndarray, count: int) -> np.ndarray:
+    """Indices of ``count`` images, each time the one richest in the class with least so far.
+
+    Args:
+        shares: float (N, classes), of each image's pixels.
+    """
+    # In units of the class's average, so that a rare class counts as much as a common one.
+    relative = shares / np.maximum(shares.mean(axis=0), 1e-9)
+    chosen: list[int] = []
+    total = np.zeros(shares.shape[1])
+    present = shares.any(axis=0)
+    for _ in range(min(count, len(shares))):
+        wanted = int(np.argmin(np.where(present, total, np.inf)))
+        candidates = relative[:, wanted].copy()
+        candidates[chosen] = -1
+        chosen.append(int(candidates.argmax()))
+        total += relative[chosen[-1]]
+    return np.array(chosen)

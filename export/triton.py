@@ -1,0 +1,78 @@
+"""An exported file as a model repository for Triton Inference Server (or KServe's Triton runtime).
+
+    DIR/<name>/config.pbtxt
+    DIR/<name>/labels.txt
+    DIR/<name>/1/model.onnx
+
+Keys and values: https://github.com/triton-inference-server/server/blob/main/docs/user_guide/
+model_configuration.md
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tfproj.predict import Predictor
+from tfproj.runs import replacing, write_text, writing
+from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+
+# A batch of 256 x 256 images with five classes then takes 250 MB at most.
+MAX_BATCH_SIZE = {"classify": 64, "segment": 16}
+
+
+def write_repository(model: str | Path, folder: str | Path, name: str) -> Path:
+    """Write the repository and return the model's directory in it.
+
+    Args:
+        model: an exported ONNX file.
+        folder: the repository; made where it does not exist. Other models in it are left alone.
+        name: of the model; characters that Triton does not allow become ``_``.
+
+    Raises:
+        InputError: the model is none of tfproj's, or the folder can't be written.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    data = Path(model).read_bytes()
+    spec = Predictor(data, threads=1).spec
+    path = Path(folder) / name
+    with writing(path):
+        (path / "1").mkdir(parents=True, exist_ok=True)
+    with replacing(path / "1" / "model.onnx") as temporary:
+        temporary.write_bytes(data)
+    # Triton reads one label a line, in the order of the outputs.
+    write_text(path / "labels.txt", "".join(f"{' '.join(c.split())}\n" for c in spec.classes))
+    write_text(path / "config.pbtxt", config(spec, name))
+    return path
+
+
+def config(spec: ModelSpec, name: str) -> str:
+    """``config.pbtxt``: Triton adds the batch dimension itself, so dims leave it out."""
+    size = [-1, -1] if spec.dynamic_size else list(spec.size)
+    answer = [len(spec.classes)] if spec.task == "classify" else [*size, len(spec.classes)]
+    return f"""name: "{name}"
+backend: "onnxruntime"
+default_model_filename: "model.onnx"
+max_batch_size: {MAX_BATCH_SIZE[spec.task]}
+input [
+  {{
+    name: "{INPUT_NAME}"
+    data_type: TYPE_UINT8
+    dims: {[*size, spec.channels]}
+  }}
+]
+output [
+  {{
+    name: "{SCORES_NAME}"
+    data_type: TYPE_FP32
+    dims: {answer}
+  }},
+  {{
+    name: "{PROBABILITIES_NAME}"
+    data_type: TYPE_FP32
+    dims: {answer}
+    label_filename: "labels.txt"
+  }}
+]
+dynamic_batching {{ }}
+"""

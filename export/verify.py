@@ -1,0 +1,147 @@
+"""Compare an exported file with the Keras model it came from, through the shipped predictor."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfproj import image, metrics
+from tfproj.errors import TfprojError
+from tfproj.export.convert import Answers
+from tfproj.export.replay import Pass, replay
+from tfproj.export.samples import draw
+from tfproj.spec import ModelSpec
+from tfproj.train import Plan
+
+# float32 sums in another order differ by about 1e-6 in a probability; 1e-4 is a defect.
+TOLERANCE = 1e-4
+BATCH_SIZES = (1, 7)
+IMAGES = 256
+PIXELS = 1 << 21  # 32 images of 256 x 256: sorting them for average precision takes seconds
+SIZED_IMAGES = 4
+
+
+class Rejected(TfprojError):
+    """The file does not give Keras' answers; ``verification`` says how far off it is."""
+
+    def __init__(self, message: str, verification: dict[str, Any]):
+        super().__init__(message)
+        self.verification = verification
+
+
+def verify(
+    data: bytes, spec: ModelSpec, answer: Answers, planned: Plan, tolerance: float = TOLERANCE
+) -> dict[str, Any]:
+    """Give the same image files to both, from the file on, at several batch sizes.
+
+    Args:
+        data: the ONNX file with its metadata.
+        spec: of the file.
+        answer: Keras: uint8 images (B, H, W, C) -> scores float32.
+        planned: gives validation images (training images where there is no such split).
+        tolerance: largest accepted difference in a probability.
+
+    Returns:
+        ``images``, ``split``, ``batch_sizes``, ``sizes`` (of a file of free size),
+        ``max_difference`` and ``mean_difference`` of probabilities, ``agreement`` of the most
+        probable class (share of images or pixels), ``metrics`` by name through ``keras`` and
+        ``onnx``, ``tolerance``.
+
+    Raises:
+        Rejected: a difference above the tolerance or not a number.
+        TfprojError: the shipped predictor can't run the file.
+    """
+    split = "val" if "val" in planned.dataset.splits else "train"
+    count = IMAGES if spec.task == "classify" else PIXELS // math.prod(spec.size)
+    with tempfile.TemporaryDirectory() as name:
+        samples = draw(planned, split, max(SIZED_IMAGES, min(IMAGES, count)), Path(name))
+        expected = keras_scores(answer, samples.files, spec, spec.size)
+        pairs = []
+        results = replay(data, samples.files, [Pass(size) for size in BATCH_SIZES], Path(name))
+        for _, actual in results:
+            pairs.append((metrics.softmax(expected), actual))
+        sizes = other_sizes(spec)
+        pairs += _at_sizes(data, samples.files[:SIZED_IMAGES], sizes, spec, answer, Path(name))
+        keras, onnx = samples.measure(expected), samples.measure(np.asarray(results[0][0]))
+    record = {"images": len(samples.files), "split": split, "batch_sizes": list(BATCH_SIZES)}
+    if sizes:
+        record["sizes"] = [list(size) for size in (spec.size, *sizes)]
+    record |= compare(pairs)
+    record["metrics"] = {name: {"keras": keras[name], "onnx": onnx[name]} for name in keras}
+    record["tolerance"] = tolerance
+    _judge(record)
+    return record
+
+
+def keras_scores(
+    answer: Answers, files: Sequence[Path], spec: ModelSpec, size: tuple[int, int]
+) -> np.ndarray:
+    """Keras' scores for image files, read by ``tfproj.image`` at (height, width)."""
+    parts = []
+    for start in range(0, len(files), 8):
+        chosen = files[start : start + 8]
+        parts.append(answer(np.stack([image.load(f, size, spec.channels) for f in chosen])))
+    return np.concatenate(parts)
+
+
+def other_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
+    """Two more (height, width) for a file of free size, else none: smaller, and not square."""
+    if not spec.dynamic_size:
+        return []
+    from tfproj.models import MODELS
+
+    multiple = MODELS[spec.model].multiple
+    return [
+        tuple(
+            max(multiple, round(side * factor / multiple) * multiple)
+            for side, factor in zip(spec.size, factors, strict=True)
+        )
+        for factors in ((0.5, 0.5), (0.75, 1.25))
+    ]
+
+
+def _at_sizes(data, files, sizes, spec, answer, folder) -> list[tuple[np.ndarray, np.ndarray]]:
+    if not sizes:
+        return []
+    results = replay(data, files, [Pass(2, size) for size in sizes], folder)
+    return [
+        (metrics.softmax(keras_scores(answer, files, spec, size)), actual)
+        for size, (_, actual) in zip(sizes, results, strict=True)
+    ]
+
+
+def compare(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Differences and agreement over pairs of (expected, actual) probabilities of equal shape.
+
+    A value that is not a number makes both differences NaN.
+    """
+    worst, total, same, values, answers = 0.0, 0.0, 0, 0, 0
+    for expected, actual in pairs:
+        difference = np.abs(np.asarray(actual, np.float64) - expected)
+        worst = float(np.maximum(worst, difference.max()))  # passes NaN on, unlike max()
+        total += float(difference.sum())
+        agree = np.asarray(actual).argmax(-1) == expected.argmax(-1)
+        same, answers, values = same + int(agree.sum()), answers + agree.size, values + actual.size
+    return {
+        "max_difference": worst,
+        "mean_difference": total / values,
+        "agreement": same / answers,
+    }
+
+
+def _judge(record: dict[str, Any]) -> None:
+    worst = record["max_difference"]
+    if worst <= record["tolerance"]:
+        return
+    # JSON has no NaN, and a rejected file keeps its figures.
+    finite = {k: None if v != v else v for k, v in record.items()}
+    raise Rejected(
+        f"the exported model differs from Keras by up to {worst:.2g} in a probability (tolerance "
+        f"{record['tolerance']:g}, same class for {record['agreement']:.2%}); no file was written",
+        finite,
+    )

@@ -1,0 +1,298 @@
+import ast
+import json
+import logging
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from tfproj import Predictor
+from tfproj.cli.main import main
+from tfproj.errors import InputError, TfprojError
+from tfproj.export import contract, convert, targets
+from tfproj.export.calibration import fit_temperature, negative_log_likelihood
+from tfproj.export.convert import Options, export_onnx
+from tfproj.export.graph import UNWANTED
+
+TASKS = ("classify", "segment")
+
+
+def properties(path):
+    return {p.key: p.value for p in onnx.load(path).metadata_props}
+
+
+def record_of(path):
+    return json.loads(properties(path)["tfproj"])
+
+
+@pytest.fixture
+def runs(toy_classifier, toy_segmenter):
+    return {"classify": toy_classifier, "segment": toy_segmenter}
+
+
+# The graph
+
+
+def test_graph_of_the_classifier(toy_models):
+    graph = onnx.load(toy_models["classify"]).graph
+    assert [node.op_type for node in graph.node] == [
+        "Cast", "Mul", "Reshape", "Conv", "Relu", "MaxPool", "Conv", "Relu", "MaxPool", "Reshape",
+        "Gemm", "Relu", "Gemm", "Softmax",
+    ]  # fmt: skip
+    names = {node.name for node in graph.node}
+    assert {"conv1", "pool1", "dense1", "dense2", "probabilities"} <= names
+    assert {"conv1/weight", "conv1/bias", "dense2/bias"} <= {i.name for i in graph.initializer}
+
+
+def test_graph_of_the_segmenter(toy_models):
+    kinds = Counter(node.op_type for node in onnx.load(toy_models["segment"]).graph.node)
+    assert kinds == {
+        "Conv": 14, "Relu": 13, "MaxPool": 3, "ConvTranspose": 3, "Add": 3, "Transpose": 2,
+        "Cast": 1, "Mul": 1, "Softmax": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_nothing_useless_and_only_standard_operators(toy_models, task):
+    model = onnx.load(toy_models[task])
+    assert not {node.op_type for node in model.graph.node} & set(UNWANTED)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    assert model.ir_version == 8
+    assert not model.functions
+    assert len({node.name for node in model.graph.node}) == len(model.graph.node)
+
+
+@pytest.mark.parametrize(("task", "answer"), [("classify", [10]), ("segment", [32, 48, 5])])
+def test_batch_is_free_and_size_is_fixed(toy_models, task, answer):
+    graph = onnx.load(toy_models[task]).graph
+    dims = {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.input, *graph.output)
+    }
+    size = {"classify": [8, 8, 1], "segment": [32, 48, 3]}[task]
+    assert dims == {
+        "image": ["N", *size], "scores": ["N", *answer], "probabilities": ["N", *answer]
+    }  # fmt: skip
+
+
+def test_folding_batch_norm_changes_nothing(toy_segmenter):
+    planned = convert.check_evaluation(toy_segmenter)
+    trained = convert.load_model(toy_segmenter)
+    folded = convert.fold_batch_norm(trained, planned)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+    expected, actual = (convert.answers_of(m)(pixels) for m in (trained, folded))
+    assert len(folded.layers) < len(trained.layers)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+# The record
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_record_says_all(toy_models, runs, task):
+    record = record_of(toy_models[task])
+    spec = runs[task].spec()
+    assert record["schema"] == 1
+    assert (record["task"], tuple(record["classes"])) == (task, spec.classes)
+    assert record["input"]["shape"] == ["N", *spec.size, spec.channels]
+    assert record["input"]["multiple"] == {"classify": 1, "segment": 8}[task]
+    assert record["preprocessing"]["resize"]["antialias"] is True
+    assert record["training"]["license"]
+    assert record["versions"].keys() >= {"tfproj", "keras", "tensorflow", "onnx"}
+    check = record["verification"]
+    assert check["max_difference"] <= check["tolerance"] == 1e-4
+    assert check["agreement"] == 1
+    assert check["batch_sizes"] == [1, 7]
+    for values in check["metrics"].values():
+        assert values["onnx"] == pytest.approx(values["keras"], abs=1e-4)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_readers_of_ultralytics_understand_the_file(toy_models, runs, task):
+    found = properties(toy_models[task])
+    spec = runs[task].spec()
+    assert found["task"] == task
+    for parse in (json.loads, ast.literal_eval):  # any language, and what Ultralytics does
+        assert {int(k): v for k, v in parse(found["names"]).items()} == dict(
+            enumerate(spec.classes)
+        )
+        assert parse(found["imgsz"]) == list(spec.size)
+        assert parse(found["stride"]) == {"classify": 1, "segment": 8}[task]
+    assert (int(found["batch"]), int(found["channels"])) == (1, spec.channels)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_golden_vectors_are_reproduced(toy_models, task):
+    result = Predictor(toy_models[task]).selftest()
+    assert result.vectors == 5
+    assert result.max_difference <= result.tolerance == contract.GOLDEN_TOLERANCE
+
+
+def test_golden_vectors_cover_every_step_and_stay_small(toy_segmenter):
+    spec = toy_segmenter.spec()
+    large = contract.ModelSpec(**{**vars(spec), "height": 256, "width": 256})
+    answers = np.full((5, 256, 256, 5), 0.2, np.float32)
+    golden = contract.golden(large, lambda pixels: answers, 1e-4)
+    assert all(len(json.dumps(vector)) < 30_000 for vector in golden["vectors"])
+    vector = golden["vectors"][0]
+    assert vector["shape"] == list(answers[0, :: vector["stride"], :: vector["stride"]].shape)
+    sizes = {name: _opened(png) for name, png in contract.golden_images(large).items()}
+    assert sizes["blocks"][:2] == (256, 256)
+    assert sizes["shrunk"][0] > 256 > sizes["enlarged, transparent"][0]
+    assert sizes["enlarged, transparent"][2] == "RGBA"
+    assert sizes["16 bits"][2].startswith("I")
+
+
+def _opened(png):
+    import io
+
+    picture = Image.open(io.BytesIO(png))
+    return (*picture.size, picture.mode)
+
+
+def test_class_names_of_any_language(toy_models):
+    proto = onnx.load(toy_models["classify"])
+    record = record_of(toy_models["classify"])
+    record["classes"][:3] = ["café", '"quoted" \\ name', "\U0001f455"]
+    data = contract.attach(proto, record)
+    assert Predictor(data).spec.classes[:3] == tuple(record["classes"][:3])
+    names = {p.key: p.value for p in onnx.load_from_string(data).metadata_props}["names"]
+    assert list(ast.literal_eval(names).values()) == record["classes"]
+
+
+def test_temperature_makes_overconfident_scores_honest():
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=(4000, 3)) * 2
+    shares = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
+    labels = (shares.cumsum(1) > rng.random((4000, 1))).argmax(1)
+    fit = fit_temperature(honest * 3, labels)
+    assert fit["temperature"] == pytest.approx(3, rel=0.1)
+    assert fit["nll_after"] < fit["nll_before"]
+    assert fit["nll_after"] == pytest.approx(
+        negative_log_likelihood(honest * 3, labels, fit["temperature"])
+    )
+
+
+def test_classifier_carries_its_temperature(toy_models):
+    fit = record_of(toy_models["classify"])["calibration"]
+    assert fit["temperature"] > 0
+    assert fit["nll_after"] <= fit["nll_before"]
+    assert "calibration" not in record_of(toy_models["segment"])
+
+
+# Options
+
+
+def test_any_size_that_is_a_multiple(toy_segmenter, tmp_path):
+    result = export_onnx(toy_segmenter, tmp_path / "free.onnx", Options(dynamic_size=True))
+    assert result["verification"]["sizes"] == [[32, 48], [16, 24], [24, 64]]
+    predictor = Predictor(tmp_path / "free.onnx")
+    assert predictor.spec.dynamic_size
+    for height, width in ((8, 8), (40, 16)):
+        scores, probabilities = predictor.run(np.zeros((2, height, width, 3), np.uint8))
+        assert scores.shape == probabilities.shape == (2, height, width, 5)
+
+
+def test_classifiers_have_one_size(toy_classifier, tmp_path):
+    with pytest.raises(InputError, match="one size"):
+        export_onnx(toy_classifier, tmp_path / "free.onnx", Options(dynamic_size=True))
+
+
+@pytest.mark.parametrize(
+    ("opset", "target", "expected"),
+    [
+        (None, None, (18, 8)),
+        (15, None, (15, 8)),
+        (None, "1.20.1", (18, 8)),
+        (None, "1.13", (17, 8)),
+        (None, "1.10", (15, 8)),
+        (None, "9.9", (18, 8)),
+        (16, "1.12", (16, 8)),
+    ],
+)
+def test_target_caps_the_file(opset, target, expected):
+    assert targets.choose(opset, target) == expected
+
+
+@pytest.mark.parametrize(
+    ("opset", "target"), [(18, "1.12"), (19, None), (None, "1.5"), (None, "new"), (None, "1")]
+)
+def test_impossible_targets_are_refused(opset, target):
+    with pytest.raises(InputError):
+        targets.choose(opset, target)
+
+
+def test_file_for_an_old_runtime(toy_classifier, tmp_path):
+    export_onnx(toy_classifier, tmp_path / "old.onnx", Options(target_ort="1.12"))
+    model = onnx.load(tmp_path / "old.onnx")
+    assert ([(o.domain, o.version) for o in model.opset_import], model.ir_version) == (
+        [("", 17)],
+        8,
+    )
+    assert record_of(tmp_path / "old.onnx")["graph"] == {"opset": 17, "ir_version": 8}
+
+
+@pytest.mark.parametrize("output", ["model.pb", "nowhere/model.onnx"])
+def test_output_must_be_a_place_for_onnx(toy_classifier, tmp_path, output):
+    with pytest.raises(InputError):
+        export_onnx(toy_classifier, tmp_path / output)
+
+
+# The gate
+
+
+@pytest.fixture
+def wrong_conversion(monkeypatch):
+    """What is converted is not the trained model."""
+    fold = convert.fold_batch_norm
+
+    def wrong(model, planned):
+        folded = fold(model, planned)
+        folded.set_weights([w * 0.9 for w in folded.get_weights()])
+        return folded
+
+    monkeypatch.setattr(convert, "fold_batch_norm", wrong)
+
+
+def test_wrong_answers_leave_no_file(toy_classifier, tmp_path, wrong_conversion, capsys):
+    output = tmp_path / "model.onnx"
+    assert main(["export", str(toy_classifier.path), "--output", str(output)]) == 1
+    assert "differs from Keras by up to" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rejected_file_is_kept_on_demand(toy_classifier, tmp_path, wrong_conversion):
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"the last good one")
+    assert main(["export", str(toy_classifier.path), "--output", str(output), "--keep"]) == 1
+    assert output.read_bytes() == b"the last good one"
+    check = record_of(tmp_path / "model.onnx.rejected")["verification"]
+    assert check["max_difference"] > check["tolerance"]
+
+
+def test_converter_warnings_are_failures(toy_classifier, tmp_path, monkeypatch):
+    import tf2onnx
+
+    original = tf2onnx.convert.from_function
+
+    def warns(*args, **kwargs):
+        logging.getLogger("tf2onnx.optimizer").warning("Failed to apply pass")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", warns)
+    with pytest.raises(TfprojError, match="Failed to apply pass"):
+        export_onnx(toy_classifier, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_command_prints_what_was_measured(toy_classifier, tmp_path, capsys):
+    output = tmp_path / "model.onnx"
+    assert main(["export", str(toy_classifier.path), "--output", str(output), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["bytes"] == output.stat().st_size
+    assert result["verification"]["images"] > 100
+    assert result["calibration"]["temperature"] > 0
+    assert main(["export", str(toy_classifier.path), "--output", str(output)]) == 0
+    assert "same class for 100.00%" in capsys.readouterr().out

@@ -1,0 +1,109 @@
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from tfproj import Predictor, image
+from tfproj.data import Split
+from tfproj.errors import TfprojError
+from tfproj.evaluate import check_evaluation, load_model
+from tfproj.export import samples, verify
+from tfproj.export.convert import answers_of
+from tfproj.export.replay import BLOCKED, START, Pass, replay
+
+
+def test_compare():
+    expected = np.array([[0.7, 0.3], [0.4, 0.6]], np.float32)
+    actual = np.array([[0.7, 0.3], [0.52, 0.48]], np.float32)
+    figures = verify.compare([(expected, expected), (expected, actual)])
+    assert figures["max_difference"] == pytest.approx(0.12)
+    assert figures["mean_difference"] == pytest.approx(0.24 / 8)
+    assert figures["agreement"] == 0.75
+
+
+def test_not_a_number_is_a_difference():
+    expected = np.array([[0.5, 0.5]], np.float32)
+    actual = np.array([[np.nan, 0.5]], np.float32)
+    figures = verify.compare([(expected, actual), (expected, expected)])
+    assert np.isnan(figures["max_difference"])
+    with pytest.raises(verify.Rejected) as caught:
+        verify._judge({**figures, "tolerance": 1e-4})
+    assert caught.value.verification["max_difference"] is None
+
+
+def test_broken_weights_are_rejected(toy_models, toy_classifier):
+    planned = check_evaluation(toy_classifier)
+    model = onnx.load(toy_models["classify"])
+    bias = next(i for i in model.graph.initializer if i.name == "dense2/bias")
+    broken = np.full_like(numpy_helper.to_array(bias), np.nan)
+    bias.CopyFrom(numpy_helper.from_array(broken, bias.name))
+    answer = answers_of(load_model(toy_classifier))
+    with pytest.raises(TfprojError, match="values that are not numbers"):
+        verify.verify(model.SerializeToString(), planned.spec, answer, planned)
+
+
+def test_replay_gives_the_predictors_answers(toy_models, tmp_path):
+    rng = np.random.default_rng(0)
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(file)
+    data = toy_models["segment"].read_bytes()
+    predictor = Predictor(data)
+    pixels = np.stack([image.load(f, (32, 48), 3) for f in files])
+    for scores, probabilities in replay(data, files, [Pass(1), Pass(2)], tmp_path):
+        expected = predictor.run(pixels)
+        np.testing.assert_allclose(scores, expected[0], atol=1e-5)
+        np.testing.assert_allclose(probabilities, expected[1], atol=1e-6)
+
+
+def test_replay_says_why_it_failed(tmp_path):
+    with pytest.raises(TfprojError, match="cannot run the exported file"):
+        replay(b"not a model", [], [Pass(1)], tmp_path)
+
+
+@pytest.mark.parametrize("module", BLOCKED)
+def test_training_packages_cannot_be_imported_there(module, tmp_path):
+    code = START.rpartition("main()")[0] + f"import {module}"
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 1
+    assert f"{module} cannot be imported here" in result.stderr
+
+
+def test_samples_are_files_whatever_the_source(toy_classifier, toy_segmenter, tmp_path):
+    drawn = samples.draw(check_evaluation(toy_classifier), "val", 12, tmp_path)
+    assert len(drawn.files) == 12 == len(drawn.targets)
+    assert all(file.suffix == ".png" and file.is_file() for file in drawn.files)
+    assert len(set(drawn.targets.tolist())) > 5  # spread over the split, not its first class
+    masks = samples.draw(check_evaluation(toy_segmenter), "val", 2, tmp_path).targets
+    assert (masks.shape, masks.dtype) == ((2, 32, 48), np.uint8)
+
+
+def test_samples_leave_files_where_they_are(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("L", (4, 4)).save(path)
+    split = Split(["a"], lambda i: path, np.zeros(1, np.int32), files=[path])
+    assert samples._file(split, 0, tmp_path / "nowhere") == path
+
+
+def test_samples_keep_encoded_bytes(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("L", (4, 4)).save(path)
+    split = Split(["a"], lambda i: path.read_bytes(), np.zeros(1, np.int32))
+    assert samples._file(split, 0, tmp_path).read_bytes() == path.read_bytes()
+
+
+def test_metrics_of_scores(tmp_path):
+    labels = samples.Samples([], np.array([0, 1, 1]), 2)
+    assert labels.measure(np.array([[2.0, 1], [2, 1], [1, 2]])) == {
+        "accuracy": pytest.approx(2 / 3)
+    }
+    mask = np.array([[[0, 1], [1, 0]]], np.uint8)
+    perfect = np.eye(2, dtype=np.float32)[mask]
+    found = samples.Samples([], mask, 2).measure(perfect)
+    assert found == {"mean_average_precision_raw": 1, "mean_average_precision_softmax": 1}
