@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from tfproj import Predictor
+from tfproj.cli.main import main
+from tfproj.errors import TfprojError
+from tfproj.export import qdq, quantize
+from tfproj.export.convert import Options
+from tfproj.export.quantize import export_int8
+from tfproj.export.samples import balanced_labels, balanced_shares
+
+
+def run_graph(model, pixels):
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(["scores", "probabilities"], {"image": pixels})
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def quantizer(toy_models):
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 32, 48, 3), np.uint8)
+    return qdq.Quantizer(onnx.load(toy_models["segment"]), pixels)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Toy models are too small for int8 to pay, and a test must not depend on the machine."""
+    monkeypatch.setattr(quantize, "speed_ratio", lambda *args: 2.5)
+
+
+def test_upsampling_by_convolution_is_exact(toy_models, pixels):
+    model = onnx.load(toy_models["segment"])
+    rewritten = qdq.upsample_by_convolution(model)
+    assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
+    for expected, actual in zip(
+        run_graph(model, pixels), run_graph(rewritten, pixels), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", qdq.Quantizer.METHODS)
+def test_quantised_graph(quantizer, toy_models, pixels, method):
+    model = quantizer.build(method, [])
+    kinds = {node.op_type for node in model.graph.node}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert {o.domain for o in model.opset_import} == {""}
+    # The image is read as it comes, and nothing but the last convolution is in float32.
+    assert not kinds & {"Cast", "Mul", "ConvTranspose"}
+    types = {i.name: i.data_type for i in model.graph.initializer}
+    assert types["dec1_conv2/weight"] == onnx.TensorProto.FLOAT
+    weights = [n for n in types if n.endswith("weight_quantized")]
+    assert len(weights) == 16
+    assert {types[n] for n in weights} == {onnx.TensorProto.INT8}
+    expected = run_graph(onnx.load(toy_models["segment"]), pixels)[1]
+    assert np.abs(run_graph(model, pixels)[1] - expected).mean() < 0.02
+
+
+def test_scales_are_per_channel(quantizer):
+    model = quantizer.build("MinMax", [])
+    scales = {i.name: list(i.dims) for i in model.graph.initializer}
+    assert scales["enc1_conv2/weight_scale"] == [24]
+
+
+def test_excluded_layers_stay_in_float32(quantizer):
+    model = quantizer.build("MinMax", ["enc1_conv1", "dec1_up"])
+    types = {i.name: i.data_type for i in model.graph.initializer}
+    assert types["enc1_conv1/weight"] == types["dec1_up/weight"] == onnx.TensorProto.FLOAT
+    assert "enc1_conv2/weight" not in types
+
+
+def test_int8_file(toy_segmenter, tmp_path, fast):
+    path = tmp_path / "small.onnx"
+    result = export_int8(toy_segmenter, path)
+    facts = result["quantization"]
+    assert facts["method"] in qdq.Quantizer.METHODS
+    assert facts["excluded"][0] == "dec1_conv2"
+    assert facts["speed_ratio"] == 2.5
+    metric = facts["metrics"]["mean_average_precision_softmax"]
+    assert metric["float32"] - metric["int8"] <= 0.005
+    assert path.stat().st_size < 0.4 * 4 * result["parameters"]
+    predictor = Predictor(path)
+    assert predictor.selftest().tolerance == quantize.GOLDEN_TOLERANCE
+    record = json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["tfproj"])
+    assert record["quantization"] == json.loads(json.dumps(facts))
+    assert record["verification"]["max_difference"] <= 1e-4
+
+
+def test_int8_classifier_by_command(toy_classifier, fast, capsys):
+    assert main(["export", str(toy_classifier.path), "--int8"]) == 0
+    assert (toy_classifier.path / "model.int8.onnx").is_file()
+    assert "int8: 2.50 times as fast as float32" in capsys.readouterr().out
+
+
+def test_slower_is_no_file(toy_classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, "speed_ratio", lambda *args: 0.8)
+    with pytest.raises(TfprojError, match="not faster .* 0.80 times"):
+        export_int8(toy_classifier, tmp_path / "small.onnx")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(TfprojError):
+        export_int8(toy_classifier, tmp_path / "small.onnx", Options(keep=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx.rejected"]
+
+
+def test_inaccurate_is_no_file_and_the_worst_layers_were_tried(
+    toy_classifier, tmp_path, monkeypatch, fast
+):
+    monkeypatch.setitem(quantize.DECIDING, "classify", ("accuracy", -2.0))
+    monkeypatch.setattr(quantize, "EXCLUDE_STEPS", (1, 2))
+    with pytest.raises(TfprojError, match="2.0000 more than allowed") as caught:
+        export_int8(toy_classifier, tmp_path / "small.onnx")
+    assert ", " in str(caught.value).split("with ")[1]  # two layers by name
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_excluding_the_worst_layers_can_save_the_file(toy_classifier, tmp_path, monkeypatch, fast):
+    """The first try is far off, as if one layer could not be quantised."""
+    build = qdq.Quantizer.build
+
+    def damaged(self, method, excluded):
+        model = build(self, method, excluded)
+        for initializer in model.graph.initializer:
+            if initializer.name == "conv2/weight_scale":
+                scales = onnx.numpy_helper.to_array(initializer) * np.float32(9)
+                initializer.CopyFrom(onnx.numpy_helper.from_array(scales, initializer.name))
+        return model
+
+    monkeypatch.setattr(qdq.Quantizer, "build", damaged)
+    facts = export_int8(toy_classifier, tmp_path / "small.onnx")["quantization"]
+    assert facts["excluded"] == ["dense2", "conv2"]
+
+
+def test_calibration_images_hold_each_class_equally():
+    labels = np.repeat([0, 1, 2], [90, 30, 5])
+    chosen = balanced_labels(labels, 15, np.random.default_rng(0))
+    assert np.bincount(labels[chosen]).tolist() == [5, 5, 5]
+    assert len(set(chosen.tolist())) == 15
+    chosen = balanced_labels(labels, 25, np.random.default_rng(0))
+    assert np.bincount(labels[chosen]).tolist() == [10, 10, 5]
+
+
+def test_calibration_images_hold_rare_classes():
+    shares = np.array([[1, 0, 0]] * 8 + [[0.9, 0.1, 0]] * 2)
+    chosen = balanced_shares(shares, 4)
+    assert {8, 9} & set(chosen.tolist())
+    assert len(set(chosen.tolist())) == 4
+    assert len(balanced_shares(shares, 40)) == 10
+
+
+def test_speed_ratio_of_a_file_with_itself(toy_models, monkeypatch):
+    monkeypatch.setattr(quantize, "SPEED_ROUNDS", 20)
+    data = toy_models["classify"].read_bytes()
+    pixels = np.zeros((4, 8, 8, 1), np.uint8)
+    assert 0.2 < quantize.speed_ratio(data, data, pixels) < 5
