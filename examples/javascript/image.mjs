@@ -1,0 +1,100 @@
+// From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md.
+import { PNG } from "pngjs";
+
+const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2
+
+/** PNG bytes -> uint8 pixels (height, width, channels) as the model's record wants them. */
+export function load(bytes, { height, width, channels }) {
+  const picture = decode(bytes);
+  const converted = convert(picture, channels);
+  return resize(converted, picture.height, picture.width, channels, height, width);
+}
+
+/** RGBA of 8 bits; pngjs expands palettes and grey. Of 16 bits, grey is rounded, colour cut off. */
+function decode(bytes) {
+  const png = PNG.sync.read(bytes, { skipRescale: true });
+  let data = png.data;
+  if (png.depth === 16) {
+    const grey = !png.color && !png.alpha;
+    data = data.map(grey ? (v) => Math.floor((v + 128) / 257) : (v) => v >> 8);
+  }
+  return { width: png.width, height: png.height, data: Uint8Array.from(data) };
+}
+
+/** Transparency on white, then luma (ITU-R 601) or RGB. */
+function convert({ data }, channels) {
+  const pixels = data.length / 4;
+  const out = new Uint8Array(pixels * channels);
+  for (let i = 0; i < pixels; i++) {
+    const alpha = data[4 * i + 3];
+    const [r, g, b] = [0, 1, 2].map((c) => onWhite(data[4 * i + c], alpha));
+    if (channels === 3) out.set([r, g, b], 3 * i);
+    else out[i] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
+  }
+  return out;
+}
+
+/** One channel over white, in the 15-bit arithmetic of Pillow's alpha_composite. */
+function onWhite(value, alpha) {
+  if (alpha === 0) return 255;
+  const sum = value * alpha * 128 + 255 * (255 - alpha) * 128;
+  const rounded = sum + (0x80 << 7);
+  return ((rounded >> 8) + rounded) >> 8 >> 7;
+}
+
+/** Bilinear with a filter that widens when shrinking; columns first, then rows, 8 bits between. */
+function resize(data, height, width, channels, newHeight, newWidth) {
+  if (newWidth !== width) {
+    data = resample(data, height, width, channels, newWidth);
+  }
+  if (newHeight === height) return data;
+  // Rows of the transposed picture are columns.
+  const turned = transpose(data, height, newWidth, channels);
+  return transpose(resample(turned, newWidth, height, channels, newHeight), newWidth, newHeight, channels);
+}
+
+/** Resample each of `rows` rows from `size` to `newSize` pixels. */
+function resample(data, rows, size, channels, newSize) {
+  const out = new Uint8Array(rows * newSize * channels);
+  const taps = Array.from({ length: newSize }, (_, x) => coefficients(x, size, newSize));
+  for (let y = 0; y < rows; y++) {
+    for (let x = 0; x < newSize; x++) {
+      const { first, weights } = taps[x];
+      for (let c = 0; c < channels; c++) {
+        let sum = 1 << (BITS - 1);
+        for (let k = 0; k < weights.length; k++) {
+          sum += data[(y * size + first + k) * channels + c] * weights[k];
+        }
+        out[(y * newSize + x) * channels + c] = Math.min(255, Math.max(0, sum >> BITS));
+      }
+    }
+  }
+  return out;
+}
+
+/** First source pixel and fixed-point weights for output pixel x. */
+function coefficients(x, size, newSize) {
+  const scale = size / newSize;
+  const support = Math.max(1, scale);
+  const centre = (x + 0.5) * scale;
+  const first = Math.max(0, Math.trunc(centre - support + 0.5));
+  const end = Math.min(size, Math.trunc(centre + support + 0.5));
+  const weights = [];
+  for (let i = first; i < end; i++) {
+    weights.push(Math.max(0, 1 - Math.abs((i - centre + 0.5) / support)));
+  }
+  const total = weights.reduce((a, b) => a + b, 0);
+  return { first, weights: weights.map((w) => Math.trunc(0.5 + (w / total) * (1 << BITS))) };
+}
+
+function transpose(data, rows, columns, channels) {
+  const out = new Uint8Array(data.length);
+  for (let y = 0; y < rows; y++) {
+    for (let x = 0; x < columns; x++) {
+      for (let c = 0; c < channels; c++) {
+        out[(x * rows + y) * channels + c] = data[(y * columns + x) * channels + c];
+      }
+    }
+  }
+  return out;
+}

@@ -1,0 +1,77 @@
+// node predict.mjs MODEL.onnx [IMAGE.png ...]
+//
+// Replays the golden vectors of a model exported by tfproj, then predicts PNG images. One JSON
+// object per line on stdout; exit code 1 where a golden answer is not reproduced.
+import { readFile } from "node:fs/promises";
+import * as ort from "onnxruntime-node";
+import { load } from "./image.mjs";
+import { readMetadata } from "./metadata.mjs";
+
+const [model, ...images] = process.argv.slice(2);
+if (!model) {
+  console.error("usage: node predict.mjs MODEL.onnx [IMAGE.png ...]");
+  process.exit(2);
+}
+const file = await readFile(model);
+const record = readMetadata(file);
+const session = await ort.InferenceSession.create(file);
+
+let failed = false;
+for (const vector of record.golden.vectors) {
+  const answer = await run(Buffer.from(vector.image_base64, "base64"));
+  const difference = compare(answer, vector);
+  const good = difference <= record.golden.tolerance;
+  failed ||= !good;
+  console.log(JSON.stringify({ golden: vector.name, difference, good }));
+}
+for (const path of images) {
+  console.log(JSON.stringify({ image: path, ...summary(await run(await readFile(path))) }));
+}
+process.exit(failed ? 1 : 0);
+
+/** Probabilities (classes) or (height, width, classes) of one PNG file. */
+async function run(bytes) {
+  const pixels = load(bytes, record);
+  const shape = [1, record.height, record.width, record.channels];
+  const image = new ort.Tensor("uint8", pixels, shape);
+  const { probabilities } = await session.run({ image }, ["probabilities"]);
+  return probabilities.data;
+}
+
+/** Largest difference to a golden vector, which may hold every stride-th row and column only. */
+function compare(answer, { shape, stride = 1, probabilities_base64 }) {
+  const bytes = Buffer.from(probabilities_base64, "base64");
+  const count = bytes.length / 4;
+  const classes = shape.at(-1);
+  let worst = 0;
+  for (let i = 0; i < count; i++) {
+    let at = i;
+    if (shape.length === 3) {
+      const row = Math.floor(i / (shape[1] * classes)) * stride;
+      const column = (Math.floor(i / classes) % shape[1]) * stride;
+      at = (row * record.width + column) * classes + (i % classes);
+    }
+    const difference = Math.abs(answer[at] - bytes.readFloatLE(4 * i));
+    worst = difference <= worst ? worst : difference; // NaN becomes the worst
+  }
+  return worst;
+}
+
+/** The most probable class, or the share of each class among the pixels. */
+function summary(probabilities) {
+  const classes = record.classes;
+  const counts = new Array(classes.length).fill(0);
+  let best;
+  for (let at = 0; at < probabilities.length; at += classes.length) {
+    best = 0;
+    for (let c = 1; c < classes.length; c++) {
+      if (probabilities[at + c] > probabilities[at + best]) best = c;
+    }
+    counts[best]++;
+  }
+  if (record.task === "classify") {
+    return { label: classes[best], probability: probabilities[best] };
+  }
+  const pixels = probabilities.length / classes.length;
+  return { shares: Object.fromEntries(classes.map((name, c) => [name, counts[c] / pixels])) };
+}

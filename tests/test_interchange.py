@@ -1,0 +1,231 @@
+import json
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from zlib import compress, crc32
+
+import numpy as np
+import onnx
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from tfproj import Predictor, image
+from tfproj.cli.main import main
+from tfproj.export.triton import config, write_repository
+from tfproj.spec import ModelSpec
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "javascript"
+TASKS = ("classify", "segment")
+
+
+def pixels_for(spec, count=3):
+    shape = (count, *spec.size, spec.channels)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.openvino
+@pytest.mark.parametrize("task", TASKS)
+def test_openvino_gives_the_same_answers(toy_models, task):
+    openvino = pytest.importorskip("openvino", reason="the package openvino is not installed")
+    predictor = Predictor(toy_models[task])
+    # Else OpenVINO computes in bfloat16 where the CPU has it.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.compile_model(str(toy_models[task]), "CPU", exact)
+    pixels = pixels_for(predictor.spec)
+    answers = compiled({"image": pixels})
+    for name, expected in zip(("scores", "probabilities"), predictor.run(pixels), strict=True):
+        np.testing.assert_allclose(answers[name], expected, atol=1e-4)
+
+
+# The part of Triton's ModelConfig that is written: message, field, type, repeated.
+SCHEMA = {
+    "Tensor": [("name", "string", 0), ("data_type", "DataType", 0), ("dims", "int64", 1),
+               ("label_filename", "string", 0)],
+    "DynamicBatching": [],
+    "ModelConfig": [("name", "string", 0), ("backend", "string", 0),
+                    ("default_model_filename", "string", 0), ("max_batch_size", "int32", 0),
+                    ("input", "Tensor", 1), ("output", "Tensor", 1),
+                    ("dynamic_batching", "DynamicBatching", 0)],
+}  # fmt: skip
+
+
+def model_config_class():
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="triton_subset.proto", package="t")
+    kind = file.enum_type.add(name="DataType")
+    for number, name in enumerate(("TYPE_INVALID", "TYPE_UINT8", "TYPE_FP32")):
+        kind.value.add(name=name, number=number)
+    for message, fields in SCHEMA.items():
+        made = file.message_type.add(name=message)
+        for number, (name, type_name, repeated) in enumerate(fields, 1):
+            plain = getattr(field, f"TYPE_{type_name.upper()}", None)
+            entry = made.field.add(name=name, number=number, label=3 if repeated else 1)
+            if plain is not None:
+                entry.type = plain
+            else:
+                entry.type_name = f".t.{type_name}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.ModelConfig"))
+
+
+def parse(text):
+    return text_format.Parse(text, model_config_class()())
+
+
+@pytest.mark.parametrize(
+    ("task", "pixels", "answer"),
+    [("classify", [8, 8, 1], [10]), ("segment", [32, 48, 3], [32, 48, 5])],
+)
+def test_triton_repository(toy_models, tmp_path, task, pixels, answer):
+    path = write_repository(toy_models[task], tmp_path / "models", "my run/1")
+    assert path.name == "my_run_1"
+    assert (path / "1" / "model.onnx").read_bytes() == toy_models[task].read_bytes()
+    parsed = parse((path / "config.pbtxt").read_text())
+    assert parsed.name == path.name
+    assert parsed.backend == "onnxruntime"
+    assert parsed.max_batch_size > 0
+    assert [(t.name, t.data_type, list(t.dims)) for t in parsed.input] == [("image", 1, pixels)]
+    assert [(t.name, t.data_type, list(t.dims)) for t in parsed.output] == [
+        ("scores", 2, answer),
+        ("probabilities", 2, answer),
+    ]
+    labels = (path / parsed.output[1].label_filename).read_text().splitlines()
+    assert tuple(labels) == Predictor(toy_models[task]).spec.classes
+    # What Triton is told is what the file says, without the batch dimension.
+    graph = onnx.load(path / "1" / "model.onnx").graph
+    dims = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim[1:]]
+    assert dims == pixels
+
+
+def test_triton_with_free_size():
+    spec = ModelSpec("segment", "unet", ("a", "b"), (), 32, 48, 3, dynamic_size=True)
+    parsed = parse(config(spec, "x"))
+    assert list(parsed.input[0].dims) == [-1, -1, 3]
+    assert list(parsed.output[0].dims) == [-1, -1, 2]
+
+
+def test_triton_by_command(toy_classifier, tmp_path, capsys):
+    arguments = ["export", str(toy_classifier.path), "--output", str(tmp_path / "m.onnx")]
+    assert main([*arguments, "--triton", str(tmp_path / "models"), "--json"]) == 0
+    path = Path(json.loads(capsys.readouterr().out)["triton"])
+    assert sorted(p.name for p in path.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """A copy of the example with its packages installed."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    folder = tmp_path_factory.mktemp("javascript") / "example"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--fetch-retries=0"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    if result.returncode:
+        network = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH", "E403")
+        if any(code in result.stderr for code in network):
+            pytest.skip("npm's registry cannot be reached")
+        pytest.fail(f"npm ci: {result.stderr[-500:]}")
+    return folder
+
+
+@pytest.mark.javascript
+@pytest.mark.parametrize("task", TASKS)
+def test_javascript_reproduces_the_golden_answers(example, toy_models, tmp_path, task):
+    from PIL import Image
+
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(2).integers(0, 256, (7, 61, 4), np.uint8)).save(path)
+    command = ["node", "predict.mjs", str(toy_models[task]), str(path)]
+    result = subprocess.run(command, cwd=example, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+    *golden, last = map(json.loads, result.stdout.splitlines())
+    assert [line["golden"] for line in golden] == [
+        "blocks", "gradient", "shrunk", "enlarged, transparent", "16 bits"
+    ]  # fmt: skip
+    assert all(line["good"] for line in golden)
+    expected = Predictor(toy_models[task]).predict(str(path))[0]
+    if task == "classify":
+        assert last["label"] == expected.label
+        assert last["probability"] == pytest.approx(expected.probability, abs=1e-4)
+    else:
+        answer = expected.probabilities.argmax(-1)
+        shares = np.bincount(answer.ravel(), minlength=5) / answer.size
+        assert list(last["shares"].values()) == pytest.approx(shares.tolist(), abs=1e-3)
+
+
+@pytest.mark.javascript
+def test_javascript_reports_a_wrong_answer(example, toy_models, tmp_path):
+    model = onnx.load(toy_models["classify"])
+    weight = next(i for i in model.graph.initializer if i.name == "dense2/weight")
+    doubled = onnx.numpy_helper.to_array(weight) * np.float32(2)
+    weight.CopyFrom(onnx.numpy_helper.from_array(doubled, weight.name))
+    onnx.save(model, tmp_path / "changed.onnx")
+    command = ["node", "predict.mjs", str(tmp_path / "changed.onnx")]
+    result = subprocess.run(command, cwd=example, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert '"good":false' in result.stdout
+
+
+# docs/onnx-contract.md, "From an image file to `image`", in numpy
+
+
+def resample(pixels, size):
+    """Rows of uint8 (rows, n, channels) to ``size`` pixels."""
+    n = pixels.shape[1]
+    scale = n / size
+    support = max(1, scale)
+    out = np.empty((len(pixels), size, pixels.shape[2]), np.uint8)
+    for x in range(size):
+        centre = (x + 0.5) * scale
+        first, end = max(0, int(centre - support + 0.5)), min(n, int(centre + support + 0.5))
+        w = np.array([max(0, 1 - abs(i - centre + 0.5) / support) for i in range(first, end)])
+        k = np.trunc(0.5 + w / w.sum() * 2**22).astype(np.int64)
+        total = (pixels[:, first:end] * k[None, :, None]).sum(axis=1)
+        out[:, x] = np.clip((2**21 + total) >> 22, 0, 255)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((15, 30), (17, 21)), ((9, 11), (32, 48)), ((31, 64), (31, 20)), ((64, 20), (31, 20))],
+)
+def test_resize_as_documented(old, new):
+    pixels = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8)
+    rows = resample(pixels, new[1]) if old[1] != new[1] else pixels
+    columns = resample(rows.transpose(1, 0, 2), new[0]) if old[0] != new[0] else None
+    expected = rows if columns is None else columns.transpose(1, 0, 2)
+    np.testing.assert_array_equal(image.load(pixels, new, 3), expected)
+
+
+def test_transparency_and_luma_as_documented():
+    rgba = np.random.default_rng(0).integers(0, 256, (64, 64, 4))
+    rgba[0, :, 3], rgba[1, :, 3] = 0, 255
+    v, a = rgba[..., :3], rgba[..., 3:]
+    s = v * a * 128 + 255 * (255 - a) * 128 + 16384
+    on_white = np.where(a == 0, 255, (((s >> 8) + s) >> 8) >> 7)
+    np.testing.assert_array_equal(image.load(rgba.astype(np.uint8), None, 3), on_white)
+    luma = (on_white @ np.array([19595, 38470, 7471]) + 32768) >> 16
+    np.testing.assert_array_equal(image.load(rgba.astype(np.uint8), None, 1)[..., 0], luma)
+
+
+def png_of_16_bits(values, colour_type):
+    """A PNG file of uint16 (H, W, channels); Pillow itself writes only grey ones."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = ((b"IHDR", header), (b"IDAT", compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks)
+
+
+def test_16_bits_as_documented():
+    values = np.random.default_rng(0).integers(0, 65536, (9, 9, 3))
+    colour = image.load(png_of_16_bits(values, 2), None, 3)
+    np.testing.assert_array_equal(colour, values >> 8)
+    grey = image.load(png_of_16_bits(values[..., :1], 0), None, 1)
+    np.testing.assert_array_equal(grey, (values[..., :1] + 128) // 257)
