@@ -202,6 +202,21 @@ def test_mixed_precision_trains_and_loads_as_float32(tmp_path):
     assert evaluate(run, ["val"])["splits"]["val"]["examples"] > 0
 
 
+def test_a_finished_training_holds_no_images(tmp_path, monkeypatch):
+    from tfproj.data import pipeline
+
+    made = []
+    original = pipeline.Cache.__init__
+    monkeypatch.setattr(
+        pipeline.Cache,
+        "__init__",
+        lambda self, *a, **k: made.append(self) or original(self, *a, **k),
+    )
+    train(toy("classify", epochs=1), tmp_path)
+    assert len(made) == 2
+    assert all(cache.images is None for cache in made)
+
+
 def test_tensorboard_events(tmp_path):
     run = train(toy("classify", epochs=1), tmp_path, tensorboard=True)
     assert list((run.path / "tensorboard").rglob("events*"))

@@ -202,6 +202,8 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
         raise unreadable or error from error
     finally:
         keras.config.set_dtype_policy("float32")
+        for cache in caches.values():
+            cache.close()
     print(
         f"trained {len(record.history) - done} epochs in "
         f"{callbacks.duration(time.monotonic() - begin)}; best epoch "

@@ -45,7 +45,7 @@ class Cache:
         self.images = allocate(image_shape)
         self.targets = allocate(mask_shape) if masks else split.labels
         self._filled = np.zeros(len(split), bool)
-        self._pool = concurrent.futures.ThreadPoolExecutor(workers)
+        self._workers = workers
         self.error: InputError | None = None  # TensorFlow would bury it in its own error
 
     def __len__(self) -> int:
@@ -55,8 +55,13 @@ class Cache:
         """Images uint8 (B, height, width, channels) and targets at ``indices`` int (B,)."""
         missing = indices[~self._filled[indices]]
         if len(missing):
-            list(self._pool.map(self._fill, missing))
+            with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
+                list(pool.map(self._fill, missing))
         return self.images[indices], self.targets[indices]
+
+    def close(self) -> None:
+        """Let go of the arrays: TensorFlow keeps a pipeline's functions, and so this object."""
+        self.images = self.targets = None
 
     def _fill(self, index: int) -> None:
         try:
