@@ -11,6 +11,7 @@ import click
 
 from tfproj import __version__
 from tfproj.cli.options import SuggestingGroup
+from tfproj.errors import first_line
 
 # name -> (module in tfproj.cli, function, one line for --help). Modules are imported when their
 # command is used, so that --help stays fast.
@@ -87,8 +88,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"{where}{error.strerror}", code
     if isinstance(error, MemoryError):
         return "out of memory; try a smaller --batch-size or --image-size", code
-    reason = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
-    return f"{reason} (unexpected {type(error).__name__}; --debug shows where)", code
+    return f"{first_line(error)} (unexpected {type(error).__name__}; --debug shows where)", code
 
 
 def _fail(message: str, code: int) -> int:

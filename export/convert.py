@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfproj import backend, metrics
-from tfproj.errors import InputError, TfprojError, missing_extra
+from tfproj.errors import InputError, TfprojError, first_line, missing_extra
 from tfproj.evaluate import check_evaluation, load_model, predict_split
 from tfproj.predict import Predictor
 from tfproj.runs import Run, replacing
@@ -276,7 +276,7 @@ def convert(model, opset: int):
     try:
         proto, _ = tf2onnx.convert.from_function(graph, [signature], opset=opset)
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as error:
-        raise TfprojError(f"conversion failed: {str(error).splitlines()[0][:160]}") from error
+        raise TfprojError(f"conversion failed: {first_line(error)}") from error
     finally:
         logging.getLogger("tf2onnx").removeHandler(warnings)
     if warnings.messages:

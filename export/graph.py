@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tfproj.errors import TfprojError
+from tfproj.errors import TfprojError, first_line
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -81,7 +81,7 @@ def check(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise TfprojError(f"conversion failed: {str(error).splitlines()[0][:160]}") from error
+        raise TfprojError(f"conversion failed: {first_line(error)}") from error
 
 
 def shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:

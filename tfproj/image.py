@@ -31,7 +31,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tfproj.errors import InputError
+from tfproj.errors import InputError, first_line
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -133,11 +133,7 @@ def _decoding(label: str) -> Iterator[None]:
         raise InputError(f"{label}: above the limit of {MAX_PIXELS:,} pixels; shrink it") from None
     # Pillow's decoders raise many types on damaged files (OSError, SyntaxError, struct.error...).
     except Exception as error:
-        raise InputError(f"{label}: damaged image ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise InputError(f"{label}: damaged image ({first_line(error)})") from None
 
 
 def _from_array(array: np.ndarray, label: str) -> Image.Image:
