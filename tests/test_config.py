@@ -26,6 +26,10 @@ def test_flags_win_over_the_preset_and_none_leaves_it():
 
 def test_model_options_of_a_preset_are_not_given_to_another_model():
     assert make_config("segment", "original", model="other").model_options == {}
+    assert make_config("classify", model="cnn").model_options == {}
+    assert make_config("classify", model="resnet").model_options == {"batch_norm": True}
+    options = {"widths": [8, 16]}
+    assert make_config("classify", model_options=options).model_options == options
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ from tfproj.train import plan_again, resume, train  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
-    "classify": {"data": "digits", "epochs": 4, "limit": 200, "batch_size": 32},
+    "classify": {
+        "data": "digits", "epochs": 4, "limit": 200, "batch_size": 32,
+        "model": "cnn", "model_options": {"batch_norm": True, "dropout": 0.3},
+    },
     "segment": {
         "data": "synthetic_facades", "epochs": 4, "limit": 12, "batch_size": 4,
         "image_size": (32, 32), "augment": "photo",
