@@ -95,7 +95,9 @@ def toy_classifier(tmp_path_factory):
     from tfproj.train import train
 
     options = {"batch_norm": True, "filters": 8, "dense": 16}
-    config = make_config("classify", data="digits", epochs=4, model_options=options)
+    config = make_config(
+        "classify", data="digits", model="cnn", epochs=4, augment="none", model_options=options
+    )
     return train(config, tmp_path_factory.mktemp("runs"), "toy")
 
 

@@ -50,15 +50,35 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int):
     )
 
 
-def make_loss(config: TrainConfig, classes: int):
+def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
     """Cross entropy of scores against class indices, meaned over examples (and pixels)."""
-    if not config.label_smoothing:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if config.label_smoothing:
+        return SmoothedCrossEntropy(classes, config.label_smoothing)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def cross_entropy(target, scores):
-        one_hot = keras.ops.one_hot(keras.ops.cast(target, "int32"), classes)
+
+@keras.saving.register_keras_serializable("tfproj")
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """Cross entropy with a share of the target spread evenly over all classes.
+
+    Keras smooths one-hot targets only; ours are class indices. (Szegedy et al., "Rethinking the
+    Inception Architecture for Computer Vision", 2016.)
+
+    Args:
+        classes: number of classes.
+        smoothing: the share, 0..1.
+    """
+
+    def __init__(self, classes: int, smoothing: float, name="smoothed_cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.classes, self.smoothing = classes, smoothing
+
+    def call(self, y_true, y_pred):
+        """Class indices (B, ...) and scores (B, ..., classes) -> losses (B, ...)."""
+        one_hot = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), self.classes)
         return keras.losses.categorical_crossentropy(
-            one_hot, scores, from_logits=True, label_smoothing=config.label_smoothing
+            one_hot, y_pred, from_logits=True, label_smoothing=self.smoothing
         )
 
-    return cross_entropy
+    def get_config(self):
+        return {**super().get_config(), "classes": self.classes, "smoothing": self.smoothing}
