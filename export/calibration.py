@@ -1,10 +1,12 @@
-"""One temperature that makes a classifier's probabilities honest."""
+"""What makes a classifier's probabilities honest: a temperature, and where to doubt them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+
+from tfproj.metrics import softmax
 
 # Far outside what trained networks need (about 0.5 to 5), so that the search is never cut off.
 BOUNDS = (0.05, 20.0)
@@ -39,6 +41,29 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "nll_after": min(float(found.fun), before),
         "examples": len(labels),
     }
+
+
+# Share of the images that the model knows and gets right which a threshold must let pass: 95 % is
+# the usual working point (Hendrycks, Gimpel, "A Baseline for Detecting Misclassified and
+# Out-of-Distribution Examples in Neural Networks", ICLR 2017).
+KNOWN_SHARE = 0.95
+
+
+def unknown_threshold(scores: np.ndarray, labels: np.ndarray, temperature: float) -> float | None:
+    """The calibrated probability that ``KNOWN_SHARE`` of the rightly classified examples reach.
+
+    Args:
+        scores, labels: as for :func:`fit_temperature`.
+        temperature: from there.
+
+    Returns:
+        0..1, or None where no example is classified rightly.
+    """
+    probabilities = softmax(np.asarray(scores) / temperature)
+    right = probabilities.argmax(axis=1) == labels
+    if not right.any():
+        return None
+    return float(np.quantile(probabilities.max(axis=1)[right], 1 - KNOWN_SHARE))
 
 
 def negative_log_likelihood(scores: np.ndarray, labels: np.ndarray, temperature: float) -> float:

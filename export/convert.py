@@ -202,11 +202,15 @@ def calibrate(model, planned: Plan) -> dict[str, Any]:
     """``calibration`` by the validation split; nothing for segmentation or without that split."""
     if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
         return {}
-    from tfproj.export.calibration import fit_temperature
+    from tfproj.export.calibration import fit_temperature, unknown_threshold
 
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return {"calibration": fit_temperature(scores, labels)}
+    fit = fit_temperature(scores, labels)
+    threshold = unknown_threshold(scores, labels, fit["temperature"])
+    if threshold is not None:
+        fit["unknown_threshold"] = threshold
+    return {"calibration": fit}
 
 
 def check_output(run: Run, output: str | Path | None) -> Path:

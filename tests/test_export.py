@@ -12,9 +12,14 @@ from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.errors import InputError, TfprojError
 from tfproj.export import contract, convert, targets
-from tfproj.export.calibration import fit_temperature, negative_log_likelihood
+from tfproj.export.calibration import (
+    fit_temperature,
+    negative_log_likelihood,
+    unknown_threshold,
+)
 from tfproj.export.convert import Options, export_onnx
 from tfproj.export.graph import UNWANTED
+from tfproj.metrics import softmax
 
 TASKS = ("classify", "segment")
 
@@ -179,7 +184,22 @@ def test_classifier_carries_its_temperature(toy_models):
     fit = record_of(toy_models["classify"])["calibration"]
     assert fit["temperature"] > 0
     assert fit["nll_after"] <= fit["nll_before"]
+    assert 0 < fit["unknown_threshold"] < 1
     assert "calibration" not in record_of(toy_models["segment"])
+    predictor = Predictor(toy_models["classify"], unknown_below="auto")
+    assert predictor.unknown_below == fit["unknown_threshold"]
+
+
+def test_the_unknown_threshold_lets_pass_what_the_model_gets_right():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 2000)
+    scores = rng.normal(size=(2000, 3)) + 3 * np.eye(3)[labels]
+    threshold = unknown_threshold(scores, labels, 1.5)
+    probabilities = softmax(scores / 1.5)
+    right = probabilities.argmax(1) == labels
+    assert (probabilities.max(1)[right] >= threshold).mean() == pytest.approx(0.95, abs=0.001)
+    assert (probabilities.max(1)[~right] >= threshold).mean() < 0.95
+    assert unknown_threshold(-scores[right], labels[right], 1.0) is None
 
 
 # Options
