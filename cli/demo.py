@@ -46,6 +46,7 @@ def format_demo(records: list[dict]) -> str:
         lines += [
             f"{record['task']}: {record['data']}",
             f"  run          {record['run']}",
+            f"  report       {record['report']}",
             f"  ONNX         {record['onnx']}",
             f"  predictions  {record['predictions']} (made without TensorFlow)",
         ]

@@ -1,4 +1,4 @@
-"""The whole job in a few minutes: train, evaluate, export, predict, for both tasks.
+"""The whole job in a few minutes: train, evaluate, report, export, predict, for both tasks.
 
 Uses Fashion-MNIST and facades where they are found on this machine, else data that need no
 network: scikit-learn's digits and facades drawn by this package. The trainings are short; the
@@ -90,12 +90,14 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
 def _one_task(root: Path, config: TrainConfig, origin: str) -> Result:
     from tfproj.evaluate import evaluate
     from tfproj.export.convert import export_onnx
+    from tfproj.report import build
     from tfproj.train import train
 
     begin = time.monotonic()
     run = train(config, root / "runs", name="demo", overwrite=True)
     splits = [name for name in ("val", "test") if name in load_counts(run)]
     metrics = evaluate(run, splits)
+    build([run])
     export = export_onnx(run)
     predictions = _predict(run, config, root / "samples" / config.task)
     return Result(config.task, run, origin, time.monotonic() - begin, metrics, export, predictions)
@@ -166,6 +168,7 @@ def to_record(result: Result) -> dict[str, Any]:
         "onnx": result.export["path"],
         "onnx_bytes": result.export["bytes"],
         "run": str(result.run.path),
+        "report": str(result.run.report_file),
         "predictions": str(result.predictions),
         "seconds": round(result.seconds, 1),
     }
