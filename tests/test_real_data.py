@@ -27,7 +27,7 @@ def require(task):
 
 
 SHORT = {
-    "classify": ["--epochs", "1", "--limit", "8000"],
+    "classify": ["--epochs", "4", "--limit", "8000"],
     "segment": ["--epochs", "6", "--limit", "160", "--image-size", "64", "64"],
 }
 # What a model that learned nothing reaches, with a margin: the share of the largest class.
