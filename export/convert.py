@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -220,6 +221,8 @@ def check_output(run: Run, output: str | Path | None) -> Path:
         raise InputError(f"{path}: the output must end in .onnx")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such directory")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written (no permission in {path.parent})")
     return path
 
 
