@@ -14,7 +14,7 @@ import onnx
 from PIL import Image
 
 from tfproj import image, machine
-from tfproj.models import MODELS
+from tfproj.models import input_multiple
 from tfproj.runs import Run
 from tfproj.spec import (
     INPUT_NAME,
@@ -57,13 +57,14 @@ def metadata(run: Run, planned: Plan, spec: ModelSpec, opset: int, ir: int) -> d
             "layout": "NHWC",
             "shape": ["N", *size, spec.channels],
             "range": [0, 255],
-            "multiple": MODELS[spec.model].multiple,
+            "multiple": input_multiple(spec.model, planned.config.model_options),
         },
         "outputs": outputs,
         "preprocessing": PREPROCESSING,
         "graph": {"opset": opset, "ir_version": ir},
         "training": {
             "preset": planned.config.preset,
+            "model_options": dict(planned.config.model_options),
             "seed": planned.config.seed,
             "run": run.path.name,
             "data": planned.dataset.name,
@@ -78,7 +79,7 @@ def _output_shape(spec: ModelSpec, size: list) -> list:
     return [classes] if spec.task == "classify" else [*size, classes]
 
 
-def ultralytics_keys(spec: ModelSpec) -> dict[str, str]:
+def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:
     """The keys that Ultralytics' ONNX readers look for, as text.
 
     They parse the values of ``imgsz`` and ``names`` as Python literals and ``stride``, ``batch``
@@ -90,7 +91,7 @@ def ultralytics_keys(spec: ModelSpec) -> dict[str, str]:
         "task": spec.task,
         "names": json.dumps(names, ensure_ascii=False),
         "imgsz": json.dumps(list(spec.size)),
-        "stride": str(MODELS[spec.model].multiple),
+        "stride": str(multiple),
         "batch": "1",
         "channels": str(spec.channels),
     }
@@ -102,8 +103,8 @@ def attach(proto: onnx.ModelProto, record: dict[str, Any]) -> bytes:
     copy.CopyFrom(proto)
     copy.producer_name, copy.producer_version = "tfproj", record["versions"]["tfproj"]
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    spec = ModelSpec.from_dict(record)
-    onnx.helper.set_model_props(copy, {METADATA_KEY: text, **ultralytics_keys(spec)})
+    spec, multiple = ModelSpec.from_dict(record), record["input"]["multiple"]
+    onnx.helper.set_model_props(copy, {METADATA_KEY: text, **ultralytics_keys(spec, multiple)})
     return copy.SerializeToString(deterministic=True)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from tfproj import backend, metrics
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
 from tfproj.evaluate import check_evaluation, load_model, predict_split
+from tfproj.models.fold import fold_norms
 from tfproj.predict import Predictor
 from tfproj.runs import Run, replacing
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
@@ -33,12 +34,14 @@ class Options:
         opset: ONNX operator set; None: the newest that ``target_ort`` reads.
         target_ort: oldest onnxruntime that must load the file; None: any since 1.14.
         dynamic_size: leave height and width free.
+        half: keep the weights in 16 bits; the arithmetic stays in float32.
         keep: write a file that failed its verification as ``NAME.rejected``.
     """
 
     opset: int | None = None
     target_ort: str | None = None
     dynamic_size: bool = False
+    half: bool = False
     keep: bool = False
 
 
@@ -99,14 +102,19 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     """Convert and verify; arguments and errors as for :func:`export_onnx`, ``path`` as settled."""
     _require_onnx()
     from tfproj.export import contract, targets
+    from tfproj.export.graph import store_half
 
     opset, ir_version = targets.choose(options.opset, options.target_ort)
     planned = check_evaluation(run)
     spec = file_spec(planned, options.dynamic_size)
     backend.setup()
     trained = load_model(run)
+    if options.half:
+        trained = halved(fold_norms(trained, planned.spec, planned.config.model_options))
     print("converting to ONNX ...", file=sys.stderr)
     proto, parameters = _graph(trained, planned, spec, opset)
+    if options.half:
+        store_half(proto)
     proto.ir_version = ir_version
     answer = answers_of(free_size(trained, spec))
     record = contract.metadata(run, planned, spec, opset, ir_version)
@@ -124,11 +132,17 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     return Exported(planned, spec, proto, record, contract.attach(proto, record), parameters)
 
 
+def halved(model):
+    """The model with every weight rounded to float16, in place: what a halved file computes."""
+    model.set_weights([w.astype(np.float16).astype(np.float32) for w in model.get_weights()])
+    return model
+
+
 def _graph(trained, planned: Plan, spec: ModelSpec, opset: int) -> tuple[Any, int]:
     """(``onnx.ModelProto``, number of weights) of a trained model."""
     from tfproj.export.graph import tidy
 
-    model = fold_batch_norm(trained, planned)
+    model = fold_norms(trained, planned.spec, planned.config.model_options)
     layers = [layer.name for layer in model.layers]
     return tidy(convert(model, opset), layers, spec.dynamic_size), model.count_params()
 
@@ -224,37 +238,6 @@ def check_output(run: Run, output: str | Path | None) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"{path}: cannot be written (no permission in {path.parent})")
     return path
-
-
-def fold_batch_norm(model, planned: Plan):
-    """The same function without BatchNormalization layers.
-
-    A norm after a convolution is affine per channel: with s = gamma / sqrt(variance + epsilon),
-    kernel' = kernel * s and bias' = beta - mean * s (+ bias * s).
-    """
-    from tfproj.models import build_model
-
-    options = dict(planned.config.model_options)
-    if not options.pop("batch_norm", False):
-        return model
-    plain = build_model(planned.spec, options)
-    norms = {layer.name: layer for layer in model.layers}
-    for layer in plain.layers:
-        weights = [np.asarray(w) for w in model.get_layer(layer.name).get_weights()]
-        norm = norms.get(f"{layer.name}_bn")
-        if norm is not None:
-            weights = _folded(weights, norm)
-        if layer.weights:
-            layer.set_weights(weights)
-    return plain
-
-
-def _folded(weights: list[np.ndarray], norm) -> list[np.ndarray]:
-    gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
-    scale = gamma / np.sqrt(variance + norm.epsilon)
-    bias = weights[1] if len(weights) > 1 else 0.0
-    kernel = weights[0] * scale  # the last axis of a Keras kernel is the output channel
-    return [kernel.astype(np.float32), (beta + (bias - mean) * scale).astype(np.float32)]
 
 
 def convert(model, opset: int):

@@ -15,6 +15,7 @@ from tfproj.errors import TfprojError
 from tfproj.export.convert import Answers
 from tfproj.export.replay import Pass, replay
 from tfproj.export.samples import draw
+from tfproj.models import input_multiple
 from tfproj.spec import ModelSpec
 from tfproj.train import Plan
 
@@ -65,7 +66,7 @@ def verify(
         results = replay(data, samples.files, [Pass(size) for size in BATCH_SIZES], Path(name))
         for _, actual in results:
             pairs.append((metrics.softmax(expected), actual))
-        sizes = other_sizes(spec)
+        sizes = other_sizes(spec, input_multiple(spec.model, planned.config.model_options))
         pairs += _at_sizes(data, samples.files[:SIZED_IMAGES], sizes, spec, answer, Path(name))
         keras, onnx = samples.measure(expected), samples.measure(np.asarray(results[0][0]))
     record = {"images": len(samples.files), "split": split, "batch_sizes": list(BATCH_SIZES)}
@@ -89,13 +90,13 @@ def keras_scores(
     return np.concatenate(parts)
 
 
-def other_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
-    """Two more (height, width) for a file of free size, else none: smaller, and not square."""
+def other_sizes(spec: ModelSpec, multiple: int) -> list[tuple[int, int]]:
+    """Two more (height, width) for a file of free size, else none: smaller, and not square.
+
+    ``multiple``: what both sides must be a multiple of.
+    """
     if not spec.dynamic_size:
         return []
-    from tfproj.models import MODELS
-
-    multiple = MODELS[spec.model].multiple
     return [
         tuple(
             max(multiple, round(side * factor / multiple) * multiple)

@@ -73,7 +73,10 @@ def test_skips_are_added(original_unet):
 
 def test_only_the_original_has_a_relu_on_the_scores():
     for name, preset in PRESETS["segment"].items():
-        layers = [layer.name for layer in build_model(spec("unet"), preset["model_options"]).layers]
+        layers = [
+            layer.name
+            for layer in build_model(spec("unet", (32, 32)), preset.get("model_options")).layers
+        ]
         assert ("scores_relu" in layers) == (name == "original")
 
 
@@ -105,6 +108,51 @@ def test_an_initial_weight_of_torch_lies_within_its_bound():
     kernel = np.asarray(model.get_layer("enc2_conv1").kernel)
     bound = 1 / np.sqrt(3 * 3 * 24)
     assert bound * 0.95 < np.abs(kernel).max() <= bound
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_the_fused_norm_is_keras_norm(channels):
+    import keras
+
+    from tfproj.models.blocks import BatchNorm
+
+    x = np.random.default_rng(0).normal(2, 3, (64, 7, 7, channels)).astype(np.float32)
+    ours, theirs = BatchNorm(), keras.layers.BatchNormalization(momentum=0.9)
+    answers = [np.asarray(layer(x, training=True)) for layer in (ours, theirs)]
+    np.testing.assert_allclose(*answers, atol=1e-4)
+    # The operator estimates the variance without bias: N / (N - 1) with N values per channel.
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    after = [np.asarray(layer(x, training=False)) for layer in (ours, theirs)]
+    np.testing.assert_allclose(*after, rtol=1e-3, atol=1e-4)
+
+
+def test_widths_make_a_unet_of_as_many_levels():
+    options = {"widths": [8, 16, 24, 32, 40], "batch_norm": True}
+    model = build_model(spec("unet", (32, 48)), options)
+    assert model.get_layer("mid_conv2").output.shape == (None, 2, 3, 40)
+    assert model.output.shape == (None, 32, 48, 5)
+    with pytest.raises(InputError, match="multiples of 16"):
+        build_model(spec("unet", (24, 32)), options)
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "weight_standardization"])
+def test_norms_fold_into_the_table_of_the_report(norm):
+    import keras
+
+    from tfproj.models.fold import fold_norms
+
+    keras.utils.set_random_seed(0)
+    options = {norm: True}
+    trained = build_model(spec("unet", (32, 32)), options)
+    rng = np.random.default_rng(0)
+    trained.set_weights([w + rng.uniform(0, 0.1, w.shape) for w in trained.get_weights()])
+    folded = fold_norms(trained, spec("unet", (32, 32)), options)
+    assert trained.count_params() > folded.count_params() == 465_857
+    images = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
+    expected, actual = (m.predict_on_batch(images) for m in (trained, folded))
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    assert fold_norms(folded, spec("unet", (32, 32)), {}) is folded
 
 
 def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():

@@ -20,14 +20,14 @@ class ModelEntry:
         summary: one line for ``tfproj models``.
         build: (spec, **options) -> ``keras.Model`` from uint8 images (B, H, W, C) to scores
             float32 (B, classes) or (B, H, W, classes).
-        multiple: input sides must be multiples of this many pixels.
+        multiple: (options) -> input sides must be multiples of this many pixels.
         options: names of the builder's options.
     """
 
     task: str
     summary: str
     build: Callable[..., Any]
-    multiple: int
+    multiple: Callable[[Mapping[str, Any]], int]
     options: tuple[str, ...]
 
 
@@ -46,24 +46,28 @@ MODELS: dict[str, ModelEntry] = {
         "classify",
         "two 3x3 convolutions of 32 filters with max pooling, two dense layers",
         _builder("cnn"),
-        multiple=1,
+        multiple=lambda options: 1,
         options=("filters", "dense", "batch_norm", "dropout"),
     ),
     "resnet": ModelEntry(
         "classify",
         "residual network: a stem, then stages at half the resolution each",
         _builder("resnet"),
-        multiple=1,
+        multiple=lambda options: 1,
         options=("widths", "blocks", "batch_norm", "dropout"),
     ),
     "unet": ModelEntry(
         "segment",
         "14 convolutions, 3 poolings, 3 transposed convolutions, additive skips",
         _builder("unet"),
-        multiple=8,
-        options=("batch_norm", "final_relu", "initializer"),
+        multiple=lambda options: 2 ** (len(options.get("widths") or range(4)) - 1),
+        options=("batch_norm", "final_relu", "initializer", "widths", "weight_standardization"),
     ),
 }
+
+
+# Options of builders that only matter in training: they fold into plain convolutions.
+NORMS = ("batch_norm", "weight_standardization")
 
 
 def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[str, Any]) -> None:
@@ -76,11 +80,17 @@ def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[st
     for key in options:
         if key not in entry.options:
             raise unknown_name(f"option of model {name!r}", key, entry.options)
-    if any(side % entry.multiple for side in size):
+    multiple = input_multiple(name, options)
+    if any(side % multiple for side in size):
         raise InputError(
-            f"model {name!r} needs sides that are multiples of {entry.multiple}; "
+            f"model {name!r} needs sides that are multiples of {multiple}; "
             f"{size[0]} x {size[1]} is not"
         )
+
+
+def input_multiple(name: str, options: Mapping[str, Any]) -> int:
+    """What the input's sides must be a multiple of, in pixels."""
+    return MODELS[name].multiple(options)
 
 
 def build_model(spec: ModelSpec, options: Mapping[str, Any] | None = None):
@@ -90,4 +100,4 @@ def build_model(spec: ModelSpec, options: Mapping[str, Any] | None = None):
     return MODELS[spec.model].build(spec, **options)
 
 
-__all__ = ["MODELS", "ModelEntry", "build_model", "check_model"]
+__all__ = ["MODELS", "NORMS", "ModelEntry", "build_model", "check_model", "input_multiple"]

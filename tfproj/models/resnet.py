@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tfproj.models.blocks import conv, conv_relu, image_input, scores
+from tfproj.models.blocks import BatchNorm, conv, conv_relu, image_input, scores
 from tfproj.spec import ModelSpec
 
 
@@ -50,6 +50,6 @@ def _residual(x, width: int, name: str, batch_norm: bool):
     y = conv_relu(x, width, f"{name}_conv1", batch_norm)
     y = conv(width, f"{name}_conv2", use_bias=not batch_norm)(y)
     if batch_norm:
-        y = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_conv2_bn")(y)
+        y = BatchNorm(name=f"{name}_conv2_bn")(y)
     x = keras.layers.Add(name=f"{name}_add")([x, y])
     return keras.layers.ReLU(name=f"{name}_relu")(x)

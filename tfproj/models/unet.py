@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from tfproj.models.blocks import conv, conv_relu, image_input, kernel_initializer, scores
@@ -18,6 +20,8 @@ def unet(
     batch_norm: bool = False,
     final_relu: bool = False,
     initializer: str = "keras",
+    widths: Sequence[int] | None = None,
+    weight_standardization: bool = False,
 ) -> keras.Model:
     """Three levels down, a bottleneck, three levels up; skips are added, not concatenated.
 
@@ -26,22 +30,31 @@ def unet(
         batch_norm: after each convolution but the last; folds away on export.
         final_relu: a ReLU on the scores, as in the original; it can silence a class for good.
         initializer: ``keras`` or ``torch``, see ``blocks.kernel_initializer``.
+        widths: filters of each level, from the full size to the bottleneck, in the place of the
+            original's; every level halves the resolution.
+        weight_standardization: in every convolution but the last; also goes away on export.
 
     Returns:
         uint8 images (B, H, W, C) -> scores float32 (B, H, W, classes), before softmax.
     """
     inputs, x = image_input(spec)
+    encoder, bottleneck, decoder = _table(widths)
+    block = {
+        "batch_norm": batch_norm,
+        "initializer": initializer,
+        "standardized": weight_standardization,
+    }
     skips = []
-    for level, (first, second) in enumerate(ENCODER, 1):
-        x = conv_relu(x, first, f"enc{level}_conv1", batch_norm, initializer)
-        x = conv_relu(x, second, f"enc{level}_conv2", batch_norm, initializer)
+    for level, (first, second) in enumerate(encoder, 1):
+        x = conv_relu(x, first, f"enc{level}_conv1", **block)
+        x = conv_relu(x, second, f"enc{level}_conv2", **block)
         skips.append(x)
         x = keras.layers.MaxPooling2D(name=f"enc{level}_pool")(x)
 
-    x = conv_relu(x, BOTTLENECK[0], "mid_conv1", batch_norm, initializer)
-    x = conv_relu(x, BOTTLENECK[1], "mid_conv2", batch_norm, initializer)
+    x = conv_relu(x, bottleneck[0], "mid_conv1", **block)
+    x = conv_relu(x, bottleneck[1], "mid_conv2", **block)
 
-    for level, (first, second) in zip((3, 2, 1), DECODER, strict=True):
+    for level, (first, second) in zip(range(len(encoder), 0, -1), decoder, strict=True):
         skip = skips.pop()
         x = keras.layers.Conv2DTranspose(
             skip.shape[-1],
@@ -51,11 +64,19 @@ def unet(
             name=f"dec{level}_up",
         )(x)
         x = keras.layers.Add(name=f"dec{level}_add")([x, skip])
-        x = conv_relu(x, first, f"dec{level}_conv1", batch_norm, initializer)
+        x = conv_relu(x, first, f"dec{level}_conv1", **block)
         if second is not None:
-            x = conv_relu(x, second, f"dec{level}_conv2", batch_norm, initializer)
+            x = conv_relu(x, second, f"dec{level}_conv2", **block)
 
     x = conv(len(spec.classes), "dec1_conv2", initializer=initializer)(x)
     if final_relu:
         x = keras.layers.ReLU(name="scores_relu")(x)
     return keras.Model(inputs, scores(x), name="unet")
+
+
+def _table(widths: Sequence[int] | None):
+    """(encoder, bottleneck, decoder): filters of the two convolutions of every level."""
+    if widths is None:
+        return ENCODER, BOTTLENECK, DECODER
+    pairs = [(width, width) for width in widths]
+    return pairs[:-1], pairs[-1], [*pairs[-2:0:-1], (widths[0], None)]
