@@ -8,7 +8,14 @@ backend.setup()
 import tensorflow as tf  # noqa: E402
 
 from tfproj.config import AUGMENTATIONS  # noqa: E402
-from tfproj.data.augment import AUGMENT, photo, shift_flip  # noqa: E402
+from tfproj.data.augment import (  # noqa: E402
+    AUGMENT,
+    ERASE_AREA,
+    photo,
+    photo_wide,
+    shift_flip,
+    shift_flip_erase,
+)
 
 SEED = tf.constant([0, 7], tf.int64)
 
@@ -25,10 +32,10 @@ def test_every_configured_policy_exists():
     assert set(AUGMENT) == set(AUGMENTATIONS)
 
 
-@pytest.mark.parametrize("transform", [photo, shift_flip])
+@pytest.mark.parametrize("transform", [photo, photo_wide, shift_flip, shift_flip_erase])
 def test_the_same_eagerly_and_inside_tf_data(transform):
     images, masks = coordinates()
-    target = masks if transform is photo else np.arange(len(images), dtype=np.int32)
+    target = masks if transform in (photo, photo_wide) else np.arange(len(images), dtype=np.int32)
     eager = transform(tf.constant(images), tf.constant(target), SEED)
     dataset = tf.data.Dataset.from_tensors((images, target)).map(lambda x, y: transform(x, y, SEED))
     for one, other in zip(eager, next(iter(dataset)), strict=True):
@@ -49,10 +56,11 @@ def test_examples_of_a_batch_differ():
     assert len({mask.tobytes() for mask in changed}) > len(images) // 2
 
 
-def test_image_and_mask_move_together(monkeypatch):
+@pytest.mark.parametrize("transform", [photo, photo_wide])
+def test_image_and_mask_move_together(monkeypatch, transform):
     monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, draw: images)
     images, masks = coordinates()
-    moved, moved_masks = (t.numpy() for t in photo(images, tf.constant(masks), SEED))
+    moved, moved_masks = (t.numpy() for t in transform(images, tf.constant(masks), SEED))
     # Where a pixel came from, as its colour says, must lie in the cell that its mask says.
     row, column = moved[..., 0] / 8, moved[..., 1] / 8
     cell_row, cell_column = moved_masks // 4 * 8, moved_masks % 4 * 8
@@ -85,6 +93,28 @@ def test_shift_flip_moves_whole_pixels_by_at_most_two():
         assert len(matches) == 1
         flips += matches[0]
     assert 16 < flips < 48
+
+
+def test_photo_wide_turns_and_stretches():
+    column = np.broadcast_to(np.arange(64) * 4, (16, 64, 64)).astype(np.uint8)
+    moved = photo_wide(column[..., None], tf.range(16), SEED)[0].numpy()[..., 0].astype(int)
+    inner = moved[:, 16:48, 16:48]
+    assert (np.ptp(inner, axis=1).max(axis=1) > 0).mean() > 0.9  # columns are no longer upright
+
+
+def test_erased_rectangles_are_noise_and_the_rest_is_untouched():
+    images = np.full((256, 28, 28, 1), 255, np.uint8)
+    changed, labels = shift_flip_erase(images, tf.range(256), SEED)
+    np.testing.assert_array_equal(labels, np.arange(256))
+    erased = changed.numpy()[..., 0] != 255
+    chosen = erased[erased.any(axis=(1, 2))]
+    assert 96 < len(chosen) < 160
+    for mask in chosen:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert box.mean() > 0.9  # noise is 255 once in 256 pixels
+        assert box.size <= (ERASE_AREA[1] * 1.2) * 28 * 28
+    assert np.mean([mask.mean() for mask in chosen]) == pytest.approx(0.21, abs=0.05)
 
 
 def test_grey_images_and_labels_pass_through_photo():

@@ -256,6 +256,68 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
     assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
 
 
+def test_z_loss_adds_the_square_of_log_z():
+    from tfproj.optim import make_loss
+
+    scores, label = np.array([[2.0, 0.0, -1.0]], np.float32), np.array([1])
+    plain, pulled = (
+        float(make_loss(toy("segment", z_loss=z), 3)(label, scores)) for z in (0.0, 0.5)
+    )
+    log_z = np.log(np.exp(scores).sum())
+    assert plain == pytest.approx(log_z, rel=1e-5)
+    assert pulled == pytest.approx(log_z + 0.5 * log_z**2, rel=1e-5)
+
+
+def test_muon_moves_a_convolution_by_an_orthogonal_matrix():
+    from tfproj.optim import ConvMuon
+
+    rng = np.random.default_rng(0)
+    kernel, bias = (keras.Variable(np.zeros(s, np.float32)) for s in ((3, 3, 4, 8), (8,)))
+    optimizer = ConvMuon(1.0, momentum=0.0, rms_rate=None)
+    optimizer.build([kernel, bias])
+    gradients = [rng.normal(size=v.shape).astype(np.float32) for v in (kernel, bias)]
+    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], [kernel, bias])
+    singular = np.linalg.svd(kernel.numpy().reshape(36, 8), compute_uv=False)
+    assert (np.abs(singular - 1) < 0.35).all()  # five Newton-Schulz steps come that close
+    # Downhill, and AdamW's first step for the bias: the rate against the gradient's sign.
+    assert (kernel.numpy() * gradients[0]).sum() < 0
+    np.testing.assert_allclose(bias.numpy(), -np.sign(gradients[1]), rtol=1e-3)
+
+
+def test_best_weights_are_the_moving_average(tmp_path):
+    run = train(toy("classify", epochs=1, ema=0.9), tmp_path)
+    last = keras.saving.load_model(run.last_weights)
+    averages = [v.numpy() for v in last.optimizer._model_variables_moving_average]
+    latest = [v.numpy() for v in last.trainable_variables]
+    best = [v.numpy() for v in load_model(run).trainable_variables]
+    for average, value in zip(averages, best, strict=True):
+        np.testing.assert_array_equal(average, value)
+    assert any((a != b).any() for a, b in zip(latest, best, strict=True))
+    val = evaluate(run, ["val"])["splits"]["val"]
+    assert val["accuracy"] == pytest.approx(run.history()[-1]["val_accuracy"], abs=1e-6)
+
+
+def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
+    from tfproj.evaluate import predict_split
+
+    run = train(toy("segment", epochs=1), tmp_path)
+    model, planned = load_model(run), plan_again(run)
+    scores, masks = next(predict_split(model, planned, "val", flip=True))
+    images = np.stack([np.asarray(model_input) for model_input in _images(planned, "val")])
+    batch = images[: len(masks)]
+    mirrored = model.predict_on_batch(batch[:, :, ::-1])[:, :, ::-1]
+    expected = (model.predict_on_batch(batch) + mirrored) / 2
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert evaluate(run, ["val"], flip=True)["flip_averaged"] is True
+
+
+def _images(planned, split):
+    from tfproj.train import make_cache
+
+    cache = make_cache(planned, split)
+    return cache.batch(np.arange(len(cache)))[0]
+
+
 def test_label_smoothing_spreads_the_target():
     from tfproj.optim import make_loss
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 import time
 
@@ -11,6 +10,7 @@ import keras
 from tqdm import tqdm
 
 from tfproj.errors import TfprojError
+from tfproj.optim import averaged
 from tfproj.runs import Run, replacing, write_csv
 
 
@@ -49,8 +49,8 @@ class Record(keras.callbacks.Callback):
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
             if best_epoch(self.history, self._monitor) == epoch + 1:
-                with replacing(self._run.best_weights) as best:
-                    shutil.copyfile(temporary, best)
+                with replacing(self._run.best_weights) as best, averaged(self.model):
+                    self.model.save(best)
             write_csv(self._run.history_file, self.history)
         if out_of_patience(self.history, self._monitor, self._patience):
             self.model.stop_training = True
@@ -73,6 +73,17 @@ def _nan_message(where: str) -> str:
     return (
         f"the loss is not a number in {where}; try a lower --learning-rate or --precision float32"
     )
+
+
+class Average(keras.callbacks.Callback):
+    """Validate the moving average of the weights, where the optimiser keeps one."""
+
+    def on_test_begin(self, logs=None):
+        self._block = averaged(self.model)
+        self._block.__enter__()
+
+    def on_test_end(self, logs=None):
+        self._block.__exit__(None, None, None)
 
 
 class Reseed(keras.callbacks.Callback):

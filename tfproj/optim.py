@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 
 from tfproj.config import TrainConfig
@@ -26,15 +29,59 @@ class CoupledAdam(keras.optimizers.Adam):
         return {**super().get_config(), "l2": self.l2}
 
 
+@keras.saving.register_keras_serializable("tfproj")
+class ConvMuon(keras.optimizers.Muon):
+    """Muon for convolutions, too: a kernel (h, w, in, out) counts as a matrix (h * w * in, out).
+
+    The momentum of a matrix is made orthogonal before it is added (Jordan et al., "Muon", 2024),
+    with the step size of Liu et al., "Muon is Scalable for LLM Training" (2025). Keras' own does
+    so for two-dimensional weights only. Biases and norms take AdamW's step.
+    """
+
+    def __init__(self, learning_rate=1e-3, weight_decay=0.0, name="conv_muon", **kwargs):
+        kwargs.setdefault("adam_weight_decay", weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
+
+    def _should_use_adamw(self, variable):
+        return len(variable.shape) not in (2, 4)
+
+    def _muon_update_step(self, gradient, variable, lr, m):
+        self.assign_add(m, gradient + m * (self.momentum - 1))
+        update = gradient + self.momentum * m if self.nesterov else m
+        matrix = keras.ops.reshape(update, (-1, variable.shape[-1]))
+        matrix = self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
+        self.assign_sub(variable, lr * keras.ops.reshape(matrix, variable.shape))
+
+
 def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Adam (decay coupled) or AdamW (decay decoupled, on kernels only)."""
+    """Adam (decay coupled), AdamW or Muon (decay decoupled, on kernels only)."""
     rate = make_schedule(config, steps_per_epoch)
+    average = {"use_ema": config.ema > 0, "ema_momentum": config.ema}
     if config.optimizer == "adam":
-        return CoupledAdam(rate, l2=config.weight_decay)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+        return CoupledAdam(rate, l2=config.weight_decay, **average)
+    decoupled = {"adamw": keras.optimizers.AdamW, "muon": ConvMuon}[config.optimizer]
+    optimizer = decoupled(rate, weight_decay=config.weight_decay, **average)
     # Shrinking a bias or a norm's scale only biases the network.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+@contextlib.contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Inside the block the model holds the moving average of its weights, where there is one."""
+    averages = getattr(model.optimizer, "_model_variables_moving_average", None)
+    if not model.optimizer.use_ema or not averages:
+        yield
+        return
+    variables = model.optimizer._trainable_variables
+    latest = [keras.ops.copy(variable.value) for variable in variables]
+    for variable, average in zip(variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, latest, strict=True):
+            variable.assign(value)
 
 
 def make_schedule(config: TrainConfig, steps_per_epoch: int):
@@ -52,33 +99,37 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int):
 
 def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
     """Cross entropy of scores against class indices, meaned over examples (and pixels)."""
-    if config.label_smoothing:
-        return SmoothedCrossEntropy(classes, config.label_smoothing)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return CrossEntropy(classes, config.label_smoothing, config.z_loss)
 
 
 @keras.saving.register_keras_serializable("tfproj")
-class SmoothedCrossEntropy(keras.losses.Loss):
-    """Cross entropy with a share of the target spread evenly over all classes.
+class CrossEntropy(keras.losses.Loss):
+    """Cross entropy of class indices, with label smoothing and a pull on the scores' level.
 
-    Keras smooths one-hot targets only; ours are class indices. (Szegedy et al., "Rethinking the
-    Inception Architecture for Computer Vision", 2016.)
+    With Z = sum(exp(scores)), the loss is log Z - sum(target * scores) + z_loss * (log Z)^2.
+    The target is 1 - smoothing at the class plus smoothing / classes everywhere (Szegedy et al.,
+    "Rethinking the Inception Architecture for Computer Vision", 2016). The last term draws Z to
+    1, so that the scores are log probabilities and comparable from one pixel to the next
+    (Chowdhery et al., "PaLM", 2022, section 5).
 
     Args:
         classes: number of classes.
-        smoothing: the share, 0..1.
+        smoothing: share of the target spread evenly, 0..1.
+        z_loss: weight of the last term, >= 0.
     """
 
-    def __init__(self, classes: int, smoothing: float, name="smoothed_cross_entropy", **kwargs):
+    def __init__(self, classes, smoothing=0.0, z_loss=0.0, name="cross_entropy", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.classes, self.smoothing = classes, smoothing
+        self.classes, self.smoothing, self.z_loss = classes, smoothing, z_loss
 
     def call(self, y_true, y_pred):
         """Class indices (B, ...) and scores (B, ..., classes) -> losses (B, ...)."""
         one_hot = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), self.classes)
-        return keras.losses.categorical_crossentropy(
-            one_hot, y_pred, from_logits=True, label_smoothing=self.smoothing
-        )
+        target = one_hot * (1 - self.smoothing) + self.smoothing / self.classes
+        log_z = keras.ops.logsumexp(y_pred, axis=-1)
+        loss = log_z - keras.ops.sum(target * y_pred, axis=-1)
+        return loss + self.z_loss * keras.ops.square(log_z) if self.z_loss else loss
 
     def get_config(self):
-        return {**super().get_config(), "classes": self.classes, "smoothing": self.smoothing}
+        own = {"classes": self.classes, "smoothing": self.smoothing, "z_loss": self.z_loss}
+        return {**super().get_config(), **own}

@@ -7,16 +7,24 @@ by nearest neighbour, so a class index is never mixed with another.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
 # Ranges of the "photo" policy. Scale and colour follow what nnU-Net uses (Isensee et al., 2021).
 SCALE = (0.8, 1.4)
+WIDE_SCALE = (0.7, 1.6)
+ASPECT = (0.8, 1.25)  # width by height
+TURN = math.radians(6)
 BRIGHTNESS = (0.75, 1.25)
 CONTRAST = (0.75, 1.25)
 SATURATION = (0.6, 1.4)
 MAX_SHIFT = 2  # pixels, for "shift_flip"
+# Random erasing: share of images, share of the area, and aspect ratio (Zhong et al., 2020).
+ERASE_SHARE = 0.5
+ERASE_AREA = (0.02, 0.4)
+ERASE_ASPECT = 0.3  # and up to its inverse
 
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -27,9 +35,35 @@ def shift_flip(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
     flip = tf.where(draw(0, 1) < 0.5, -1.0, 1.0)
     shift_x = tf.round(draw(-MAX_SHIFT - 0.5, MAX_SHIFT + 0.5))
     shift_y = tf.round(draw(-MAX_SHIFT - 0.5, MAX_SHIFT + 0.5))
-    moves = _moves(images, flip, tf.ones_like(flip), shift_x, shift_y)
+    zero = tf.zeros_like(flip)
+    moves = _moves(images, (flip, zero, zero, tf.ones_like(flip)), shift_x, shift_y)
     # Whole pixels: nearest is exact and cheaper than bilinear.
     return _move(images, moves, "NEAREST"), labels
+
+
+def shift_flip_erase(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
+    """``shift_flip``, then a rectangle of half the images becomes noise ("random erasing")."""
+    images, labels = shift_flip(images, labels, seed)
+    draw = _Uniform(seed + tf.constant([1 << 48, 0], tf.int64), tf.shape(images)[0])
+    height, width = images.shape[1:3]
+    area = draw(*ERASE_AREA) * height * width
+    aspect = tf.exp(draw(math.log(ERASE_ASPECT), -math.log(ERASE_ASPECT)))
+    rows = _span(height, tf.sqrt(area * aspect), draw)
+    columns = _span(width, tf.sqrt(area / aspect), draw)
+    chosen = draw(0, 1) < ERASE_SHARE
+    erased = rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]
+    noise = tf.random.stateless_uniform(
+        tf.shape(images), seed + tf.constant([1 << 49, 0], tf.int64), 0, 256, tf.int32
+    )
+    return tf.where(erased[..., None], tf.cast(noise, images.dtype), images), labels
+
+
+def _span(side: int, length: tf.Tensor, draw: _Uniform) -> tf.Tensor:
+    """bool (B, side): a run of ``length`` (B,) pixels that lies within the side."""
+    length = tf.minimum(tf.round(length), side)
+    start = tf.floor(draw(0, 1) * (side - length + 1))
+    place = tf.range(side, dtype=tf.float32)[None]
+    return (place >= start[:, None]) & (place < (start + length)[:, None])
 
 
 def photo(images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor):
@@ -40,9 +74,30 @@ def photo(images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor):
     draw = _Uniform(seed, tf.shape(images)[0])
     flip = tf.where(draw(0, 1) < 0.5, -1.0, 1.0)
     zoom = 1 / draw(*SCALE)  # source pixels per target pixel
+    zero = tf.zeros_like(zoom)
+    return _photo(images, masks, (flip * zoom, zero, zero, zoom), zoom, draw)
+
+
+def photo_wide(images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor):
+    """Like ``photo`` with scale 0.7 to 1.6, either side by itself, and a turn of up to 6 degrees.
+
+    For long trainings, which see every image often.
+    """
+    draw = _Uniform(seed, tf.shape(images)[0])
+    flip = tf.where(draw(0, 1) < 0.5, -1.0, 1.0)
+    zoom = 1 / draw(*WIDE_SCALE)
+    stretch = tf.sqrt(draw(*ASPECT))
+    angle = draw(-TURN, TURN)
+    cos, sin = tf.cos(angle) * zoom, tf.sin(angle) * zoom
+    matrix = (flip * cos * stretch, -sin * stretch, flip * sin / stretch, cos / stretch)
+    return _photo(images, masks, matrix, zoom, draw)
+
+
+def _photo(images, masks, matrix, zoom: tf.Tensor, draw: _Uniform):
+    """Move images and masks by the matrix and within the room that ``zoom`` leaves; colours."""
     height, width = (tf.cast(side, tf.float32) for side in images.shape[1:3])
     room = tf.abs(1 - zoom) / 2
-    moves = _moves(images, flip, zoom, draw(-1, 1) * room * width, draw(-1, 1) * room * height)
+    moves = _moves(images, matrix, draw(-1, 1) * room * width, draw(-1, 1) * room * height)
     if masks.shape.rank == 3:
         masks = _move(masks[..., None], moves, "NEAREST")[..., 0]
     return _jitter(_move(images, moves, "BILINEAR", tf.float32), draw), masks
@@ -78,15 +133,18 @@ class _Uniform:
         return tf.random.stateless_uniform([self._count], seed, low, high)
 
 
-def _moves(images, flip, zoom, shift_x, shift_y) -> tf.Tensor:
-    """(B, 8) projective matrices that map a target pixel to its source pixel about the centre."""
+def _moves(images, matrix, shift_x, shift_y) -> tf.Tensor:
+    """(B, 8) projective matrices that map a target pixel to its source pixel about the centre.
+
+    ``matrix``: (a, b, d, e), each (B,): source x = a x + b y, source y = d x + e y, and the shift.
+    """
     center_x = (images.shape[2] - 1) / 2
     center_y = (images.shape[1] - 1) / 2
-    zero = tf.zeros_like(zoom)
-    a, e = flip * zoom, zoom
-    c = center_x + shift_x - a * center_x
-    f = center_y + shift_y - e * center_y
-    return tf.stack([a, zero, c, zero, e, f, zero, zero], axis=1)
+    a, b, d, e = matrix
+    c = center_x + shift_x - a * center_x - b * center_y
+    f = center_y + shift_y - d * center_x - e * center_y
+    zero = tf.zeros_like(a)
+    return tf.stack([a, b, c, d, e, f, zero, zero], axis=1)
 
 
 def _move(images, moves, interpolation: str, dtype: tf.DType = tf.uint8) -> tf.Tensor:
@@ -100,4 +158,10 @@ def _move(images, moves, interpolation: str, dtype: tf.DType = tf.uint8) -> tf.T
     )
 
 
-AUGMENT: dict[str, Transform | None] = {"none": None, "shift_flip": shift_flip, "photo": photo}
+AUGMENT: dict[str, Transform | None] = {
+    "none": None,
+    "shift_flip": shift_flip,
+    "shift_flip_erase": shift_flip_erase,
+    "photo": photo,
+    "photo_wide": photo_wide,
+}
