@@ -27,10 +27,13 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--optimizer": ("optimizer", str, f"One of {', '.join(configs.OPTIMIZERS)}."),
     "--schedule": ("schedule", str, f"One of {', '.join(configs.SCHEDULES)}."),
     "--warmup-epochs": ("warmup_epochs", float, "Epochs until the peak of the cosine schedule."),
-    "--weight-decay": ("weight_decay", float, "Coupled for adam, decoupled for adamw."),
+    "--weight-decay": ("weight_decay", float, "Coupled for adam, else decoupled."),
     "--label-smoothing": ("label_smoothing", float, "Share of the target spread over classes."),
+    "--z-loss": ("z_loss", float, "Weight of the pull of the scores to log probabilities."),
+    "--ema": ("ema", float, "Momentum of the moving average of the weights; 0 keeps the last."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
     "--patience": ("patience", int, "Stop after so many epochs without a better validation value."),
+    "--init": ("init", str, "Start from a run's or a pretrained model's weights."),
     "--precision": ("precision", str, f"One of {', '.join(configs.PRECISIONS)}."),
     "--seed": ("seed", int, "Decides initial weights, order and augmentation."),
     "--val-fraction": ("val_fraction", float, "Share held out where there is no validation split."),
@@ -45,7 +48,11 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
 
     def decorate(command: Callable) -> Callable:
         options = [
-            click.option("--preset", default=None, help=f"One of {presets}. [default: default]"),
+            click.option(
+                "--preset",
+                default=None,
+                help=f"One of {presets}. [default: default, finetune with --init]",
+            ),
             click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
             *(
                 click.option(flag, field, type=kind, default=None, help=text)
@@ -130,8 +137,8 @@ def build_config(task: str, preset: str | None, config_file: str | None, flags: 
     values = configs.read_config_file(config_file) if config_file else {}
     if values.pop("task", task) != task:
         raise InputError(f"{config_file}: this configuration is for another task than {task}")
-    preset = preset or values.pop("preset", "default")
-    values.pop("preset", None)
+    of_file = values.pop("preset", None)
+    preset = preset or of_file
     return configs.make_config(task, preset, **{**values, **flags})
 
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfproj import backend, machine
+from tfproj import backend, machine, transfer
 from tfproj.config import TrainConfig
 from tfproj.data import DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
@@ -122,6 +122,8 @@ def train(
     environment = machine.describe(precision)
     environment["seed"] = config.seed
     environment["repeat"] = f"tfproj train {config.task} --config {run.config_file}"
+    if config.init:
+        environment["init"] = transfer.describe(config.init, config.task)
     environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
     write_json(run.environment_file, environment)
     write_json(run.config_file, config.to_dict())  # last: its presence makes a directory a run
@@ -164,6 +166,8 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     config = planned.config
     keras.utils.set_random_seed(config.seed)
     model, steps = compiled_model(planned, precision)
+    if config.init and not run.last_weights.exists():
+        transfer.initialise(model, planned.spec, config.init)
     history = _restore(run, model, steps)
     monitor = "val_accuracy" if config.task == "classify" else "val_loss"
     done = len(history)
@@ -173,7 +177,8 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     caches = {name: make_cache(planned, name) for name in ("train", "val")}
     record = callbacks.Record(run, monitor, config.patience, history)
     listeners = [
-        callbacks.Reseed(config.seed), record, callbacks.Progress(config.epochs, done)
+        callbacks.Reseed(config.seed), callbacks.Average(), record,
+        callbacks.Progress(config.epochs, done),
     ]  # fmt: skip
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))

@@ -1,0 +1,158 @@
+"""Start a training from the weights of a run or of a pretrained model (``--init``).
+
+The source is brought to plain convolutions first, as export does, so that the new model computes
+the same function from its first step on; classes that differ get a new last layer.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfproj.errors import InputError, missing_extra
+from tfproj.models import NORMS
+from tfproj.pretrained import is_pretrained, pretrained_file
+from tfproj.runs import find_run
+from tfproj.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from.
+
+    Attributes:
+        name: of the pretrained model, or the run's path.
+        spec: of its model; ``options``: of the builder, without norms.
+        file: an ONNX file, or the run's ``best.keras``.
+    """
+
+    name: str
+    spec: ModelSpec
+    options: dict[str, Any]
+    file: Path
+
+
+def find_source(name: str, task: str) -> Source:
+    """The pretrained model or run that ``--init`` means. No TensorFlow here.
+
+    Raises:
+        InputError: there is none, or it is for another task.
+    """
+    if is_pretrained(name) and not (Path(name) / "config.json").is_file():
+        source = _pretrained(name)
+    else:
+        run = find_run(name)
+        run.require(run.best_weights, run.spec_file)
+        source = Source(str(run.path), run.spec(), run.config().model_options, run.best_weights)
+    if source.spec.task != task:
+        raise InputError(f"--init {name}: a model for {source.spec.task}, not {task}")
+    options = {key: value for key, value in source.options.items() if key not in NORMS}
+    return Source(source.name, source.spec, options, source.file)
+
+
+def _pretrained(name: str) -> Source:
+    from tfproj.modelfile import read_model
+
+    path = pretrained_file(name)
+    if path.stem.endswith("-int8"):
+        raise InputError(f"--init {name}: int8 weights can't be trained; leave out '-int8'")
+    file = read_model(path, path.name)
+    return Source(name, file.spec, file.record["training"]["model_options"], path)
+
+
+def initialise(model, spec: ModelSpec, name: str) -> list[str]:
+    """Give a new model the weights of a source, layer by layer.
+
+    Args:
+        model: without norms, weights drawn.
+        spec: of the model. A first convolution for another number of channels is adapted: grey
+            takes the sum over the colours, colours share the grey kernel.
+        name: see :func:`find_source`.
+
+    Returns:
+        Names of the layers that keep their drawn weights: the last one where classes differ.
+
+    Raises:
+        InputError: the models differ in more than channels and classes.
+    """
+    source = find_source(name, spec.task)
+    weights = _onnx_weights(source) if source.file.suffix == ".onnx" else _run_weights(source)
+    layers = [layer for layer in model.layers if layer.weights]
+    fresh = []
+    for layer in layers:
+        shapes = [tuple(w.shape) for w in layer.weights]
+        given = weights.get(layer.name)
+        if given is not None and layer is layers[0]:
+            given = [_fit_channels(given[0], spec.channels), *given[1:]]
+        if layer is layers[-1] and spec.classes != source.spec.classes:
+            fresh.append(layer.name)
+        elif given is None or [w.shape for w in given] != shapes:
+            raise InputError(
+                f"--init {name}: layer {layer.name!r} of model {spec.model!r} does not fit; leave "
+                "out --model, and use the image size of the source where the model needs it"
+            )
+        else:
+            layer.set_weights(given)
+    _say(source, spec, fresh)
+    return fresh
+
+
+def _say(source: Source, spec: ModelSpec, fresh: list[str]) -> None:
+    new = f"new last layer for {len(spec.classes)} classes" if fresh else "same classes"
+    print(f"starting from {source.name} ({source.spec.data}); {new}", file=sys.stderr)
+
+
+def _fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Kernel (h, w, in, out) of a first convolution for another number of image channels."""
+    if kernel.ndim != 4 or kernel.shape[2] == channels:
+        return kernel
+    grey = kernel.sum(axis=2, keepdims=True)
+    return np.repeat(grey, channels, axis=2) / channels
+
+
+def _run_weights(source: Source) -> dict[str, list[np.ndarray]]:
+    from tfproj.evaluate import load_model
+    from tfproj.models.fold import fold_norms
+    from tfproj.runs import Run
+
+    run = Run(source.file.parent)
+    plain = fold_norms(load_model(run), source.spec, run.config().model_options)
+    return {layer.name: layer.get_weights() for layer in plain.layers if layer.weights}
+
+
+def _onnx_weights(source: Source) -> dict[str, list[np.ndarray]]:
+    """Keras' arrays by layer name, of a graph whose nodes are called after Keras' layers."""
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError:
+        raise missing_extra("onnx", "train") from None
+    graph = onnx.load(source.file).graph
+    arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    for node in graph.node:  # weights that the file keeps in 16 bits
+        if node.op_type == "Cast" and node.input[0] in arrays:
+            arrays[node.output[0]] = arrays[node.input[0]].astype(np.float32)
+    kinds = ("Conv", "ConvTranspose", "Gemm")
+    return {
+        node.name: [_keras_kernel(arrays[node.input[1]]), *(arrays[n] for n in node.input[2:])]
+        for node in graph.node
+        if node.op_type in kinds
+    }
+
+
+def _keras_kernel(kernel: np.ndarray) -> np.ndarray:
+    """(out, in, h, w) -> (h, w, in, out), and the like for transposed; matrices as they are."""
+    return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel
+
+
+def describe(name: str, task: str) -> dict[str, Any]:
+    """What a run's ``environment.json`` says of its source: name and SHA-256 of the file."""
+    import hashlib
+
+    source = find_source(name, task)
+    digest = hashlib.sha256(source.file.read_bytes()).hexdigest()
+    return {"name": source.name, "file": source.file.name, "sha256": digest}
