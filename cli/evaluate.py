@@ -15,11 +15,17 @@ from tfproj.runs import Run, find_run
 @click.option(
     "--split", "splits", multiple=True, help="train, val or test; may be repeated. [default: all]"
 )
+@click.option("--flip", is_flag=True, help="Average each image with its mirror image.")
 @click.option("--report", is_flag=True, help="Write the report, too.")
 @runs_dir
 @common
 def evaluate(
-    run: str | None, splits: tuple[str, ...], report: bool, runs_dir: str, as_json: bool
+    run: str | None,
+    splits: tuple[str, ...],
+    flip: bool,
+    report: bool,
+    runs_dir: str,
+    as_json: bool,
 ) -> None:
     """Measure the best weights of RUN; writes metrics.json and predictions.csv into it."""
     found = find_run(run, runs_dir)
@@ -28,7 +34,7 @@ def evaluate(
     from tfproj.evaluate import evaluate as measure
 
     check_evaluation(found, splits or None)
-    metrics = measure(found, splits or None)
+    metrics = measure(found, splits or None, flip)
     if report:
         write_report(found)
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.errors import InputError
 from tfproj.runs import find_run
 
 
@@ -17,6 +18,7 @@ from tfproj.runs import find_run
     help="File to write. [default: model.onnx in RUN, model.int8.onnx with --int8]",
 )
 @click.option("--int8", is_flag=True, help="Quantise; fails unless it is as good and faster.")
+@click.option("--half", is_flag=True, help="Keep weights in 16 bits: half the size, same speed.")
 @click.option("--dynamic-size", is_flag=True, help="Leave height and width free (segmentation).")
 @click.option(
     "--opset",
@@ -46,6 +48,8 @@ def export(
     click.echo(f"exporting {found.path} ...", err=True)
     from tfproj.export.convert import Options, export_onnx
 
+    if int8 and options["half"]:
+        raise InputError("--int8 and --half exclude each other")
     if int8:
         from tfproj.export.quantize import export_int8 as export_onnx  # noqa: F811
     result = export_onnx(found, output, Options(**options))

@@ -51,6 +51,7 @@ class Threshold(click.ParamType):
     help="Classification: label images of less calibrated probability 'unknown'; "
     "'auto' takes the threshold in the file. [default: off]",
 )
+@click.option("--flip", is_flag=True, help="Average with the mirrored image: better, half as fast.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="[default: the CPUs we may use]")
 @click.option("--provider", metavar="NAME", help="onnxruntime execution provider. [default: CPU]")
@@ -64,7 +65,7 @@ class Threshold(click.ParamType):
 def predict(
     model: str, images: tuple[str, ...], runs_dir: str, as_json: bool, **options: Any
 ) -> None:
-    """Predict IMAGES (files or directories) with MODEL, an ONNX file or a run.
+    """Predict IMAGES (files or directories) with MODEL: an ONNX file, a run, or a pretrained model.
 
     A file that can't be read is reported and left out; the others are predicted, and the exit
     code is 1 (2 where no file could be predicted).
@@ -102,8 +103,9 @@ def _open(path: Path, options: dict[str, Any]):
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     more = {"providers": [options["provider"]]} if options["provider"] else {}
     return Predictor(
-        path, threads=options["threads"], unknown_below=options["unknown_below"], **more
-    )
+        path, threads=options["threads"], unknown_below=options["unknown_below"],
+        flip=options["flip"], **more,
+    )  # fmt: skip
 
 
 def _selftest(predictor, as_json: bool) -> None:
@@ -200,10 +202,14 @@ def _printable(text: str) -> str:
 
 
 def model_file(model: str, runs_dir: str) -> Path:
-    """The ONNX file that the argument means: a file, or the export of a run."""
+    """The ONNX file that the argument means: a file, a pretrained model, the export of a run."""
+    from tfproj.pretrained import is_pretrained, pretrained_file
+
     path = Path(model)
     if path.suffix == ".onnx" or path.is_file():
         return path
+    if is_pretrained(model) and not path.is_dir():
+        return pretrained_file(model)
     from tfproj.runs import find_run
 
     run = find_run(model, runs_dir)

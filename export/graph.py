@@ -106,6 +106,29 @@ def set_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
     graph.initializer.extend([*kept, numpy_helper.from_array(np.ascontiguousarray(value), name)])
 
 
+def store_half(model: onnx.ModelProto) -> None:
+    """Keep kernels as float16, cast to float32 where they are read; the weights must fit.
+
+    Runtimes cast once, when they load the file.
+    """
+    graph = model.graph
+    for name, value in constants(graph).items():
+        if value.dtype != np.float32 or value.ndim < 2:
+            continue
+        if not np.array_equal(value.astype(np.float16).astype(np.float32), value):
+            raise TfprojError(f"weight {name!r} does not fit into 16 bits")
+        stored = f"{name}/half"
+        set_constant(graph, stored, value.astype(np.float16))
+        kept = [i for i in graph.initializer if i.name != name]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        cast = helper.make_node(
+            "Cast", [stored], [name], name=f"{name}/cast", to=onnx.TensorProto.FLOAT
+        )
+        graph.node.insert(0, cast)
+    check(model)
+
+
 def replace_input(graph: onnx.GraphProto, old: str, new: str) -> None:
     """Let every reader of tensor ``old`` read ``new``."""
     for node in graph.node:

@@ -85,11 +85,30 @@ def test_batch_is_free_and_size_is_fixed(toy_models, task, answer):
 def test_folding_batch_norm_changes_nothing(toy_segmenter):
     planned = convert.check_evaluation(toy_segmenter)
     trained = convert.load_model(toy_segmenter)
-    folded = convert.fold_batch_norm(trained, planned)
+    folded = convert.fold_norms(trained, planned.spec, planned.config.model_options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
     expected, actual = (convert.answers_of(m)(pixels) for m in (trained, folded))
     assert len(folded.layers) < len(trained.layers)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_half_keeps_the_weights_in_16_bits(toy_segmenter, toy_models, tmp_path):
+    output = tmp_path / "half.onnx"
+    assert main(["export", str(toy_segmenter.path), "--half", "--output", str(output)]) == 0
+    whole, half = onnx.load(toy_models["segment"]), onnx.load(output)
+    kinds = {i.data_type for i in half.graph.initializer if len(i.dims) > 1}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    sizes = [sum(len(i.raw_data) for i in m.graph.initializer) for m in (whole, half)]
+    assert sizes[1] < 0.55 * sizes[0]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+    answers = [Predictor(path).run(pixels)[1] for path in (toy_models["segment"], output)]
+    assert answers[0].dtype == answers[1].dtype == np.float32
+    assert 0 < np.abs(answers[0] - answers[1]).max() < 0.02
+
+
+def test_half_and_int8_exclude_each_other(toy_segmenter, capsys):
+    assert main(["export", str(toy_segmenter.path), "--half", "--int8"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
 
 
 # The record
@@ -266,14 +285,14 @@ def test_output_must_be_a_place_for_onnx(toy_classifier, tmp_path, output):
 @pytest.fixture
 def wrong_conversion(monkeypatch):
     """What is converted is not the trained model."""
-    fold = convert.fold_batch_norm
+    fold = convert.fold_norms
 
-    def wrong(model, planned):
-        folded = fold(model, planned)
+    def wrong(*args):
+        folded = fold(*args)
         folded.set_weights([w * 0.9 for w in folded.get_weights()])
         return folded
 
-    monkeypatch.setattr(convert, "fold_batch_norm", wrong)
+    monkeypatch.setattr(convert, "fold_norms", wrong)
 
 
 def test_wrong_answers_leave_no_file(toy_classifier, tmp_path, wrong_conversion, capsys):

@@ -18,12 +18,13 @@ from tfproj.runs import Run, write_csv, write_json
 from tfproj.train import Plan, eval_batch, make_cache, plan_again
 
 
-def evaluate(run: Run, splits: Sequence[str] | None = None) -> dict[str, Any]:
+def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) -> dict[str, Any]:
     """Evaluate the best weights of a run.
 
     Args:
         run: a run with at least one finished epoch.
         splits: of ``train``, ``val``, ``test``; None: all that exist.
+        flip: average the scores of every image with those of its mirror image.
 
     Returns:
         The content of ``metrics.json``: see :func:`classification_metrics` and
@@ -38,13 +39,16 @@ def evaluate(run: Run, splits: Sequence[str] | None = None) -> dict[str, Any]:
     results, rows, facts = {}, [], {}
     measure = {"classify": classification_metrics, "segment": segmentation_metrics}
     for name in splits or planned.dataset.splits:
-        results[name], examples, facts[name] = measure[planned.config.task](model, planned, name)
+        results[name], examples, facts[name] = measure[planned.config.task](
+            model, planned, name, flip
+        )
         rows += [{"split": name, **example} for example in examples]
     record = {
         "task": planned.config.task,
         "classes": list(planned.spec.classes),
         "weights": run.best_weights.name,
         "parameters": model.count_params(),
+        "flip_averaged": flip,
         "splits": results,
     }
     shown = artifacts.shown_split(results)
@@ -79,21 +83,29 @@ def load_model(run: Run):
     return model
 
 
-def predict_split(model, planned: Plan, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def predict_split(
+    model, planned: Plan, split: str, flip: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (scores float32, labels or masks) over a split, in its order."""
     cache, batch = make_cache(planned, split), eval_batch(planned.config)
     starts = range(0, len(cache), batch)
     for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        yield model.predict_on_batch(images), targets
+        scores = model.predict_on_batch(images)
+        if flip:
+            mirrored = model.predict_on_batch(images[:, :, ::-1])
+            scores = (scores + (mirrored[:, :, ::-1] if scores.ndim == 4 else mirrored)) / 2
+        yield scores, targets
 
 
-def classification_metrics(model, planned: Plan, split: str) -> tuple[dict, list[dict], dict]:
+def classification_metrics(
+    model, planned: Plan, split: str, flip: bool = False
+) -> tuple[dict, list[dict], dict]:
     """Accuracy, per-class accuracy (recall), confusion matrix, loss; one row per example.
 
     The third part is what only the report needs: nothing here, see :func:`artifacts.save`.
     """
-    batches = list(predict_split(model, planned, split))
+    batches = list(predict_split(model, planned, split, flip))
     probabilities = metrics.softmax(np.concatenate([scores for scores, _ in batches]))
     labels = np.concatenate([targets for _, targets in batches])
     predictions = probabilities.argmax(axis=-1)
@@ -122,7 +134,9 @@ def classification_metrics(model, planned: Plan, split: str) -> tuple[dict, list
     return result, rows, {}
 
 
-def segmentation_metrics(model, planned: Plan, split: str) -> tuple[dict, list[dict], dict]:
+def segmentation_metrics(
+    model, planned: Plan, split: str, flip: bool = False
+) -> tuple[dict, list[dict], dict]:
     """AP by raw and softmax scores, pixel accuracy, IoU, confusion matrix; one row per image.
 
     The third part is what only the report needs: see :func:`artifacts.save`.
@@ -130,7 +144,7 @@ def segmentation_metrics(model, planned: Plan, split: str) -> tuple[dict, list[d
     classes, names = planned.spec.classes, planned.dataset.splits[split].names
     pixels = metrics.PixelScores(len(names) * np.prod(planned.spec.size), len(classes))
     confusions = []
-    for scores, masks in predict_split(model, planned, split):
+    for scores, masks in predict_split(model, planned, split, flip):
         pixels.add(scores, masks)
         predicted = scores.argmax(axis=-1)
         confusions += [
