@@ -108,6 +108,7 @@ def toy_segmenter(tmp_path_factory):
     from tfproj.train import train
 
     size = {"limit": 24, "image_size": (32, 48), "batch_size": 4}
+    size["model_options"] = {"batch_norm": True}
     config = make_config("segment", data="synthetic_facades", epochs=3, augment="none", **size)
     return train(config, tmp_path_factory.mktemp("runs"), "toy")
 
