@@ -47,16 +47,14 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "moving average 0.99": {"ema": 0.99},
     },
     "segment": {
-        "AdamW, 3e-3": {"optimizer": "adamw", "learning_rate": 3e-3},
-        "batch norm for standardised kernels": {"model_options": {"batch_norm": True}},
+        "Muon, 5e-3": {"optimizer": "muon", "learning_rate": 5e-3},
+        "standardised kernels for batch norm": {"model_options": {"weight_standardization": True}},
         "no norm": {"model_options": {}},
-        "ReLU on the scores": {
-            "model_options": {"weight_standardization": True, "final_relu": True}
-        },
-        "no z-loss": {"z_loss": 0.0},
+        "ReLU on the scores": {"model_options": {"batch_norm": True, "final_relu": True}},
+        "z-loss 0.05": {"z_loss": 0.05},
         "label smoothing 0.05": {"label_smoothing": 0.05},
         "no augmentation": {"augment": "none"},
-        "photo for photo_wide": {"augment": "photo"},
+        "photo_wide for photo": {"augment": "photo_wide"},
         "moving average 0.99": {"ema": 0.99},
         "the network of best": {
             "model_options": {"batch_norm": True, "widths": [16, 32, 64, 128, 192]}

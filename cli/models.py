@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from tfproj import pretrained
 from tfproj.cli.options import common, print_json
 from tfproj.config import PRESETS
 from tfproj.errors import unknown_name
@@ -29,12 +32,19 @@ def models(
     classes: int | None,
     as_json: bool,
 ) -> None:
-    """List the models, or print the layers, parameters and memory of model NAME."""
+    """List the models, or print the layers, parameters and memory of model NAME.
+
+    Of a pretrained model, the card: data, licence, recipe, metrics, limits.
+    """
     if name is None:
         _list_models(as_json)
         return
+    if name not in MODELS and pretrained.is_pretrained(name):
+        path, text = pretrained.pretrained_file(name), pretrained.card(name)
+        _print_card(name, path, text, as_json)
+        return
     if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
+        raise unknown_name("model", name, [*MODELS, *pretrained.names()])
     task = MODELS[name].task
     if preset not in PRESETS[task]:
         raise unknown_name(f"preset for {task}", preset, PRESETS[task])
@@ -54,8 +64,16 @@ def _list_models(as_json: bool) -> None:
     rows = [[name, entry.task, entry.summary] for name, entry in MODELS.items()]
     if as_json:
         print_json([dict(zip(("name", "task", "summary"), row, strict=True)) for row in rows])
+        return
+    click.echo("\n".join(f"{name:<8}{task:<10}{summary}" for name, task, summary in rows))
+    click.echo(f"pretrained: {', '.join(pretrained.names())}")
+
+
+def _print_card(name: str, path: Path, text: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"name": name, "file": str(path), "bytes": path.stat().st_size, "card": text})
     else:
-        click.echo("\n".join(f"{name:<8}{task:<10}{summary}" for name, task, summary in rows))
+        click.echo(text, nl=False)
 
 
 def _print_summary(spec: ModelSpec, options: dict, as_json: bool) -> None:

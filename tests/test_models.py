@@ -155,6 +155,16 @@ def test_norms_fold_into_the_table_of_the_report(norm):
     assert fold_norms(folded, spec("unet", (32, 32)), {}) is folded
 
 
+def test_a_standardised_convolution_is_saved_whole(tmp_path):
+    options = {"weight_standardization": True}
+    one, other = (build_model(spec("unet", (16, 16)), options) for _ in range(2))
+    one.get_layer("enc1_conv1").gain.assign(np.arange(16.0))
+    one.save(tmp_path / "model.keras")
+    backend.load_weights(other, tmp_path / "model.keras")
+    for saved, loaded in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, loaded)
+
+
 def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():
     folded, trained = (
         build_model(spec("resnet", (28, 28), 1, 10), {"batch_norm": norm}) for norm in (False, True)

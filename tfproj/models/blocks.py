@@ -62,6 +62,15 @@ class StandardizedConv2D(keras.layers.Conv2D):
         super().build(input_shape)
         self.gain = self.add_weight(name="gain", shape=(self.filters,), initializer="ones")
 
+    # Keras' convolutions store what they know of, kernel and bias, and nothing that is added.
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["gain"] = self.gain
+
+    def load_own_variables(self, store):
+        self.gain.assign(store["gain"])
+        super().load_own_variables({key: store[key] for key in store if key != "gain"})
+
     def standardized(self, kernel):
         """Kernel (h, w, in, out) -> the one that is used, float32."""
         kernel = keras.ops.cast(kernel, "float32")
