@@ -68,8 +68,8 @@ class StandardizedConv2D(keras.layers.Conv2D):
         store["gain"] = self.gain
 
     def load_own_variables(self, store):
+        super().load_own_variables(store)
         self.gain.assign(store["gain"])
-        super().load_own_variables({key: store[key] for key in store if key != "gain"})
 
     def standardized(self, kernel):
         """Kernel (h, w, in, out) -> the one that is used, float32."""
