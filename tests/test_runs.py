@@ -63,6 +63,8 @@ def test_a_run_that_is_not_there(tmp_path):
         find_run("clasify/fashon", tmp_path)
     with pytest.raises(InputError, match="config.json is missing"):
         find_run(str(tmp_path), tmp_path)
+    with pytest.raises(InputError, match="unknown run"):
+        find_run("9" * 5000, tmp_path)
 
 
 def test_writes_are_whole_or_not_there(tmp_path):

@@ -26,7 +26,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,19 @@ def find_run(name: str | None, root: str | Path = DEFAULT_ROOT, task: str | None
             raise InputError(f"no run in {root}/; start one: tfproj train {kind}")
         return Run(runs[-1])
     for candidate in (Path(name), root / name, *(p for p in runs if p.name == name)):
-        if (candidate / "config.json").is_file():
+        if _exists(Path.is_file, candidate / "config.json"):
             return Run(candidate)
-    if Path(name).is_dir():
+    if _exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     raise unknown_name("run", name, [str(p.relative_to(root)) for p in runs])
+
+
+def _exists(test: Callable[[Path], bool], path: Path) -> bool:
+    """Path's own tests raise for a name that is too long for the file system."""
+    try:
+        return test(path)
+    except OSError:
+        return False
 
 
 def read_json(path: Path) -> Any:
