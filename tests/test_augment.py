@@ -11,7 +11,9 @@ from tfproj.config import AUGMENTATIONS  # noqa: E402
 from tfproj.data.augment import (  # noqa: E402
     AUGMENT,
     ERASE_AREA,
+    PASTE_AREA,
     photo,
+    photo_mix,
     photo_wide,
     shift_flip,
     shift_flip_erase,
@@ -32,10 +34,13 @@ def test_every_configured_policy_exists():
     assert set(AUGMENT) == set(AUGMENTATIONS)
 
 
-@pytest.mark.parametrize("transform", [photo, photo_wide, shift_flip, shift_flip_erase])
+PHOTOS = [photo, photo_mix, photo_wide]
+
+
+@pytest.mark.parametrize("transform", [*PHOTOS, shift_flip, shift_flip_erase])
 def test_the_same_eagerly_and_inside_tf_data(transform):
     images, masks = coordinates()
-    target = masks if transform in (photo, photo_wide) else np.arange(len(images), dtype=np.int32)
+    target = masks if transform in PHOTOS else np.arange(len(images), dtype=np.int32)
     eager = transform(tf.constant(images), tf.constant(target), SEED)
     dataset = tf.data.Dataset.from_tensors((images, target)).map(lambda x, y: transform(x, y, SEED))
     for one, other in zip(eager, next(iter(dataset)), strict=True):
@@ -56,7 +61,7 @@ def test_examples_of_a_batch_differ():
     assert len({mask.tobytes() for mask in changed}) > len(images) // 2
 
 
-@pytest.mark.parametrize("transform", [photo, photo_wide])
+@pytest.mark.parametrize("transform", PHOTOS)
 def test_image_and_mask_move_together(monkeypatch, transform):
     monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, draw: images)
     images, masks = coordinates()
@@ -100,6 +105,25 @@ def test_photo_wide_turns_and_stretches():
     moved = photo_wide(column[..., None], tf.range(16), SEED)[0].numpy()[..., 0].astype(int)
     inner = moved[:, 16:48, 16:48]
     assert (np.ptp(inner, axis=1).max(axis=1) > 0).mean() > 0.9  # columns are no longer upright
+
+
+def test_pasted_rectangles_come_from_the_image_before_with_their_mask(monkeypatch):
+    still = "tfproj.data.augment.photo_wide", lambda images, masks, seed: (images, masks)
+    monkeypatch.setattr(*still)
+    numbers = np.arange(64, dtype=np.uint8)[:, None, None]
+    masks = np.broadcast_to(numbers, (64, 32, 32))
+    mixed, mixed_masks = photo_mix(np.stack([masks] * 3, -1), tf.constant(masks), SEED)
+    np.testing.assert_array_equal(mixed[..., 0], mixed_masks)
+    pasted = mixed_masks.numpy() != numbers
+    np.testing.assert_array_equal(mixed_masks, np.where(pasted, (numbers - 1) % 64, numbers))
+    shares = pasted.mean((1, 2))
+    assert 20 < np.count_nonzero(shares) < 44
+    assert shares.max() <= PASTE_AREA[1] * 1.1
+
+
+def test_labels_can_not_be_pasted():
+    with pytest.raises(ValueError, match="for masks"):
+        photo_mix(np.zeros((2, 8, 8, 1), np.uint8), tf.range(2), SEED)
 
 
 def test_erased_rectangles_are_noise_and_the_rest_is_untouched():

@@ -155,6 +155,21 @@ def test_norms_fold_into_the_table_of_the_report(norm):
     assert fold_norms(folded, spec("unet", (32, 32)), {}) is folded
 
 
+def test_a_unet_with_a_stride_gives_scores_at_full_size():
+    from tfproj.models.fold import fold_norms
+
+    options = {"widths": [16, 32, 48], "stem_stride": 2, "dropout": 0.2, "batch_norm": True}
+    trained = build_model(spec("unet", (32, 48)), options)
+    assert trained.get_layer("enc1_conv2").output.shape[1:] == (16, 24, 16)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+    scores = trained.predict_on_batch(images)
+    assert scores.shape == (2, 32, 48, 5)
+    folded = fold_norms(trained, spec("unet", (32, 48)), options)
+    np.testing.assert_allclose(folded.predict_on_batch(images), scores, atol=1e-4)
+    with pytest.raises(InputError, match="multiples of 8"):
+        build_model(spec("unet", (36, 48)), options)
+
+
 def test_a_standardised_convolution_is_saved_whole(tmp_path):
     options = {"weight_standardization": True}
     one, other = (build_model(spec("unet", (16, 16)), options) for _ in range(2))

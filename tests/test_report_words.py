@@ -47,7 +47,9 @@ def test_best_epoch_passes_over_nan():
         {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0},
     ]
     assert best_epoch(history, "classify") == 1
-    assert best_epoch(history, "segment") == 3
+    assert best_epoch(history, "segment") == 3  # a run from before val_mean_ap was counted
+    counted = [{**row, "val_mean_ap": ap} for row, ap in zip(history, (0.2, 0.4, 0.3), strict=True)]
+    assert best_epoch(counted, "segment") == 2
     assert best_epoch([], "classify") is None
     assert best_epoch([{"epoch": 1, "val_loss": math.nan}], "segment") is None
 

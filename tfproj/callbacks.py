@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tfproj.errors import TfprojError
 from tfproj.optim import averaged
 from tfproj.runs import Run, replacing, write_csv
+from tfproj.streaming import MeanAveragePrecision
 
 
 class Diverged(TfprojError):
@@ -26,7 +27,7 @@ class Record(keras.callbacks.Callback):
 
     Args:
         run: where to write.
-        monitor: column of the history to judge by; ``accuracy`` in its name: higher is better.
+        monitor: column of the history to judge by; ``loss`` in its name: lower is better.
         patience: epochs without a better value before stopping; None: never.
         history: rows of the epochs that an earlier part of the run finished.
     """
@@ -42,7 +43,7 @@ class Record(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not all(math.isfinite(value) for value in logs.values()):
             raise Diverged(_nan_message(f"epoch {epoch + 1}"))
-        row = {"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}}
+        row = {"epoch": epoch + 1, **{k: float(v) for k, v in shown(logs).items()}}
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row["seconds"] = round(time.monotonic() - self._start, 3)
         self.history.append(row)
@@ -56,9 +57,14 @@ class Record(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+def shown(logs: dict) -> dict:
+    """Without the average precision of training steps, which is not counted."""
+    return {name: value for name, value in logs.items() if name != "mean_ap"}
+
+
 def best_epoch(history: list[dict], monitor: str) -> int:
     """Number (from 1) of the epoch with the best monitored value; the earliest among equals."""
-    sign = -1 if "accuracy" in monitor else 1
+    sign = 1 if "loss" in monitor else -1
     return int(min(history, key=lambda row: sign * row[monitor])["epoch"])
 
 
@@ -75,15 +81,24 @@ def _nan_message(where: str) -> str:
     )
 
 
-class Average(keras.callbacks.Callback):
-    """Validate the moving average of the weights, where the optimiser keeps one."""
+class Validation(keras.callbacks.Callback):
+    """Validate the moving average of the weights, where the optimiser keeps one, and its AP."""
 
     def on_test_begin(self, logs=None):
         self._block = averaged(self.model)
         self._block.__enter__()
+        self._count(True)
 
     def on_test_end(self, logs=None):
+        self._count(False)
         self._block.__exit__(None, None, None)
+
+    def _count(self, on: bool) -> None:
+        # The model's metric, not the one compile was given: Keras hands on the same objects.
+        for metric in self.model.metrics:
+            for part in getattr(metric, "metrics", [metric]):
+                if isinstance(part, MeanAveragePrecision):
+                    part.switch(on)
 
 
 class Reseed(keras.callbacks.Callback):
@@ -139,7 +154,7 @@ class Progress(keras.callbacks.Callback):
         self._bar.close()
         elapsed = time.monotonic() - self._begin
         left = (self._epochs - epoch - 1) * elapsed / (epoch + 1 - self._done)
-        values = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        values = "  ".join(f"{name} {value:.4f}" for name, value in shown(logs).items())
         print(
             f"epoch {epoch + 1}/{self._epochs}  {values}  {duration(elapsed)}"
             + (f", {duration(left)} left" if epoch + 1 < self._epochs else ""),

@@ -19,7 +19,7 @@ from tfproj.data import DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.models import check_model
-from tfproj.runs import DEFAULT_ROOT, Run, create_run, read_json, write_json, write_text
+from tfproj.runs import DEFAULT_ROOT, MONITORS, Run, create_run, read_json, write_json, write_text
 from tfproj.spec import ModelSpec
 
 
@@ -169,7 +169,7 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     if config.init and not run.last_weights.exists():
         transfer.initialise(model, planned.spec, config.init)
     history = _restore(run, model, steps)
-    monitor = "val_accuracy" if config.task == "classify" else "val_loss"
+    monitor = MONITORS[config.task]
     done = len(history)
     if done >= config.epochs or callbacks.out_of_patience(history, monitor, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
@@ -177,7 +177,7 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     caches = {name: make_cache(planned, name) for name in ("train", "val")}
     record = callbacks.Record(run, monitor, config.patience, history)
     listeners = [
-        callbacks.Reseed(config.seed), callbacks.Average(), record,
+        callbacks.Reseed(config.seed), callbacks.Validation(), record,
         callbacks.Progress(config.epochs, done),
     ]  # fmt: skip
     if tensorboard:
@@ -233,10 +233,19 @@ def compiled_model(planned: Plan, precision: str):
     model.compile(
         optimizer=optim.make_optimizer(config, steps),
         loss=optim.make_loss(config, len(planned.spec.classes)),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        metrics=_metrics(config.task, len(planned.spec.classes)),
         jit_compile=False,  # XLA is slower than oneDNN on CPUs in every case measured
     )
     return model, steps
+
+
+def _metrics(task: str, classes: int) -> list:
+    import keras
+
+    from tfproj.streaming import MeanAveragePrecision
+
+    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
+    return [accuracy] if task == "classify" else [accuracy, MeanAveragePrecision(classes)]
 
 
 def make_cache(planned: Plan, split: str):

@@ -21,12 +21,17 @@ BRIGHTNESS = (0.75, 1.25)
 CONTRAST = (0.75, 1.25)
 SATURATION = (0.6, 1.4)
 MAX_SHIFT = 2  # pixels, for "shift_flip"
-# Random erasing: share of images, share of the area, and aspect ratio (Zhong et al., 2020).
+# Random erasing: share of images, share of the area (Zhong et al., 2020).
 ERASE_SHARE = 0.5
 ERASE_AREA = (0.02, 0.4)
-ERASE_ASPECT = 0.3  # and up to its inverse
+RECTANGLE_ASPECT = 0.3  # height by width, and up to its inverse
 
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+# Pasting a part of another photograph ("CutMix", Yun et al., 2019): share of images, of the area.
+PASTE_SHARE = 0.5
+PASTE_AREA = (0.1, 0.5)
 
 
 def shift_flip(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
@@ -44,18 +49,23 @@ def shift_flip(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
 def shift_flip_erase(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
     """``shift_flip``, then a rectangle of half the images becomes noise ("random erasing")."""
     images, labels = shift_flip(images, labels, seed)
-    draw = _Uniform(seed + tf.constant([1 << 48, 0], tf.int64), tf.shape(images)[0])
-    height, width = images.shape[1:3]
-    area = draw(*ERASE_AREA) * height * width
-    aspect = tf.exp(draw(math.log(ERASE_ASPECT), -math.log(ERASE_ASPECT)))
-    rows = _span(height, tf.sqrt(area * aspect), draw)
-    columns = _span(width, tf.sqrt(area / aspect), draw)
-    chosen = draw(0, 1) < ERASE_SHARE
-    erased = rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]
+    erased = _rectangles(images, seed, ERASE_AREA, ERASE_SHARE)
     noise = tf.random.stateless_uniform(
         tf.shape(images), seed + tf.constant([1 << 49, 0], tf.int64), 0, 256, tf.int32
     )
     return tf.where(erased[..., None], tf.cast(noise, images.dtype), images), labels
+
+
+def _rectangles(images, seed: tf.Tensor, areas: tuple[float, float], share: float) -> tf.Tensor:
+    """bool (B, H, W): a rectangle in a ``share`` of the images, of a share of the area."""
+    draw = _Uniform(seed + tf.constant([1 << 48, 0], tf.int64), tf.shape(images)[0])
+    height, width = images.shape[1:3]
+    area = draw(*areas) * height * width
+    aspect = tf.exp(draw(math.log(RECTANGLE_ASPECT), -math.log(RECTANGLE_ASPECT)))
+    rows = _span(height, tf.sqrt(area * aspect), draw)
+    columns = _span(width, tf.sqrt(area / aspect), draw)
+    chosen = draw(0, 1) < share
+    return rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]
 
 
 def _span(side: int, length: tf.Tensor, draw: _Uniform) -> tf.Tensor:
@@ -91,6 +101,20 @@ def photo_wide(images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor):
     cos, sin = tf.cos(angle) * zoom, tf.sin(angle) * zoom
     matrix = (flip * cos * stretch, -sin * stretch, flip * sin / stretch, cos / stretch)
     return _photo(images, masks, matrix, zoom, draw)
+
+
+def photo_mix(images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor):
+    """``photo_wide``, then half the images get a rectangle of another one, with its mask.
+
+    Raises:
+        ValueError: labels (B,), which can't be cut.
+    """
+    if masks.shape.rank != 3:
+        raise ValueError("photo_mix is for masks")
+    images, masks = photo_wide(images, masks, seed)
+    pasted = _rectangles(images, seed, PASTE_AREA, PASTE_SHARE)
+    others = tf.roll(images, 1, axis=0), tf.roll(masks, 1, axis=0)
+    return tf.where(pasted[..., None], others[0], images), tf.where(pasted, others[1], masks)
 
 
 def _photo(images, masks, matrix, zoom: tf.Tensor, draw: _Uniform):
@@ -164,4 +188,5 @@ AUGMENT: dict[str, Transform | None] = {
     "shift_flip_erase": shift_flip_erase,
     "photo": photo,
     "photo_wide": photo_wide,
+    "photo_mix": photo_mix,
 }

@@ -60,8 +60,13 @@ MODELS: dict[str, ModelEntry] = {
         "segment",
         "14 convolutions, 3 poolings, 3 transposed convolutions, additive skips",
         _builder("unet"),
-        multiple=lambda options: 2 ** (len(options.get("widths") or range(4)) - 1),
-        options=("batch_norm", "final_relu", "initializer", "widths", "weight_standardization"),
+        multiple=lambda options: (
+            options.get("stem_stride", 1) * 2 ** (len(options.get("widths") or range(4)) - 1)
+        ),
+        options=(
+            *("batch_norm", "final_relu", "initializer", "widths", "weight_standardization"),
+            *("stem_stride", "dropout"),
+        ),
     ),
 }
 

@@ -92,13 +92,15 @@ def conv_relu(
     batch_norm: bool = False,
     initializer: str = "keras",
     standardized: bool = False,
+    size: int = 3,
+    strides: int = 1,
 ):
-    """3x3 convolution -> (batch norm) -> ReLU, at the same size.
+    """Convolution -> (batch norm) -> ReLU; see :func:`conv`.
 
     With batch norm the convolution has no bias of its own: the norm's shift takes its place, and
     export folds both into a convolution with bias.
     """
-    x = conv(filters, name, not batch_norm, initializer, standardized)(x)
+    x = conv(filters, name, not batch_norm, initializer, standardized, size, strides)(x)
     if batch_norm:
         x = BatchNorm(name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
@@ -110,12 +112,15 @@ def conv(
     use_bias: bool = True,
     initializer: str = "keras",
     standardized: bool = False,
+    size: int = 3,
+    strides: int = 1,
 ):
-    """A 3x3 convolution layer at the same size."""
+    """A convolution layer with kernels of ``size`` x ``size``; output sides are those / strides."""
     kind = StandardizedConv2D if standardized else keras.layers.Conv2D
     return kind(
         filters,
-        3,
+        size,
+        strides,
         padding="same",
         use_bias=use_bias,
         kernel_initializer=kernel_initializer(initializer),

@@ -22,6 +22,8 @@ def unet(
     initializer: str = "keras",
     widths: Sequence[int] | None = None,
     weight_standardization: bool = False,
+    stem_stride: int = 1,
+    dropout: float = 0.0,
 ) -> keras.Model:
     """Three levels down, a bottleneck, three levels up; skips are added, not concatenated.
 
@@ -33,6 +35,10 @@ def unet(
         widths: filters of each level, from the full size to the bottleneck, in the place of the
             original's; every level halves the resolution.
         weight_standardization: in every convolution but the last; also goes away on export.
+        stem_stride: the first convolution's; above 1 all levels work at a fraction of the
+            resolution, and a transposed convolution gives the scores of every pixel. Most of a
+            UNet's time is spent at full size.
+        dropout: share of the bottleneck's channels silenced in training.
 
     Returns:
         uint8 images (B, H, W, C) -> scores float32 (B, H, W, classes), before softmax.
@@ -46,32 +52,40 @@ def unet(
     }
     skips = []
     for level, (first, second) in enumerate(encoder, 1):
-        x = conv_relu(x, first, f"enc{level}_conv1", **block)
+        stem = {"size": 2 * stem_stride, "strides": stem_stride} if level == 1 < stem_stride else {}
+        x = conv_relu(x, first, f"enc{level}_conv1", **block, **stem)
         x = conv_relu(x, second, f"enc{level}_conv2", **block)
         skips.append(x)
         x = keras.layers.MaxPooling2D(name=f"enc{level}_pool")(x)
 
     x = conv_relu(x, bottleneck[0], "mid_conv1", **block)
     x = conv_relu(x, bottleneck[1], "mid_conv2", **block)
+    if dropout:
+        x = keras.layers.SpatialDropout2D(dropout, name="dropout")(x)
 
     for level, (first, second) in zip(range(len(encoder), 0, -1), decoder, strict=True):
         skip = skips.pop()
-        x = keras.layers.Conv2DTranspose(
-            skip.shape[-1],
-            2,
-            strides=2,
-            kernel_initializer=kernel_initializer(initializer),
-            name=f"dec{level}_up",
-        )(x)
+        x = _up(skip.shape[-1], f"dec{level}_up", initializer)(x)
         x = keras.layers.Add(name=f"dec{level}_add")([x, skip])
         x = conv_relu(x, first, f"dec{level}_conv1", **block)
         if second is not None:
             x = conv_relu(x, second, f"dec{level}_conv2", **block)
 
-    x = conv(len(spec.classes), "dec1_conv2", initializer=initializer)(x)
+    if stem_stride > 1:
+        x = _up(len(spec.classes), "dec0_up", initializer, stem_stride)(x)
+    else:
+        x = conv(len(spec.classes), "dec1_conv2", initializer=initializer)(x)
     if final_relu:
         x = keras.layers.ReLU(name="scores_relu")(x)
     return keras.Model(inputs, scores(x), name="unet")
+
+
+def _up(filters: int, name: str, initializer: str, times: int = 2):
+    """A transposed convolution that multiplies the sides; its patches do not overlap."""
+    kernel = kernel_initializer(initializer)
+    return keras.layers.Conv2DTranspose(
+        filters, times, strides=times, kernel_initializer=kernel, name=name
+    )
 
 
 def _table(widths: Sequence[int] | None):

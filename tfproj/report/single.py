@@ -67,7 +67,7 @@ def facts(data: RunData) -> list[tuple[str, str]]:
 def _best(data: RunData) -> str:
     if data.best_epoch is None:
         return ""
-    column = monitor(data.task)
+    column = monitor(data.history, data.task)
     row = next(row for row in data.history if row["epoch"] == data.best_epoch)
     return f"{data.best_epoch} of {len(data.history)} ({column} {row[column]:.4f})"
 

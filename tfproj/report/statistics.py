@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfproj.runs import MONITORS
+
 Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 CALIBRATION_BINS = 15
 
@@ -92,14 +94,18 @@ def calibration(
     return Calibration(count, confidence, accuracy, error)
 
 
-def monitor(task: str) -> str:
-    """The history column by which training chose its best weights."""
-    return "val_accuracy" if task == "classify" else "val_loss"
+def monitor(history: Sequence[dict[str, float]], task: str) -> str:
+    """The history column by which training chose its best weights.
+
+    Runs of facades from before ``val_mean_ap`` was counted went by the loss.
+    """
+    column = MONITORS[task]
+    return column if task == "classify" or any(column in row for row in history) else "val_loss"
 
 
 def best_epoch(history: Sequence[dict[str, float]], task: str) -> int | None:
     """The epoch (from 1) whose weights were kept; None where no epoch has a finite value."""
-    column = monitor(task)
-    sign = -1 if "accuracy" in column else 1
+    column = monitor(history, task)
+    sign = 1 if "loss" in column else -1
     finite = [row for row in history if math.isfinite(row.get(column, math.nan))]
     return int(min(finite, key=lambda row: sign * row[column])["epoch"]) if finite else None

@@ -1,0 +1,46 @@
+"""Average precision from histograms against the one that sorts every pixel."""
+
+import numpy as np
+import pytest
+
+from tfproj import backend, metrics
+
+backend.setup()
+
+import tensorflow as tf  # noqa: E402
+
+from tfproj.streaming import MeanAveragePrecision  # noqa: E402
+
+
+def example(classes=4, present=4, certain=3.0):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, present, (6, 40, 40)).astype(np.uint8)
+    noise = rng.normal(size=(*labels.shape, classes)) * 3
+    return labels, (noise + np.eye(classes)[labels] * certain).astype(np.float32)
+
+
+def sorted_average(labels, scores):
+    pixels = metrics.PixelScores(labels.size, scores.shape[-1])
+    pixels.add(scores, labels)
+    return metrics.mean(pixels.average_precisions()["softmax"])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"present": 3}, {"certain": 40.0}, {"certain": -3.0}])
+def test_as_by_sorting(arguments):
+    labels, scores = example(**arguments)
+    metric = MeanAveragePrecision(scores.shape[-1])
+    metric.switch(True)
+    step = tf.function(metric.update_state)
+    for start in range(0, len(labels), 2):
+        step(labels[start : start + 2], scores[start : start + 2])
+    assert float(metric.result()) == pytest.approx(sorted_average(labels, scores), abs=1e-3)
+    metric.reset_state()
+    step(labels, scores)
+    assert float(metric.result()) == pytest.approx(sorted_average(labels, scores), abs=1e-3)
+
+
+def test_counts_only_where_it_is_switched_on():
+    labels, scores = example()
+    metric = MeanAveragePrecision(scores.shape[-1])
+    metric.update_state(labels, scores)
+    assert float(metric.result()) == 0
