@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Folders that may hold data sets, such as mini_facade/ (see "Data" in the README).
 export TFPROJ_DATA ?= $(CURDIR)/data:$(CURDIR)/../shared/data
 
-.PHONY: demo test test-fast fuzz lint format clean
+.PHONY: demo test test-fast fuzz bench-setup lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/tfproj demo
@@ -20,6 +20,13 @@ test-fast: $(VENV)/installed
 # Ten times as many damaged files as the tests try.
 fuzz: $(VENV)/installed
 	TFPROJ_FUZZ_CASES=20000 $(BIN)/python -m pytest tests/test_fuzz.py
+
+# What benchmarks/ compares with; the package itself never needs it.
+bench-setup: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		torch==2.13.0 openvino ai-edge-litert
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/openvino-provider \
+		onnxruntime-openvino==1.24.1
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

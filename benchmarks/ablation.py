@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tfproj import backend, machine
-from tfproj.config import TrainConfig, make_config
+from tfproj.config import PRESETS, TrainConfig, make_config
 from tfproj.errors import TfprojError
 
 BASES: dict[str, dict[str, Any]] = {
@@ -56,9 +56,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "no augmentation": {"augment": "none"},
         "photo_wide for photo": {"augment": "photo_wide"},
         "moving average 0.99": {"ema": 0.99},
-        "the network of best": {
-            "model_options": {"batch_norm": True, "widths": [16, 32, 64, 128, 192]}
-        },
+        "photo_mix for photo": {"augment": "photo_mix"},
+        "the network of best": {"model_options": PRESETS["segment"]["best"]["model_options"]},
     },
 }
 METRICS = {
