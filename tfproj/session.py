@@ -67,6 +67,9 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads or machine.available_cpus()
     options.log_severity_level = 4  # what goes wrong comes as an exception, in one line
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # Its threads spin for a while after a run, in case another follows: that is time which the
+    # decoding of the next images needs, and the application around us.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # Else bytes that look like onnxruntime's own format are read as such, unchecked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
