@@ -17,6 +17,7 @@ from typing import Any
 
 import common
 import numpy as np
+import subjects
 
 from tfproj import backend
 from tfproj.errors import TfprojError
@@ -66,7 +67,7 @@ def plan(net: str, norm: str, quick: bool):
     size = QUICK_SIZE[of] if quick else None
     batch = 2 if quick else batch
     values = {"model_options": {**options, **NORMS[norm][0]}, "batch_size": batch}
-    return common.make_plan(of, batch, size, model, **values)
+    return subjects.make_plan(of, batch, size, model, **values)
 
 
 def measure(net: str, precision: str, options) -> list[common.Row]:
@@ -117,7 +118,7 @@ def check_export(net: str, quick: bool) -> common.Row:
 
     keras.config.set_dtype_policy("float32")  # an export is never made under another
     for norm in variants(net):
-        data, _ = common.export(plan(net, norm, quick))
+        data, _ = subjects.export(plan(net, norm, quick))
         left = {node.op_type for node in onnx.load_from_string(data).graph.node} & OPERATORS
         if left:
             raise TfprojError(f"{net}, {norm}: {', '.join(left)} in the exported file")

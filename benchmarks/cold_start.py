@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import common
+import subjects
 
 from tfproj import Predictor
 from tfproj.errors import TfprojError
@@ -81,7 +82,7 @@ def default_model() -> Path:
 def predictions(model: Path, folder: Path, rounds: int) -> list[common.Row]:
     """Seconds and peak memory of a process that predicts one photograph."""
     spec = Predictor(model).spec
-    (photo,) = common.jpeg_files(folder, 1, 512)
+    (photo,) = subjects.jpeg_files(folder, 1, 512)
     details = map(str, (*spec.size, {1: "L", 3: "RGB"}[spec.channels], available_cpus()))
     python = [sys.executable, "-c"]
     contenders = {

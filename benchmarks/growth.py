@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import subjects
 
 from tfproj import Predictor
 from tfproj.machine import available_cpus
@@ -69,7 +70,7 @@ def make_folder(folder: Path, count: int) -> None:
     classes = [folder / name for name in ("a", "b")]
     for place in classes:
         place.mkdir(parents=True)
-    originals = common.jpeg_files(classes[0], min(count // 2, 16), SIDE)
+    originals = subjects.jpeg_files(classes[0], min(count // 2, 16), SIDE)
     for index in range(len(originals), count):
         os.link(originals[index % len(originals)], classes[index % 2] / f"{index:06d}.jpg")
 
@@ -118,7 +119,7 @@ def _export(path: Path) -> None:
     from tfproj import backend
 
     backend.setup()
-    path.write_bytes(common.export(common.make_plan("cnn", 2))[0])
+    path.write_bytes(subjects.export(subjects.make_plan("cnn", 2))[0])
 
 
 def _train(folder: str, where: str) -> dict[str, float]:

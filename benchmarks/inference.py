@@ -30,6 +30,7 @@ from typing import Any
 
 import common
 import numpy as np
+import subjects
 
 from tfproj import Predictor
 from tfproj.errors import InputError
@@ -73,7 +74,7 @@ QUICK_SIZE = {"unet": (32, 32), "cnn": (28, 28)}
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument(
-        "net", nargs="?", choices=tuple(common.NETS), help="default: both; quick: cnn"
+        "net", nargs="?", choices=tuple(subjects.NETS), help="default: both; quick: cnn"
     )
     parser.add_argument("--model", type=Path, help="a float32 file of tfproj export")
     parser.add_argument("--int8", type=Path, help="its int8 file")
@@ -88,7 +89,7 @@ def main() -> None:
         if options.model:
             chosen = [file_of_user(options.model, options.int8)]
         else:
-            nets = [options.net] if options.net else ["cnn"] if options.quick else common.NETS
+            nets = [options.net] if options.net else ["cnn"] if options.quick else subjects.NETS
             chosen = [{"net": net} for net in nets]
         for facts in chosen:
             rows += measure(facts, Path(folder), options)
@@ -221,7 +222,7 @@ def answers(framework: str, facts: dict[str, Any]) -> Callable[..., Any]:
         return made[name]
 
     def images(count: int) -> np.ndarray:
-        return common.pixels(net, count, Predictor(files["float32"], threads=1).spec.size)
+        return subjects.pixels(net, count, Predictor(files["float32"], threads=1).spec.size)
 
     def answer(request: str, *arguments: Any) -> Any:
         if request == "prepare":
@@ -250,11 +251,11 @@ def _prepare(net: str, size: Size, files: Files) -> None:
     import keras
     import tensorflow as tf
 
-    planned = common.make_plan(net, 8, size)
-    plain, int8 = common.export(planned, int8=True)
+    planned = subjects.make_plan(net, 8, size)
+    plain, int8 = subjects.export(planned, int8=True)
     Path(files["float32"]).write_bytes(plain)
     Path(files["int8"]).write_bytes(int8)
-    model = common.drawn_model(planned)
+    model = subjects.drawn_model(planned)
     whole = keras.Model(model.input, keras.layers.Softmax()(model.output))
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the whole signature
         tflite = tf.lite.TFLiteConverter.from_keras_model(whole).convert()
@@ -337,7 +338,7 @@ def _keras(name: str, net: str, size: Size, files: Files) -> Predict:
 
     from tfproj.metrics import softmax
 
-    model = common.drawn_model(common.make_plan(net, 8, size))
+    model = subjects.drawn_model(subjects.make_plan(net, 8, size))
     if name == "Keras predict":
         return lambda images: softmax(model.predict(images, batch_size=len(images), verbose=0))
     function = tf.function(lambda images: tf.nn.softmax(model(images, training=False)))
@@ -375,7 +376,7 @@ def _jpeg(part: str, path: str, folder: Path, count: int) -> float:
     photos = folder / "photos"
     if not photos.exists():
         os.makedirs(photos)
-        common.jpeg_files(photos, count, 512)
+        subjects.jpeg_files(photos, count, 512)
     files = sorted(photos.iterdir())
     if part == "stream":
         return count / common.seconds(lambda: sum(1 for _ in predictor.stream(files)))
@@ -390,7 +391,7 @@ def _jpeg(part: str, path: str, folder: Path, count: int) -> float:
 def _overhead(path: str, calls: int) -> float:
     """Median microseconds of a call of ours minus those of the session, called in turn."""
     predictor, raw = Predictor(path), _raw(path)
-    image = common.pixels("cnn", 1, predictor.spec.size)
+    image = subjects.pixels("cnn", 1, predictor.spec.size)
     own, bare = [], []
     for _ in range(calls):
         bare.append(common.seconds(lambda: raw(image)))

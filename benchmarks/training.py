@@ -27,6 +27,7 @@ from typing import Any
 
 import common
 import numpy as np
+import subjects
 
 from tfproj.machine import available_cpus, cpu_has_bfloat16
 
@@ -166,7 +167,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     from tfproj.train import compiled_model, make_cache
 
     net, batch = facts["net"], facts["batch"]
-    planned = common.make_plan(net, facts["count"], facts["size"], batch_size=batch)
+    planned = subjects.make_plan(net, facts["count"], facts["size"], batch_size=batch)
     model, steps = compiled_model(planned, precision)
     cache = make_cache(planned, "train")
     fixed = tuple(map(tf.constant, cache.batch(np.arange(batch))))
@@ -202,7 +203,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
 
     def answer(request: str, *arguments: Any) -> Any:
         if request == "flops":
-            return common.forward_flops(model)
+            return subjects.forward_flops(model)
         return {"train": train, "bare": bare, "peak": peak}[request](*arguments)
 
     return answer
@@ -236,11 +237,11 @@ def _keras(facts: dict[str, Any]) -> Callable[..., Any]:
     from tfproj.models import build_model
 
     net, batch, count = facts["net"], facts["batch"], facts["count"]
-    images, answers = (f(net, count, facts["size"]) for f in (common.pixels, common.targets))
+    images, answers = (f(net, count, facts["size"]) for f in (subjects.pixels, subjects.targets))
 
     def fit(way: str) -> float:
         if way not in models:
-            model = models[way] = build_model(common.make_plan(net, 1, facts["size"]).spec)
+            model = models[way] = build_model(subjects.make_plan(net, 1, facts["size"]).spec)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("adam", loss, metrics=["accuracy"])
         clock = _clock()
@@ -263,8 +264,8 @@ def _torch(facts: dict[str, Any]) -> Callable[..., Any]:
     from torch.nn import functional as F
 
     net, batch, count = facts["net"], facts["batch"], facts["count"]
-    images = torch.from_numpy(common.pixels(net, count, facts["size"]))
-    answers = torch.from_numpy(common.targets(net, count, facts["size"])).long()
+    images = torch.from_numpy(subjects.pixels(net, count, facts["size"]))
+    answers = torch.from_numpy(subjects.targets(net, count, facts["size"])).long()
     made: dict[tuple[str, str], Any] = {}
 
     def train(way: str, kind: str) -> float:
