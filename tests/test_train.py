@@ -111,6 +111,17 @@ def test_a_finished_run_has_nothing_to_resume(tmp_path):
         resume(run)
 
 
+def test_a_history_without_the_monitored_column_is_not_resumed(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(TfprojError):
+        stop_before(patch, 1)
+        train(toy("segment", epochs=2), tmp_path, "old")
+    run = Run(tmp_path / "segment" / "old")
+    text = run.history_file.read_text()
+    run.history_file.write_text(text.replace("val_mean_ap", "val_iou"))
+    with pytest.raises(InputError, match="no val_mean_ap; .* older tfproj"):
+        resume(run)
+
+
 def test_patience_survives_an_interruption(tmp_path, monkeypatch):
     # A rate of almost zero: the first epoch stays the best.
     config = toy("classify", epochs=9, learning_rate=1e-12, schedule="constant", patience=3,
