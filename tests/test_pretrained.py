@@ -24,7 +24,8 @@ def facts(name):
 
 
 def test_the_models_that_are_promised():
-    assert {"facades-best", "fashion_mnist-best", "fashion_mnist-tiny"} <= set(names())
+    promised = {"facades-best", "facades-default", "fashion_mnist-best", "fashion_mnist-tiny"}
+    assert promised <= set(names())
 
 
 def test_a_short_name_means_the_best():
@@ -78,6 +79,7 @@ def test_limits_of_the_sizes():
     assert facts("fashion_mnist-best")["parameters"] <= 500_000
     assert facts("fashion_mnist-tiny")["parameters"] < 100_000
     assert facts("facades-best")["parameters"] <= 2_000_000
+    assert facts("facades-default")["parameters"] == 465_857
 
 
 def test_predict_by_name(tmp_path, capsys):
