@@ -19,7 +19,7 @@ from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluate import evaluate, load_model  # noqa: E402
 from tfproj.runs import Run  # noqa: E402
-from tfproj.train import plan_again, resume, train  # noqa: E402
+from tfproj.train import plan_again, resume, steps_per_call, train  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
@@ -103,6 +103,15 @@ def test_interrupted_in_the_first_epoch(tmp_path, monkeypatch):
         train(toy("classify", epochs=1), tmp_path, "early")
     run = resume(Run(tmp_path / "classify" / "early"))
     assert len(run.history()) == 1
+
+
+@pytest.mark.parametrize("steps", [1, 7, 96, 101, 445])
+def test_a_call_of_many_steps_ends_with_the_epoch(steps):
+    small, large = 128 * 28 * 28, 8 * 256 * 256
+    assert steps % steps_per_call(steps, small) == 0
+    assert steps_per_call(steps, small) <= 20
+    assert steps_per_call(96, small) == 16
+    assert steps_per_call(steps, 100 * large) == 1
 
 
 def test_a_finished_run_has_nothing_to_resume(tmp_path):

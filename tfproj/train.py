@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -234,9 +235,26 @@ def compiled_model(planned: Plan, precision: str):
         optimizer=optim.make_optimizer(config, steps),
         loss=optim.make_loss(config, len(planned.spec.classes)),
         metrics=_metrics(config.task, len(planned.spec.classes)),
+        steps_per_execution=steps_per_call(
+            steps, min(config.batch_size, count) * math.prod(planned.spec.size)
+        ),
         jit_compile=False,  # XLA is slower than oneDNN on CPUs in every case measured
     )
     return model, steps
+
+
+# Steps on small images take a few milliseconds, of which Keras' loop between them takes two.
+# More pixels in a call would leave the progress bar and Ctrl-C waiting.
+PIXELS_PER_CALL = 2**21
+
+
+def steps_per_call(steps: int, pixels: int) -> int:
+    """How many of an epoch's ``steps``, of so many ``pixels`` each, TensorFlow does in one call.
+
+    A divisor of ``steps``: one iterator serves all epochs, and a call must not run into the next.
+    """
+    most = max(1, PIXELS_PER_CALL // pixels)
+    return max(count for count in range(1, min(most, steps) + 1) if steps % count == 0)
 
 
 def _metrics(task: str, classes: int) -> list:
