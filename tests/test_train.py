@@ -114,6 +114,17 @@ def test_a_call_of_many_steps_ends_with_the_epoch(steps):
     assert steps_per_call(steps, 100 * large) == 1
 
 
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_validation_in_calls_of_many_steps_counts_every_example(tmp_path, task):
+    # Neither number of validation batches is a multiple of the steps in a call.
+    whole = {"classify": {"limit": None, "batch_size": 16}, "segment": {"limit": 60}}[task]
+    config = toy(task, epochs=1, augment="none", **whole)
+    run = train(config, tmp_path)
+    found = evaluate(run, ["val"])["splits"]["val"]
+    accuracy = found["accuracy" if task == "classify" else "pixel_accuracy"]
+    assert run.history()[0]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
 def test_a_finished_run_has_nothing_to_resume(tmp_path):
     run = train(toy("classify", epochs=1), tmp_path)
     with pytest.raises(InputError, match="nothing to resume"):
