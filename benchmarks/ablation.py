@@ -134,7 +134,8 @@ def markdown(rows: list[dict[str, Any]], metrics: tuple[str, ...]) -> str:
             values = [100 * run[metric] for run in row["runs"]]
             spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
             mean = statistics.fmean(values)
-            cells += [f"{mean:.2f}{spread}", f"{mean - 100 * base[metric]:+.2f}"]
+            change = "" if row is rows[0] else f"{mean - 100 * base[metric]:+.2f}"
+            cells += [f"{mean:.2f}{spread}", change]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
