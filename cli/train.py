@@ -30,7 +30,7 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--weight-decay": ("weight_decay", float, "Coupled for adam, else decoupled."),
     "--label-smoothing": ("label_smoothing", float, "Share of the target spread over classes."),
     "--z-loss": ("z_loss", float, "Weight of the pull of the scores to log probabilities."),
-    "--ema": ("ema", float, "Momentum of the moving average of the weights; 0 keeps the last."),
+    "--ema": ("ema", float, "Momentum of the weights' moving average, lower in short runs."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
     "--patience": ("patience", int, "Stop after so many epochs without a better validation value."),
     "--init": ("init", str, "Start from a run's or a pretrained model's weights."),

@@ -43,7 +43,7 @@ class TrainConfig:
     weight_decay: float = 0.0  # "adam": L2 term added to the gradient; else: decoupled
     label_smoothing: float = 0.0
     z_loss: float = 0.0  # weight of (log sum exp(scores))^2 in the loss
-    ema: float = 0.0  # momentum of the moving average of the weights that is validated and kept
+    ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
     augment: str = "none"  # name in AUGMENTATIONS
     patience: int | None = None  # stop after so many epochs without a better validation value
     init: str | None = None  # run or pretrained model whose weights the training starts from

@@ -56,7 +56,7 @@ class ConvMuon(keras.optimizers.Muon):
 def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Adam (decay coupled), AdamW or Muon (decay decoupled, on kernels only)."""
     rate = make_schedule(config, steps_per_epoch)
-    average = {"use_ema": config.ema > 0, "ema_momentum": config.ema}
+    average = {"use_ema": config.ema > 0, "ema_momentum": ema_momentum(config, steps_per_epoch)}
     if config.optimizer == "adam":
         return CoupledAdam(rate, l2=config.weight_decay, **average)
     decoupled = {"adamw": keras.optimizers.AdamW, "muon": ConvMuon}[config.optimizer]
@@ -64,6 +64,15 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizer
     # Shrinking a bias or a norm's scale only biases the network.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def ema_momentum(config: TrainConfig, steps_per_epoch: int) -> float:
+    """The configured momentum, or less where it would look back further than a tenth of the steps.
+
+    The average starts at the drawn weights: one of 0.999 still holds most of them after a hundred
+    steps, and a short training would keep a model that has learned nothing.
+    """
+    return min(config.ema, max(0.0, 1 - 10 / (config.epochs * steps_per_epoch)))
 
 
 @contextlib.contextmanager
