@@ -18,26 +18,23 @@ these are from a raw onnxruntime session's on the float32 file.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
+import runtimes
 import subjects
 
 from tfproj import Predictor
 from tfproj.errors import InputError
-from tfproj.machine import available_cpus, cpu_has_bfloat16
+from tfproj.machine import available_cpus
 from tfproj.modelfile import read_model
-from tfproj.session import CPU, OPENVINO
-from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
 
 RAW = "raw onnxruntime, float32"
 # framework -> its contenders. "Predictor" and "raw" share a process: they differ by little.
@@ -64,10 +61,6 @@ INT8_GOAL = ("at least", 2.4)
 JPEG_GOAL = ("at least", 0.9)
 OVERHEAD_GOAL = ("at most", 60.0)
 
-# images (N, H, W, C) uint8 -> probabilities
-Predict = Callable[[np.ndarray], np.ndarray]
-Files = Mapping[str, Any]  # kind of file -> path, or None
-Size = Sequence[int] | None  # (height, width); None: the net's own
 QUICK_SIZE = {"unet": (32, 32), "cnn": (28, 28)}
 
 
@@ -212,13 +205,11 @@ def answers(framework: str, facts: dict[str, Any]) -> Callable[..., Any]:
         "int8": facts["int8"] if "int8" in facts else str(folder / f"{net}-int8.onnx"),
         "tflite": str(folder / f"{net}.tflite"),
     }
-    make = {"onnxruntime": _onnxruntime, "openvino": _openvino, "litert": _litert,
-            "keras": _keras, "torch": _torch}[framework]  # fmt: skip
-    made: dict[str, Predict] = {}
+    made: dict[str, runtimes.Predict] = {}
 
-    def contender(name: str) -> Predict:
+    def contender(name: str) -> runtimes.Predict:
         if name not in made:
-            made[name] = make(name, net, size, files)
+            made[name] = runtimes.MAKERS[framework](name, net, size, files)
         return made[name]
 
     def images(count: int) -> np.ndarray:
@@ -226,7 +217,7 @@ def answers(framework: str, facts: dict[str, Any]) -> Callable[..., Any]:
 
     def answer(request: str, *arguments: Any) -> Any:
         if request == "prepare":
-            return _prepare(net, size, files)
+            return runtimes.prepare(net, size, files)
         if request == "time":
             name, batch, enough = arguments
             predict, batches = contender(name), images(batch)
@@ -234,138 +225,13 @@ def answers(framework: str, facts: dict[str, Any]) -> Callable[..., Any]:
             return common.durations(lambda: predict(batches), enough, 3)
         if request == "difference":
             few = images(2)
-            true = _raw(files["float32"])(few)
+            true = runtimes.raw(files["float32"])(few)
             return float(np.abs(contender(arguments[0])(few) - true).max())
         if request == "jpeg":
             return _jpeg(arguments[0], files["float32"], folder, 8 if facts["quick"] else 128)
         return _overhead(files["float32"], 50 if facts["quick"] else 2000)
 
     return answer
-
-
-def _prepare(net: str, size: Size, files: Files) -> None:
-    """Write the files that all contenders read."""
-    from tfproj import backend
-
-    backend.setup()
-    import keras
-    import tensorflow as tf
-
-    planned = subjects.make_plan(net, 8, size)
-    plain, int8 = subjects.export(planned, int8=True)
-    Path(files["float32"]).write_bytes(plain)
-    Path(files["int8"]).write_bytes(int8)
-    model = subjects.drawn_model(planned)
-    whole = keras.Model(model.input, keras.layers.Softmax()(model.output))
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints the whole signature
-        tflite = tf.lite.TFLiteConverter.from_keras_model(whole).convert()
-    Path(files["tflite"]).write_bytes(tflite)
-
-
-def _raw(path: str) -> Predict:
-    """onnxruntime as one would use it, with as many threads as the predictor."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cpus()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    outputs = [SCORES_NAME, PROBABILITIES_NAME]
-    return lambda images: session.run(outputs, {INPUT_NAME: images})[1]
-
-
-def _onnxruntime(name: str, net: str, size: Size, files: Files) -> Predict:
-    path = files[name.rsplit(", ", 1)[1]]
-    if path is None:
-        raise ValueError("no --int8 FILE given")
-    if name.startswith("raw"):
-        return _raw(path)
-    predictor = Predictor(path, providers=(OPENVINO if "provider" in name else CPU,))
-    return lambda images: [r.probabilities for r in predictor.predict(images, len(images))]
-
-
-def _openvino(name: str, net: str, size: Size, files: Files) -> Predict:
-    import openvino
-
-    path = files["int8" if "int8" in name else "float32"]
-    if path is None:
-        raise ValueError("no --int8 FILE given")
-    if "bf16" in name and not cpu_has_bfloat16():
-        raise ValueError("this CPU does not compute in bfloat16")
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if "bf16" in name else "f32",
-        "INFERENCE_NUM_THREADS": available_cpus(),
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    compiled: dict[int, Any] = {}
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        if len(images) not in compiled:
-            model = openvino.Core().read_model(path)
-            model.reshape([len(images), *images.shape[1:]])
-            request = openvino.compile_model(model, "CPU", settings).create_infer_request()
-            compiled[len(images)] = request
-        results = compiled[len(images)].infer({INPUT_NAME: images}, share_inputs=True)
-        return results[PROBABILITIES_NAME]
-
-    return predict
-
-
-def _litert(name: str, net: str, size: Size, files: Files) -> Predict:
-    from ai_edge_litert.interpreter import Interpreter
-
-    made: dict[int, Any] = {}
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        if len(images) not in made:
-            interpreter = Interpreter(files["tflite"], num_threads=available_cpus())
-            place = interpreter.get_input_details()[0]["index"]
-            interpreter.resize_tensor_input(place, images.shape)
-            interpreter.allocate_tensors()
-            made[len(images)] = interpreter, place, interpreter.get_output_details()[0]["index"]
-        interpreter, place, result = made[len(images)]
-        interpreter.set_tensor(place, images)
-        interpreter.invoke()
-        return interpreter.get_tensor(result)
-
-    return predict
-
-
-def _keras(name: str, net: str, size: Size, files: Files) -> Predict:
-    from tfproj import backend
-
-    backend.setup()
-    import tensorflow as tf
-
-    from tfproj.metrics import softmax
-
-    model = subjects.drawn_model(subjects.make_plan(net, 8, size))
-    if name == "Keras predict":
-        return lambda images: softmax(model.predict(images, batch_size=len(images), verbose=0))
-    function = tf.function(lambda images: tf.nn.softmax(model(images, training=False)))
-    return lambda images: function(tf.constant(images)).numpy()
-
-
-def _torch(name: str, net: str, size: Size, files: Files) -> Predict:
-    import torch
-    import torch_nets
-
-    if "bf16" in name and not cpu_has_bfloat16():
-        raise ValueError("this CPU does not compute in bfloat16")
-    model = torch_nets.build(net, available_cpus()).eval()
-    torch_nets.load(model, files["float32"])
-    if "compiled" in name:
-        if size is not None:
-            raise ValueError("left out of --quick: compiling takes half a minute")
-        model = torch.compile(model)
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        with (
-            torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled="bf16" in name),
-        ):
-            return torch.softmax(model(torch.from_numpy(images)).float(), -1).numpy()
-
-    return predict
 
 
 def _jpeg(part: str, path: str, folder: Path, count: int) -> float:
@@ -383,14 +249,14 @@ def _jpeg(part: str, path: str, folder: Path, count: int) -> float:
     if part == "decode":
         with ThreadPoolExecutor(available_cpus()) as pool:
             return count / common.seconds(lambda: list(pool.map(predictor.load, files)))
-    predict, batch = _raw(path), np.stack([predictor.load(file)[0] for file in files[:8]])
+    predict, batch = runtimes.raw(path), np.stack([predictor.load(file)[0] for file in files[:8]])
     predict(batch)
     return count / common.seconds(lambda: [predict(batch) for _ in range(count // 8)])
 
 
 def _overhead(path: str, calls: int) -> float:
     """Median microseconds of a call of ours minus those of the session, called in turn."""
-    predictor, raw = Predictor(path), _raw(path)
+    predictor, raw = Predictor(path), runtimes.raw(path)
     image = subjects.pixels("cnn", 1, predictor.spec.size)
     own, bare = [], []
     for _ in range(calls):
