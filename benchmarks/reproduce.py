@@ -4,6 +4,9 @@
     python benchmarks/reproduce.py segment --seeds 3    # a quarter of an hour each
     python benchmarks/reproduce.py segment --quick
 
+With ``--runs-dir DIR`` the trainings stay there, and the same command continues after an
+interruption: what is finished is only measured, what is not is resumed.
+
 Classification is measured on the test split of Fashion-MNIST, in percent per class. Segmentation is
 measured on 93 validation facades (the report had another split), as average precision by raw
 scores; "silenced" counts the seeds in which the ReLU on the scores left a class nothing but zeros.
@@ -21,7 +24,8 @@ from typing import Any
 
 from tfproj import backend, machine
 from tfproj.config import TrainConfig, make_config
-from tfproj.errors import TfprojError
+from tfproj.errors import InputError, TfprojError
+from tfproj.runs import Run
 
 REPORT: dict[str, dict[str, float]] = {
     "classify": {
@@ -44,16 +48,20 @@ def main() -> int:
     parser.add_argument("task", nargs="?", choices=tuple(REPORT), default="classify")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data-dir", help="where the data set lies, if not in a usual place")
+    parser.add_argument("--runs-dir", type=Path, metavar="DIR", help="keep the trainings there")
     parser.add_argument("--quick", action="store_true", help="two seeds at toy size")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     backend.setup()
     runs = []
-    for seed in range(2 if options.quick else options.seeds):
-        size = QUICK[options.task] if options.quick else {}
-        values = {"seed": seed, "data_dir": options.data_dir, **size}
-        runs.append(measure(make_config(options.task, "original", **values)))
-        print(f"seed {seed}: mean {runs[-1]['per_class']['mean']:.2f}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.runs_dir or Path(folder)
+        for seed in range(2 if options.quick else options.seeds):
+            size = QUICK[options.task] if options.quick else {}
+            values = {"seed": seed, "data_dir": options.data_dir, **size}
+            run = trained(make_config(options.task, "original", **values), root)
+            runs.append(measure(run))
+            print(f"seed {seed}: mean {runs[-1]['per_class']['mean']:.2f}", file=sys.stderr)
     print(markdown(options.task, runs))
     if options.json:
         report = {"task": options.task, "quick": options.quick, "rows": runs}
@@ -62,14 +70,26 @@ def main() -> int:
     return 0
 
 
-def measure(config: TrainConfig) -> dict[str, Any]:
+def trained(config: TrainConfig, root: Path) -> Run:
+    """The training of this seed: a new one, or the one that is there, to its end."""
+    from tfproj.train import resume, train
+
+    name = f"original-seed-{config.seed}"
+    run = Run(root / config.task / name)
+    if not run.config_file.exists():
+        return train(config, root, name, overwrite=True)
+    if run.config() != config:
+        raise InputError(f"{run.path}: not a run of this command; choose another --runs-dir")
+    return run if len(run.history()) == config.epochs else resume(run)
+
+
+def measure(run: Run) -> dict[str, Any]:
     """Figures of one training, in percent, and the classes that it silenced."""
     from tfproj.evaluate import evaluate
-    from tfproj.train import train
 
-    with tempfile.TemporaryDirectory() as folder:
-        split = MEASURED[config.task]
-        found = evaluate(train(config, folder), [split])["splits"][split]
+    config = run.config()
+    split = MEASURED[config.task]
+    found = evaluate(run, [split])["splits"][split]
     if config.task == "classify":
         values = {**found["per_class_accuracy"], "mean": found["accuracy"]}
         silenced: list[str] = []
