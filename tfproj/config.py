@@ -89,12 +89,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "label_smoothing": 0.05,
             "augment": "shift_flip",
         },
-        # The same network for longer. What it would learn by heart is erased at random.
+        # Two residual blocks more, where the image still has its full size: half of the work for a
+        # tenth of the parameters. Longer; what it would learn by heart is erased at random.
         "best": {
             "model": "resnet",
-            "model_options": {"batch_norm": True},
+            "model_options": {"batch_norm": True, "stem_blocks": 2},
             "val_fraction": 0.05,
-            "epochs": 30,
+            "epochs": 50,
             "batch_size": 128,
             "optimizer": "muon",
             "learning_rate": 5e-3,

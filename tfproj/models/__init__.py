@@ -54,7 +54,7 @@ MODELS: dict[str, ModelEntry] = {
         "residual network: a stem, then stages at half the resolution each",
         _builder("resnet"),
         multiple=lambda options: 1,
-        options=("widths", "blocks", "batch_norm", "dropout"),
+        options=("widths", "blocks", "stem_blocks", "batch_norm", "dropout"),
     ),
     "unet": ModelEntry(
         "segment",
