@@ -196,6 +196,16 @@ def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():
     )
 
 
+def test_the_best_classifier_keeps_within_half_a_million_parameters():
+    from tfproj.models.fold import fold_norms
+
+    options = PRESETS["classify"]["best"]["model_options"]
+    trained = build_model(spec("resnet", (28, 28), 1, 10), options)
+    assert trained.get_layer("stem_block2_conv2").output.shape[1:3] == (28, 28)
+    folded = fold_norms(trained, spec("resnet", (28, 28), 1, 10), options)
+    assert folded.count_params() == 499_978
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
