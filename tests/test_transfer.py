@@ -23,44 +23,64 @@ def images(spec, count=2):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def twin(run):
-    """A new model for the classes of a run, without norms."""
-    source = transfer.find_source(str(run.path), run.spec().task)
-    return build_model(source.spec, source.options), source.spec
+def build(name, task, **changes):
+    """(new model, its spec, its options) that --init would start from ``name``."""
+    source = transfer.find_source(name, task)
+    spec = dataclasses.replace(source.spec, **changes)
+    return build_model(spec, source.options), spec, source.options
+
+
+def started(name, task, **changes):
+    """(model with the weights of ``name``, its spec, layers that kept their drawn weights)."""
+    model, spec, options = build(name, task, **changes)
+    fresh = transfer.initialise(model, spec, options, name, images(spec, 16))
+    return model, spec, fresh
 
 
 @pytest.mark.parametrize("kind", ["toy_classifier", "toy_segmenter"])
 def test_the_same_classes_give_the_same_function(request, kind):
     run = request.getfixturevalue(kind)
-    model, spec = twin(run)
-    assert transfer.initialise(model, spec, str(run.path)) == []
+    model, spec, fresh = started(str(run.path), run.spec().task)
+    assert fresh == []
     expected, actual = (m.predict_on_batch(images(spec)) for m in (load_model(run), model))
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_other_classes_get_a_new_last_layer(toy_segmenter):
-    source = transfer.find_source(str(toy_segmenter.path), "segment")
-    spec = dataclasses.replace(source.spec, classes=("sky", "ground"), colors=())
-    model = build_model(spec, source.options)
-    before = model.get_layer("dec1_conv2").get_weights()[0]
-    assert transfer.initialise(model, spec, str(toy_segmenter.path)) == ["dec1_conv2"]
-    np.testing.assert_array_equal(model.get_layer("dec1_conv2").get_weights()[0], before)
-    reference = build_model(source.spec, source.options)
-    transfer.initialise(reference, source.spec, str(toy_segmenter.path))
-    for name in ("enc1_conv1", "dec1_up"):
-        pair = (m.get_layer(name).get_weights()[0] for m in (model, reference))
+    name = str(toy_segmenter.path)
+    model, _, fresh = started(name, "segment", classes=("sky", "ground"), colors=())
+    assert fresh == ["dec1_conv2"]
+    assert model.get_layer("dec1_conv2").get_weights()[0].shape[-1] == 2
+    assert np.ptp(model.get_layer("dec1_conv2").get_weights()[0]) > 0
+    reference, _, _ = started(name, "segment")
+    for layer in ("enc1_conv1", "dec1_up"):
+        pair = (m.get_layer(layer).get_weights()[0] for m in (model, reference))
         np.testing.assert_array_equal(*pair)
 
 
 def test_a_grey_image_means_the_same_to_a_model_of_colours(toy_segmenter):
-    source = transfer.find_source(str(toy_segmenter.path), "segment")
-    grey_spec = dataclasses.replace(source.spec, channels=1)
-    grey, colour = (build_model(s, source.options) for s in (grey_spec, source.spec))
-    for model, spec in ((grey, grey_spec), (colour, source.spec)):
-        transfer.initialise(model, spec, str(toy_segmenter.path))
+    name = str(toy_segmenter.path)
+    grey, grey_spec, _ = started(name, "segment", channels=1)
+    colour, _, _ = started(name, "segment")
     pixels = images(grey_spec)
     expected = colour.predict_on_batch(np.repeat(pixels, 3, axis=-1))
     np.testing.assert_allclose(grey.predict_on_batch(pixels), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_batch_norm_comes_back_and_changes_nothing_until_it_is_trained():
+    from tfproj.predict import Predictor
+
+    file = pretrained_file("fashion_mnist-tiny")
+    spec = Predictor(file).spec
+    assert transfer.find_source("fashion_mnist-tiny", "classify").options["batch_norm"]
+    pixels = images(spec, 64)
+    model, spec, options = build("fashion_mnist-tiny", "classify")
+    transfer.initialise(model, spec, options, "fashion_mnist-tiny", pixels)
+    expected = Predictor(file).run(pixels)[0]
+    scale = 1e-3 * np.abs(expected).max()
+    for training in (False, True):  # by the stored statistics, and by those of this very batch
+        actual = np.asarray(model(pixels, training=training))
+        np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=2 * scale)
 
 
 def test_a_run_starts_from_another_and_says_so(toy_classifier, tmp_path, capsys):
@@ -76,7 +96,7 @@ def test_a_run_starts_from_another_and_says_so(toy_classifier, tmp_path, capsys)
 
     run = Run(tmp_path / "classify" / "tuned")
     assert run.config().preset == "finetune"
-    assert run.config().model_options == {"filters": 8, "dense": 16}
+    assert run.config().model_options == toy_classifier.config().model_options
     assert len(run.environment()["init"]["sha256"]) == 64
     # One epoch at a small rate from weights that know the digits: far above a tenth.
     assert run.history()[0]["val_accuracy"] > 0.3
@@ -87,21 +107,20 @@ def test_a_run_starts_from_another_and_says_so(toy_classifier, tmp_path, capsys)
     [
         ("classify", "facades", "a model for segment, not classify"),
         ("segment", "facadse", "facadse"),
-        ("segment", "facades-int8", "int8 weights can't be trained"),
+        ("classify", "fashion_mnist-int8", "int8 weights can't be trained"),
     ],
 )
 def test_what_can_not_be_started_from(task, init, message):
-    if init != "facadse" and "facades-best-int8" not in names():
-        pytest.skip("no int8 file is shipped")
     with pytest.raises(InputError, match=message):
         make_config(task, init=init)
 
 
 def test_a_model_that_does_not_fit(toy_classifier):
-    model, spec = twin(toy_classifier)
-    other = build_model(spec, {"filters": 4, "dense": 16})
+    name = str(toy_classifier.path)
+    _, spec, _ = build(name, "classify")
+    options = {"filters": 4, "dense": 16}
     with pytest.raises(InputError, match="does not fit"):
-        transfer.initialise(other, spec, str(toy_classifier.path))
+        transfer.initialise(build_model(spec, options), spec, options, name, images(spec))
 
 
 @pytest.mark.parametrize("name", [n for n in names() if not n.endswith("-int8")])
@@ -109,9 +128,8 @@ def test_a_pretrained_file_gives_keras_its_weights(name):
     from tfproj.predict import Predictor
 
     predictor = Predictor(pretrained_file(name))
-    source = transfer.find_source(name, predictor.spec.task)
-    model = build_model(source.spec, source.options)
-    transfer.initialise(model, source.spec, name)
-    pixels = images(source.spec)
+    model, spec, fresh = started(name, predictor.spec.task)
+    assert fresh == []
+    pixels = images(spec)
     expected, actual = predictor.run(pixels)[0], model.predict_on_batch(pixels)
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())

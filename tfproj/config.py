@@ -121,15 +121,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "label_smoothing": 0.02,
             "augment": "shift_flip",
         },
-        # From existing weights (--init): a small rate keeps what they know.
+        # From existing weights (--init), on few images: the rate that made them. A smaller one was
+        # worse on 100 digits and on 100 facades.
         "finetune": {
             "epochs": 20,
-            "optimizer": "adamw",
-            "learning_rate": 1e-3,
+            "optimizer": "muon",
+            "learning_rate": 5e-3,
             "schedule": "cosine",
             "warmup_epochs": 1.0,
-            "weight_decay": 1e-2,
+            "weight_decay": 5e-2,
             "label_smoothing": 0.05,
+            "ema": 0.999,
             "augment": "shift_flip",
         },
     },
@@ -156,14 +158,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "z_loss": 0.05,
             "augment": "photo_mix",
         },
-        # From existing weights (--init): a small rate keeps what they know.
+        # From existing weights (--init), on few images: the rate that made them.
         "finetune": {
             "epochs": 20,
-            "optimizer": "adamw",
-            "learning_rate": 5e-4,
+            "optimizer": "muon",
+            "learning_rate": 5e-3,
             "schedule": "cosine",
             "warmup_epochs": 1.0,
-            "weight_decay": 1e-2,
+            "weight_decay": 5e-2,
             "augment": "photo",
         },
         # Starts at half the resolution, so it can be wider and see more of the house in less time;

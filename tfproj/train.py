@@ -167,15 +167,17 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     config = planned.config
     keras.utils.set_random_seed(config.seed)
     model, steps = compiled_model(planned, precision)
+    caches = {name: make_cache(planned, name) for name in ("train", "val")}
     if config.init and not run.last_weights.exists():
-        transfer.initialise(model, planned.spec, config.init)
+        first = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
+        images, _ = caches["train"].batch(first)
+        transfer.initialise(model, planned.spec, config.model_options, config.init, images)
     history = _restore(run, model, steps)
     monitor = MONITORS[config.task]
     done = len(history)
     if done >= config.epochs or callbacks.out_of_patience(history, monitor, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
 
-    caches = {name: make_cache(planned, name) for name in ("train", "val")}
     record = callbacks.Record(run, monitor, config.patience, history)
     listeners = [
         callbacks.Reseed(config.seed), callbacks.Validation(), record,
@@ -242,6 +244,9 @@ def compiled_model(planned: Plan, precision: str):
     )
     return model, steps
 
+
+# For the first statistics of batch norm; more would not change what a training makes of them.
+STATISTICS_IMAGES = 128
 
 # Steps on small images take a few milliseconds, of which Keras' loop between them takes two.
 # More pixels in a call would leave the progress bar and Ctrl-C waiting.

@@ -1,12 +1,14 @@
 """Start a training from the weights of a run or of a pretrained model (``--init``).
 
-The source is brought to plain convolutions first, as export does, so that the new model computes
-the same function from its first step on; classes that differ get a new last layer.
+The source is brought to plain convolutions first, as export does; where it was trained with batch
+norm, the new model gets norms that leave its function as it is. So it computes what the source does
+until its first step; classes that differ get a new last layer.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from tfproj.errors import InputError, missing_extra
-from tfproj.models import NORMS
 from tfproj.pretrained import is_pretrained, pretrained_file
 from tfproj.runs import find_run
 from tfproj.spec import ModelSpec
@@ -26,7 +27,8 @@ class Source:
 
     Attributes:
         name: of the pretrained model, or the run's path.
-        spec: of its model; ``options``: of the builder, without norms.
+        spec: of its model; ``options``: of the builder, for the model that is to be trained: with
+            batch norm where the source was trained with it, kernels plain.
         file: an ONNX file, or the run's ``best.keras``.
     """
 
@@ -50,7 +52,8 @@ def find_source(name: str, task: str) -> Source:
         source = Source(str(run.path), run.spec(), run.config().model_options, run.best_weights)
     if source.spec.task != task:
         raise InputError(f"--init {name}: a model for {source.spec.task}, not {task}")
-    options = {key: value for key, value in source.options.items() if key not in NORMS}
+    # A kernel that was standardised can be trained on as it is, but not be found again.
+    options = {k: v for k, v in source.options.items() if k != "weight_standardization"}
     return Source(source.name, source.spec, options, source.file)
 
 
@@ -64,14 +67,17 @@ def _pretrained(name: str) -> Source:
     return Source(name, file.spec, file.record["training"]["model_options"], path)
 
 
-def initialise(model, spec: ModelSpec, name: str) -> list[str]:
+def initialise(
+    model, spec: ModelSpec, options: Mapping[str, Any], name: str, images: np.ndarray
+) -> list[str]:
     """Give a new model the weights of a source, layer by layer.
 
     Args:
-        model: without norms, weights drawn.
-        spec: of the model. A first convolution for another number of channels is adapted: grey
-            takes the sum over the colours, colours share the grey kernel.
+        model: what ``build_model(spec, options)`` gives, weights drawn. A first convolution for
+            another number of channels is adapted: grey takes the sum over the colours, colours
+            share the grey kernel.
         name: see :func:`find_source`.
+        images: uint8 (N, H, W, C) to train with, from which batch norm gets its statistics.
 
     Returns:
         Names of the layers that keep their drawn weights: the last one where classes differ.
@@ -79,8 +85,38 @@ def initialise(model, spec: ModelSpec, name: str) -> list[str]:
     Raises:
         InputError: the models differ in more than channels and classes.
     """
+    from tfproj.models.fold import unfold_norms
+
     source = find_source(name, spec.task)
     weights = _onnx_weights(source) if source.file.suffix == ".onnx" else _run_weights(source)
+    plain = _without_norms(model, spec, options)
+    fresh = _load(plain, spec, source, weights)
+    if plain is not model:
+        unfold_norms(plain, model, images)
+    _say(source, spec, fresh)
+    return fresh
+
+
+def _without_norms(model, spec: ModelSpec, options: Mapping[str, Any]):
+    """The model itself where it has no batch norm, else a float32 one without."""
+    import keras
+
+    from tfproj.models import build_model
+
+    if not options.get("batch_norm"):
+        return model
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return build_model(spec, {k: v for k, v in options.items() if k != "batch_norm"})
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _load(
+    model, spec: ModelSpec, source: Source, weights: dict[str, list[np.ndarray]]
+) -> list[str]:
+    """Fill a model without norms; names of the layers that keep their drawn weights."""
     layers = [layer for layer in model.layers if layer.weights]
     fresh = []
     for layer in layers:
@@ -92,12 +128,11 @@ def initialise(model, spec: ModelSpec, name: str) -> list[str]:
             fresh.append(layer.name)
         elif given is None or [w.shape for w in given] != shapes:
             raise InputError(
-                f"--init {name}: layer {layer.name!r} of model {spec.model!r} does not fit; leave "
-                "out --model, and use the image size of the source where the model needs it"
+                f"--init {source.name}: layer {layer.name!r} of model {spec.model!r} does not fit; "
+                "leave out --model, and use the image size of the source where the model needs it"
             )
         else:
             layer.set_weights(given)
-    _say(source, spec, fresh)
     return fresh
 
 
