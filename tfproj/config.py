@@ -65,6 +65,16 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "segment": {"data": "facades", "model": "unet", "batch_size": 8},
 }
 
+# What brings a small network furthest in few epochs: ten points of mean AP and two of accuracy over
+# AdamW (docs/recipes.md).
+MUON = {
+    "optimizer": "muon",
+    "learning_rate": 5e-3,
+    "schedule": "cosine",
+    "warmup_epochs": 1.0,
+    "weight_decay": 5e-2,
+}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "classify": {
         # The course work: two plain convolutions, cross entropy, Adam.
@@ -81,11 +91,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "val_fraction": 0.05,
             "epochs": 10,
             "batch_size": 128,
-            "optimizer": "muon",
-            "learning_rate": 5e-3,
-            "schedule": "cosine",
-            "warmup_epochs": 1.0,
-            "weight_decay": 5e-2,
+            **MUON,
             "label_smoothing": 0.05,
             "augment": "shift_flip",
         },
@@ -97,11 +103,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "val_fraction": 0.05,
             "epochs": 50,
             "batch_size": 128,
-            "optimizer": "muon",
-            "learning_rate": 5e-3,
-            "schedule": "cosine",
-            "warmup_epochs": 1.0,
-            "weight_decay": 5e-2,
+            **MUON,
             "label_smoothing": 0.05,
             "ema": 0.999,
             "augment": "shift_flip_erase",
@@ -113,10 +115,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "val_fraction": 0.05,
             "epochs": 24,
             "batch_size": 128,
-            "optimizer": "muon",
-            "learning_rate": 5e-3,
-            "schedule": "cosine",
-            "warmup_epochs": 1.0,
+            **MUON,
             "weight_decay": 2e-2,
             "label_smoothing": 0.02,
             "augment": "shift_flip",
@@ -125,11 +124,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         # worse on 100 digits and on 100 facades.
         "finetune": {
             "epochs": 20,
-            "optimizer": "muon",
-            "learning_rate": 5e-3,
-            "schedule": "cosine",
-            "warmup_epochs": 1.0,
-            "weight_decay": 5e-2,
+            **MUON,
             "label_smoothing": 0.05,
             "ema": 0.999,
             "augment": "shift_flip",
@@ -150,22 +145,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "default": {
             "model_options": {"batch_norm": True},
             "epochs": 30,
-            "optimizer": "muon",
-            "learning_rate": 5e-3,
-            "schedule": "cosine",
-            "warmup_epochs": 1.0,
-            "weight_decay": 5e-2,
+            **MUON,
             "z_loss": 0.05,
             "augment": "photo_mix",
         },
         # From existing weights (--init), on few images: the rate that made them.
         "finetune": {
             "epochs": 20,
-            "optimizer": "muon",
-            "learning_rate": 5e-3,
-            "schedule": "cosine",
-            "warmup_epochs": 1.0,
-            "weight_decay": 5e-2,
+            **MUON,
             "augment": "photo",
         },
         # Starts at half the resolution, so it can be wider and see more of the house in less time;
@@ -179,11 +166,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                 "dropout": 0.2,
             },
             "epochs": 56,
-            "optimizer": "muon",
-            "learning_rate": 5e-3,
-            "schedule": "cosine",
-            "warmup_epochs": 1.0,
-            "weight_decay": 5e-2,
+            **MUON,
             "z_loss": 0.05,
             "augment": "photo_mix",
         },  # fmt: skip
