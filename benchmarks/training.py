@@ -162,6 +162,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     import tensorflow as tf
 
     from tfproj import callbacks
+    from tfproj.averaging import WeightAverage
     from tfproj.data import pipeline
     from tfproj.runs import Run
     from tfproj.train import compiled_model, make_cache
@@ -174,6 +175,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     model.train_step(fixed)  # eagerly, which makes the variables
     step = tf.function(lambda: model.train_step(fixed))
     run = Run(Path(tempfile.mkdtemp(dir=facts["folder"])))
+    average = WeightAverage(model, ())  # the optimiser keeps none
 
     def train(augment: str) -> float:
         """As ``tfproj.train`` calls it, but for validation and what is judged by it."""
@@ -185,8 +187,8 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
             steps_per_epoch=steps,
             shuffle=False,
             callbacks=[
-                callbacks.Reseed(0), callbacks.Validation(),
-                callbacks.Record(run, "loss", None, []), callbacks.Progress(2, 0), clock,
+                callbacks.Reseed(0), callbacks.Validation(average),
+                callbacks.Record(run, "loss", None, [], average), callbacks.Progress(2, 0), clock,
             ],
             verbose=0,
         )  # fmt: skip

@@ -51,6 +51,17 @@ def test_starting_at_an_epoch_continues_the_same_stream(augment):
         np.testing.assert_array_equal(y, later_y)
 
 
+def test_statistics_come_from_the_first_batches_plain_unless_noise_was_trained_with():
+    first = [x for x, _ in train_batches(cache(), 8, range(1), seed=3, augment="none")]
+    plain = pipeline.statistics_batches(cache(), 8, seed=3, augment="shift_flip")
+    assert len(plain) == 2
+    np.testing.assert_array_equal(plain, first)
+    erased = pipeline.statistics_batches(cache(), 8, seed=3, augment="shift_flip_erase")
+    trained = train_batches(cache(), 8, range(1), seed=3, augment="shift_flip_erase")
+    np.testing.assert_array_equal(erased, [x for x, _ in trained])
+    assert (np.array(erased) != first).any()
+
+
 def test_evaluation_sees_all_in_order_with_a_smaller_last_batch():
     dataset = eval_batches(cache(), 8)
     assert labels(dataset) == [list(range(8)), list(range(8, 16)), list(range(16, 20))]

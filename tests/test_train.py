@@ -333,6 +333,35 @@ def test_best_weights_are_the_moving_average(tmp_path):
     assert val["accuracy"] == pytest.approx(run.history()[-1]["val_accuracy"], abs=1e-6)
 
 
+def test_averaged_weights_get_batch_norm_statistics_of_their_own():
+    from tfproj.averaging import WeightAverage
+
+    rng = np.random.default_rng(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, use_bias=False),
+         keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )  # fmt: skip
+    optimizer = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
+    model.fit(images, rng.integers(0, 2, 32), batch_size=8, epochs=2, verbose=0)
+    latest = model.get_weights()
+    average = WeightAverage(model, np.split(images, 4))
+    conv, norm = model.layers[:2]
+    for _ in range(2):  # once computed, once remembered
+        with average.swapped_in():
+            np.testing.assert_array_equal(
+                conv.kernel.numpy(), optimizer._model_variables_moving_average[0].numpy()
+            )
+            seen = np.asarray(conv(images)).reshape(-1, 4)
+            np.testing.assert_allclose(norm.moving_mean.numpy(), seen.mean(0), atol=1e-5)
+            # The mean of the batches' variances is a little less than that of all.
+            np.testing.assert_allclose(norm.moving_variance.numpy(), seen.var(0), rtol=0.05)
+        for before, after in zip(latest, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+    assert norm.momentum == 0.99
+
+
 def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
     from tfproj.evaluate import predict_split
 

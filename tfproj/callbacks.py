@@ -9,8 +9,8 @@ import time
 import keras
 from tqdm import tqdm
 
+from tfproj.averaging import WeightAverage
 from tfproj.errors import TfprojError
-from tfproj.optim import averaged
 from tfproj.runs import Run, replacing, write_csv
 from tfproj.streaming import MeanAveragePrecision
 
@@ -30,11 +30,20 @@ class Record(keras.callbacks.Callback):
         monitor: column of the history to judge by; ``loss`` in its name: lower is better.
         patience: epochs without a better value before stopping; None: never.
         history: rows of the epochs that an earlier part of the run finished.
+        average: what ``best.keras`` holds, where the optimiser keeps one.
     """
 
-    def __init__(self, run: Run, monitor: str, patience: int | None, history: list[dict]):
+    def __init__(
+        self,
+        run: Run,
+        monitor: str,
+        patience: int | None,
+        history: list[dict],
+        average: WeightAverage,
+    ):
         super().__init__()
         self._run, self._monitor, self._patience = run, monitor, patience
+        self._average = average
         self.history = list(history)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -50,7 +59,7 @@ class Record(keras.callbacks.Callback):
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
             if best_epoch(self.history, self._monitor) == epoch + 1:
-                with replacing(self._run.best_weights) as best, averaged(self.model):
+                with replacing(self._run.best_weights) as best, self._average.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)
         if out_of_patience(self.history, self._monitor, self._patience):
@@ -84,8 +93,12 @@ def _nan_message(where: str) -> str:
 class Validation(keras.callbacks.Callback):
     """Validate the moving average of the weights, where the optimiser keeps one, and its AP."""
 
+    def __init__(self, average: WeightAverage):
+        super().__init__()
+        self._average = average
+
     def on_test_begin(self, logs=None):
-        self._block = averaged(self.model)
+        self._block = self._average.swapped_in()
         self._block.__enter__()
         self._count(True)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import keras
 
 from tfproj.config import TrainConfig
@@ -73,24 +70,6 @@ def ema_momentum(config: TrainConfig, steps_per_epoch: int) -> float:
     steps, and a short training would keep a model that has learned nothing.
     """
     return min(config.ema, max(0.0, 1 - 10 / (config.epochs * steps_per_epoch)))
-
-
-@contextlib.contextmanager
-def averaged(model: keras.Model) -> Iterator[None]:
-    """Inside the block the model holds the moving average of its weights, where there is one."""
-    averages = getattr(model.optimizer, "_model_variables_moving_average", None)
-    if not model.optimizer.use_ema or not averages:
-        yield
-        return
-    variables = model.optimizer._trainable_variables
-    latest = [keras.ops.copy(variable.value) for variable in variables]
-    for variable, average in zip(variables, averages, strict=True):
-        variable.assign(average)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, latest, strict=True):
-            variable.assign(value)
 
 
 def make_schedule(config: TrainConfig, steps_per_epoch: int):

@@ -162,6 +162,7 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     import tensorflow as tf
 
     from tfproj import callbacks
+    from tfproj.averaging import WeightAverage
     from tfproj.data import pipeline
 
     config = planned.config
@@ -178,9 +179,15 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     if done >= config.epochs or callbacks.out_of_patience(history, monitor, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
 
-    record = callbacks.Record(run, monitor, config.patience, history)
+    average = WeightAverage(
+        model,
+        pipeline.statistics_batches(
+            caches["train"], config.batch_size, config.seed, config.augment
+        ) if config.ema else (),
+    )  # fmt: skip
+    record = callbacks.Record(run, monitor, config.patience, history, average)
     listeners = [
-        callbacks.Reseed(config.seed), callbacks.Validation(), record,
+        callbacks.Reseed(config.seed), callbacks.Validation(average), record,
         callbacks.Progress(config.epochs, done),
     ]  # fmt: skip
     if tensorboard:

@@ -190,3 +190,8 @@ AUGMENT: dict[str, Transform | None] = {
     "photo_wide": photo_wide,
     "photo_mix": photo_mix,
 }
+
+# Batch norm's statistics of averaged weights come from plain images, which are what the model will
+# meet; but where it was trained with noise in every other image, it is better with that of these.
+# Measured in docs/recipes.md.
+STATISTICS_AS_TRAINED = ("shift_flip_erase",)

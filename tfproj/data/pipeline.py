@@ -16,13 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfproj import image
-from tfproj.data.augment import AUGMENT
+from tfproj.data.augment import AUGMENT, STATISTICS_AS_TRAINED
 from tfproj.data.dataset import Split
 from tfproj.data.masks import require_same_size
 from tfproj.errors import InputError, TfprojError
 
 # Share of the free memory that decoded images may take before they go to a file.
 MEMORY_SHARE = 0.4
+STATISTICS_BATCHES = 16
 
 
 class Cache:
@@ -156,6 +157,19 @@ def train_batches(
             num_parallel_calls=2,
         )
     return dataset.prefetch(4).with_options(_options())
+
+
+def statistics_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> list[np.ndarray]:
+    """Training images from which batch norm gets the statistics of averaged weights.
+
+    The first batches of the first epoch, augmented or plain: see ``STATISTICS_AS_TRAINED``.
+
+    Returns:
+        uint8 (B, H, W, C) each.
+    """
+    augment = augment if augment in STATISTICS_AS_TRAINED else "none"
+    batches = train_batches(cache, batch_size, range(1), seed, augment)
+    return [images.numpy() for images, _ in batches.take(STATISTICS_BATCHES)]
 
 
 def eval_batches(cache: Cache, batch_size: int) -> tf.data.Dataset:

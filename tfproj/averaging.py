@@ -1,0 +1,65 @@
+"""The moving average of the weights (``--ema``), as a model to validate and to keep."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+
+
+class WeightAverage:
+    """Puts the average that the optimiser keeps into the model, with the batch norm to match.
+
+    The moving mean and variance of a norm are those of the latest weights; averaged ones give
+    other values, and are worthless with them while the rate is high. So they get their own, from
+    training images (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018, section 3.2).
+
+    Args:
+        model: compiled.
+        batches: uint8 (B, H, W, C) each; none where the optimiser keeps no average.
+    """
+
+    def __init__(self, model: keras.Model, batches: Sequence[np.ndarray]):
+        self._model, self._batches = model, batches
+        self._norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+        self._step = -1  # of the statistics below
+        self._statistics: list[np.ndarray] = []
+
+    @contextlib.contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Inside the block the model holds the average, where there is one; then the latest."""
+        optimizer = self._model.optimizer
+        averages = getattr(optimizer, "_model_variables_moving_average", None)
+        if not optimizer.use_ema or not averages:
+            yield
+            return
+        moving = [v for norm in self._norms for v in (norm.moving_mean, norm.moving_variance)]
+        variables = [*optimizer._trainable_variables, *moving]
+        latest = [keras.ops.copy(variable.value) for variable in variables]
+        try:
+            for variable, average in zip(optimizer._trainable_variables, averages, strict=True):
+                variable.assign(average)
+            step = int(optimizer.iterations)
+            if step != self._step:
+                self._estimate_statistics()
+                self._step, self._statistics = step, [v.numpy() for v in moving]
+            for variable, value in zip(moving, self._statistics, strict=True):
+                variable.assign(value)
+            yield
+        finally:
+            for variable, value in zip(variables, latest, strict=True):
+                variable.assign(value)
+
+    def _estimate_statistics(self) -> None:
+        """Let every norm's mean and variance be the mean of those of all batches."""
+        momenta = [norm.momentum for norm in self._norms]
+        try:
+            for count, images in enumerate(self._batches):
+                for norm in self._norms:
+                    norm.momentum = count / (count + 1)
+                self._model(images, training=True)
+        finally:
+            for norm, momentum in zip(self._norms, momenta, strict=True):
+                norm.momentum = momentum
