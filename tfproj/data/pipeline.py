@@ -166,8 +166,13 @@ def statistics_batches(cache: Cache, batch_size: int, seed: int, augment: str) -
 
     Returns:
         uint8 (B, H, W, C) each.
+
+    Raises:
+        InputError: one of them can't be read.
     """
     augment = augment if augment in STATISTICS_AS_TRAINED else "none"
+    # Decoded here, where an unreadable file is named; TensorFlow would bury it in its own error.
+    cache.batch(epoch_order(seed, 0, len(cache))[: STATISTICS_BATCHES * batch_size])
     batches = train_batches(cache, batch_size, range(1), seed, augment)
     return [images.numpy() for images, _ in batches.take(STATISTICS_BATCHES)]
 
