@@ -288,3 +288,36 @@ def test_weights_that_are_not_numbers():
     data = tiny_models.serialize(model, SPECS["classify"].to_dict())
     with pytest.raises(TfprojError, match="not numbers"):
         Predictor(data).predict(pixels(1, SPECS["classify"]))
+
+
+def test_int8_sums_are_not_clipped_on_any_cpu():
+    """Two products of 255 * 127 are more than 16 bits hold, in which CPUs without VNNI add them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def quantised(name, out, scale, zero):
+        return [
+            helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"]),
+            helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [out]),
+        ]
+
+    arrays = {
+        "one": np.float32(1), "zero": np.uint8(0), "szero": np.int8(0), "large": np.float32(16384),
+        "kernel": np.full((8, 16, 1, 1), 127, np.int8),
+    }  # fmt: skip
+    nodes = [
+        *quantised("x", "x_d", "one", "zero"),
+        helper.make_node("DequantizeLinear", ["kernel", "one", "szero"], ["w"]),
+        helper.make_node("Conv", ["x_d", "w"], ["c"]),
+        *quantised("c", "y", "large", "zero"),
+    ]
+    image, out = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, channels, 4, 4))
+        for name, channels in (("x", 16), ("y", 8))
+    )
+    stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items()]
+    graph = helper.make_graph(nodes, "sum", [image], [out], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    opened = session.open_session(model.SerializeToString(), "sum", 1, [session.CPU])
+    (found,) = opened.run(None, {"x": np.full((1, 16, 4, 4), 255, np.float32)})
+    expected = 16 * 255 * 127
+    np.testing.assert_allclose(found, expected, atol=16384 / 2)
