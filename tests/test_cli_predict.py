@@ -128,7 +128,7 @@ def test_wrong_usage(files, capsys, more, words):
 @pytest.mark.parametrize("task", ["classify"], indirect=True)
 def test_an_interrupted_run_is_resumed(files, tmp_path, capsys):
     # Nobody reads what it prints, so it comes to a halt before it is done.
-    count = 3000
+    count = 6000
     folder, out = tmp_path / "in", tmp_path / "out"
     data = (folder / "0.png").read_bytes()
     for i in range(count):
