@@ -147,6 +147,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 30,
             **MUON,
             "z_loss": 0.05,
+            "ema": 0.999,
             "augment": "photo_mix",
         },
         # From existing weights (--init), on few images: the rate that made them.
