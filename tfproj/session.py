@@ -70,8 +70,8 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
     # Its threads spin for a while after a run, in case another follows: that is time which the
     # decoding of the next images needs, and the application around us.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Without VNNI the CPU adds pairs of int8 products in 16 bits, which clips large sums: an int8
-    # classifier of 95.2 % had 94.1 %. This takes a slower way there, and changes nothing elsewhere.
+    # Without VNNI the CPU adds pairs of int8 products in 16 bits, which clips large sums. This is
+    # an exact and slower way there, and changes nothing elsewhere (benchmarks/int8_sums.py).
     options.add_session_config_entry("session.x64quantprecision", "1")
     # Else bytes that look like onnxruntime's own format are read as such, unchecked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
