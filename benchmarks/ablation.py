@@ -20,9 +20,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import common
+
 from tfproj import backend, machine
 from tfproj.config import PRESETS, TrainConfig, make_config
-from tfproj.errors import TfprojError
 
 BASES: dict[str, dict[str, Any]] = {
     "classify": {"limit": 6000, "epochs": 8, "val_fraction": 0.1},
@@ -69,7 +70,7 @@ METRICS = {
 }
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(CHANGES), default="classify")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each row (default 3)")
@@ -102,7 +103,6 @@ def main() -> int:
     print(markdown(rows, METRICS[options.task]))
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
 
 
 def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
@@ -116,10 +116,7 @@ def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
         whole = config if config.data.startswith("synth") else dataclasses.replace(
             config, limit=None
         )  # fmt: skip
-        task = {
-            "classify": evaluate.classification_metrics,
-            "segment": evaluate.segmentation_metrics,
-        }[config.task]
+        task = evaluate.METRICS[config.task]
         metrics, _, _ = task(evaluate.load_model(run), plan(whole), "val", flip)
         return {name: metrics[name] for name in METRICS[config.task]}
 
@@ -142,8 +139,4 @@ def markdown(rows: list[dict[str, Any]], metrics: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TfprojError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    common.start(main)

@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import ablation
+import common
 
 from tfproj import backend, machine
 from tfproj.config import TrainConfig, make_config
-from tfproj.errors import TfprojError
 
 AUGMENT = {"classify": "shift_flip_erase", "segment": "photo_mix"}
 METRIC = {"classify": "accuracy", "segment": "mean_average_precision_softmax"}
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(AUGMENT), help="default: both")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each task (default 3)")
@@ -52,7 +52,6 @@ def main() -> int:
     if options.json:
         report = {"quick": options.quick, "machine": machine.describe("auto"), "rows": rows}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
 
 
 def measure(config: TrainConfig) -> list[dict[str, Any]]:
@@ -68,14 +67,10 @@ def measure(config: TrainConfig) -> list[dict[str, Any]]:
     planned = plan(config)
     model, steps = compiled_model(planned, backend.resolve_precision(config.precision))
     cache = make_cache(planned, "train")
-    images = [
-        images.numpy()
+    plain, augmented = (
+        pipeline.first_batches(cache, config.batch_size, config.seed, name)
         for name in ("none", config.augment)
-        for images, _ in pipeline.train_batches(
-            cache, config.batch_size, range(1), config.seed, name
-        ).take(pipeline.STATISTICS_BATCHES)
-    ]
-    plain, augmented = images[: len(images) // 2], images[len(images) // 2 :]
+    )
     ways = {
         "latest weights": nullcontext,
         "average, statistics of the latest": WeightAverage(model, ()).swapped_in,
@@ -85,10 +80,7 @@ def measure(config: TrainConfig) -> list[dict[str, Any]]:
     # All of the validation split, of which a limit would leave a part.
     drawn = config.data.startswith("synth")
     whole = planned if drawn else plan(dataclasses.replace(config, limit=None))
-    task = {
-        "classify": evaluate.classification_metrics,
-        "segment": evaluate.segmentation_metrics,
-    }[config.task]
+    task = evaluate.METRICS[config.task]
     rows = []
 
     class Measure(keras.callbacks.Callback):
@@ -135,8 +127,4 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TfprojError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    common.start(main)

@@ -22,9 +22,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import common
+
 from tfproj import backend, machine
 from tfproj.config import TrainConfig, make_config
-from tfproj.errors import InputError, TfprojError
+from tfproj.errors import InputError
 from tfproj.runs import Run
 
 REPORT: dict[str, dict[str, float]] = {
@@ -43,7 +45,7 @@ QUICK: dict[str, dict[str, Any]] = {
 MEASURED = {"classify": "test", "segment": "val"}
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(REPORT), default="classify")
     parser.add_argument("--seeds", type=int, default=5)
@@ -67,7 +69,6 @@ def main() -> int:
         report = {"task": options.task, "quick": options.quick, "rows": runs}
         report["machine"] = machine.describe("auto")
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
 
 
 def trained(config: TrainConfig, root: Path) -> Run:
@@ -117,8 +118,4 @@ def markdown(task: str, runs: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TfprojError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    common.start(main)

@@ -20,9 +20,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import common
+
 from tfproj import backend, machine
 from tfproj.config import TrainConfig, make_config
-from tfproj.errors import TfprojError
 
 TARGETS: dict[str, dict[str, Any]] = {
     "classify": {"init": "fashion_mnist", "data": "digits", "image_size": (28, 28)},
@@ -32,7 +33,7 @@ METRIC = {"classify": "accuracy", "segment": "mean_average_precision_softmax"}
 WAYS = ("pretrained", "drawn weights", "recipe from scratch")
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(TARGETS), help="default: both")
     parser.add_argument("--images", type=int, default=100, help="to train on (default 100)")
@@ -60,7 +61,6 @@ def main() -> int:
         facts = {"images": options.images, "quick": options.quick}
         report = {**facts, "machine": machine.describe("auto"), "rows": rows}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
 
 
 def configure(task: str, way: str, images: int, seed: int) -> TrainConfig:
@@ -85,11 +85,7 @@ def measure(config: TrainConfig) -> float:
         run = train(config, folder)
         limit = None if config.data == "digits" else 1000  # drawn facades: a test split of 100
         whole = plan(dataclasses.replace(config, limit=limit))
-        tasks = {
-            "classify": evaluate.classification_metrics,
-            "segment": evaluate.segmentation_metrics,
-        }
-        metrics, _, _ = tasks[config.task](evaluate.load_model(run), whole, "test")
+        metrics, _, _ = evaluate.METRICS[config.task](evaluate.load_model(run), whole, "test")
         return metrics[METRIC[config.task]]
 
 
@@ -103,8 +99,4 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TfprojError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    common.start(main)

@@ -7,6 +7,7 @@ backend.setup()
 
 from tfproj.data import pipeline  # noqa: E402
 from tfproj.data.arrays import array_split  # noqa: E402
+from tfproj.data.augment import for_statistics  # noqa: E402
 from tfproj.data.dataset import Split  # noqa: E402
 from tfproj.data.pipeline import Cache, eval_batches, train_batches  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
@@ -52,14 +53,14 @@ def test_starting_at_an_epoch_continues_the_same_stream(augment):
 
 
 def test_statistics_come_from_the_first_batches_plain_unless_noise_was_trained_with():
-    first = [x for x, _ in train_batches(cache(), 8, range(1), seed=3, augment="none")]
-    plain = pipeline.statistics_batches(cache(), 8, seed=3, augment="shift_flip")
-    assert len(plain) == 2
-    np.testing.assert_array_equal(plain, first)
-    erased = pipeline.statistics_batches(cache(), 8, seed=3, augment="shift_flip_erase")
-    trained = train_batches(cache(), 8, range(1), seed=3, augment="shift_flip_erase")
-    np.testing.assert_array_equal(erased, [x for x, _ in trained])
-    assert (np.array(erased) != first).any()
+    assert [for_statistics(n) for n in ("photo_mix", "shift_flip")] == ["none", "none"]
+    for augment in ("none", for_statistics("shift_flip_erase")):
+        found = pipeline.first_batches(cache(), 8, seed=3, augment=augment)
+        trained = [x for x, _ in train_batches(cache(), 8, range(1), seed=3, augment=augment)]
+        assert len(found) == 2
+        np.testing.assert_array_equal(found, trained)
+    plain = pipeline.first_batches(cache(), 8, seed=3, augment="none")
+    assert (np.array(found) != plain).any()
 
 
 def test_evaluation_sees_all_in_order_with_a_smaller_last_batch():

@@ -60,12 +60,11 @@ def test_each_has_a_card(name):
         assert heading in card(name)
 
 
-@pytest.mark.parametrize("name", names())
+# In an int8 file scales and zero points would be counted.
+@pytest.mark.parametrize("name", [name for name in names() if not name.endswith("-int8")])
 def test_parameters_are_those_of_the_card(name):
     import onnx
 
-    if name.endswith("-int8"):
-        pytest.skip("scales and zero points are no parameters")
     graph = onnx.load(pretrained_file(name)).graph
     kernels = {n.input[1]: n for n in graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm")}
     stored = {i.name: int(np.prod(i.dims)) for i in graph.initializer}

@@ -37,11 +37,9 @@ def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) 
     backend.setup()
     model = load_model(run)
     results, rows, facts = {}, [], {}
-    measure = {"classify": classification_metrics, "segment": segmentation_metrics}
     for name in splits or planned.dataset.splits:
-        results[name], examples, facts[name] = measure[planned.config.task](
-            model, planned, name, flip
-        )
+        measure = METRICS[planned.config.task]
+        results[name], examples, facts[name] = measure(model, planned, name, flip)
         rows += [{"split": name, **example} for example in examples]
     record = {
         "task": planned.config.task,
@@ -172,6 +170,9 @@ def segmentation_metrics(
         curves["softmax"] = artifacts.precision_recall(pixels)  # the scores are that by now
     image_rows = [_image_row(n, c, classes) for n, c in zip(names, confusions, strict=True)]
     return result, image_rows, {"confusions": np.stack(confusions), "precision_recall": curves}
+
+
+METRICS = {"classify": classification_metrics, "segment": segmentation_metrics}
 
 
 def _image_row(name: str, confusion: np.ndarray, classes: Sequence[str]) -> dict:

@@ -164,6 +164,7 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     from tfproj import callbacks
     from tfproj.averaging import WeightAverage
     from tfproj.data import pipeline
+    from tfproj.data.augment import for_statistics
 
     config = planned.config
     keras.utils.set_random_seed(config.seed)
@@ -179,12 +180,10 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     if done >= config.epochs or callbacks.out_of_patience(history, monitor, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
 
-    average = WeightAverage(
-        model,
-        pipeline.statistics_batches(
-            caches["train"], config.batch_size, config.seed, config.augment
-        ) if config.ema else (),
-    )  # fmt: skip
+    seen = pipeline.first_batches(
+        caches["train"], config.batch_size, config.seed, for_statistics(config.augment)
+    ) if config.ema else ()  # fmt: skip
+    average = WeightAverage(model, seen)
     record = callbacks.Record(run, monitor, config.patience, history, average)
     listeners = [
         callbacks.Reseed(config.seed), callbacks.Validation(average), record,

@@ -191,7 +191,11 @@ AUGMENT: dict[str, Transform | None] = {
     "photo_mix": photo_mix,
 }
 
-# Batch norm's statistics of averaged weights come from plain images, which are what the model will
-# meet; but where it was trained with noise in every other image, it is better with that of these.
-# Measured in docs/recipes.md.
-STATISTICS_AS_TRAINED = ("shift_flip_erase",)
+
+def for_statistics(name: str) -> str:
+    """The augmentation of the images that give averaged weights their batch norm statistics.
+
+    None: plain images are what the model will meet. But one that was trained with noise in every
+    other image is better with the statistics of these (``benchmarks/averaging.py``).
+    """
+    return name if name == "shift_flip_erase" else "none"

@@ -16,14 +16,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfproj import image
-from tfproj.data.augment import AUGMENT, STATISTICS_AS_TRAINED
+from tfproj.data.augment import AUGMENT
 from tfproj.data.dataset import Split
 from tfproj.data.masks import require_same_size
 from tfproj.errors import InputError, TfprojError
 
 # Share of the free memory that decoded images may take before they go to a file.
 MEMORY_SHARE = 0.4
-STATISTICS_BATCHES = 16
+# Of an epoch that batch norm's statistics are taken from.
+FIRST_BATCHES = 16
 
 
 class Cache:
@@ -159,10 +160,8 @@ def train_batches(
     return dataset.prefetch(4).with_options(_options())
 
 
-def statistics_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> list[np.ndarray]:
-    """Training images from which batch norm gets the statistics of averaged weights.
-
-    The first batches of the first epoch, augmented or plain: see ``STATISTICS_AS_TRAINED``.
+def first_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> list[np.ndarray]:
+    """Images of the first batches of the first epoch, for the statistics of batch norm.
 
     Returns:
         uint8 (B, H, W, C) each.
@@ -170,11 +169,10 @@ def statistics_batches(cache: Cache, batch_size: int, seed: int, augment: str) -
     Raises:
         InputError: one of them can't be read.
     """
-    augment = augment if augment in STATISTICS_AS_TRAINED else "none"
     # Decoded here, where an unreadable file is named; TensorFlow would bury it in its own error.
-    cache.batch(epoch_order(seed, 0, len(cache))[: STATISTICS_BATCHES * batch_size])
+    cache.batch(epoch_order(seed, 0, len(cache))[: FIRST_BATCHES * batch_size])
     batches = train_batches(cache, batch_size, range(1), seed, augment)
-    return [images.numpy() for images, _ in batches.take(STATISTICS_BATCHES)]
+    return [images.numpy() for images, _ in batches.take(FIRST_BATCHES)]
 
 
 def eval_batches(cache: Cache, batch_size: int) -> tf.data.Dataset:
