@@ -49,6 +49,7 @@ def test_model_options_of_a_preset_are_not_given_to_another_model():
         ({"precision": "float16"}, "known: auto, float32, mixed_bfloat16"),
         ({"augment": "fotos"}, "did you mean 'photo'"),
         ({"augment": "photo_mix"}, "for segment only"),
+        ({"dice": 0.5}, "for segment only"),
         ({"seed": -1}, "at least 0"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"data": 5}, "it must be text"),

@@ -170,6 +170,26 @@ def test_a_unet_with_a_stride_gives_scores_at_full_size():
         build_model(spec("unet", (36, 48)), options)
 
 
+def test_strip_pooling_lets_a_place_see_its_whole_row_and_column():
+    from tfproj.models.fold import fold_norms
+
+    images = np.zeros((2, 96, 128, 3), np.uint8)
+    images[1, 8:12, 8:12] = 255
+    reached = []
+    for chosen in (False, True):
+        options = {"widths": [16, 16, 16], "strip_pooling": chosen, "batch_norm": True}
+        model = build_model(spec("unet", (96, 128)), options)
+        scores = model.predict_on_batch(images)
+        reached.append(np.abs(scores[1] - scores[0]).max(axis=-1) > 1e-6)
+        folded = fold_norms(model, spec("unet", (96, 128)), options)
+        assert not [x.name for x in folded.layers if x.name.endswith("_bn")]
+        np.testing.assert_allclose(folded.predict_on_batch(images), scores, atol=1e-4)
+    without, along = reached
+    assert not without[10, 64:].any() and not without[64:, 10].any()
+    assert along[8:12, 120:].any() and along[88:, 8:12].any()
+    assert not along[64:, 64:].any()  # neither the row nor the column of what was lit
+
+
 def test_a_standardised_convolution_is_saved_whole(tmp_path):
     options = {"weight_standardization": True}
     one, other = (build_model(spec("unet", (16, 16)), options) for _ in range(2))

@@ -296,6 +296,23 @@ def test_z_loss_adds_the_square_of_log_z():
     assert pulled == pytest.approx(log_z + 0.5 * log_z**2, rel=1e-5)
 
 
+def test_dice_counts_every_class_of_the_batch_alike():
+    from tfproj.optim import make_loss
+
+    rng = np.random.default_rng(0)
+    scores, masks = rng.normal(size=(2, 4, 4, 3)).astype(np.float32), np.zeros((2, 4, 4), np.uint8)
+    masks[0, 0, 0] = 1  # class 2 is in no image
+    plain, with_dice = (
+        float(make_loss(toy("segment", dice=weight), 3)(masks, scores)) for weight in (0.0, 0.5)
+    )
+    p = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    expected = [
+        1 - (2 * p[masks == c, c].sum() + 1) / (p[..., c].sum() + (masks == c).sum() + 1)
+        for c in range(3)
+    ]
+    assert with_dice - plain == pytest.approx(0.5 * np.mean(expected), rel=1e-4)
+
+
 def test_muon_moves_a_convolution_by_an_orthogonal_matrix():
     from tfproj.optim import ConvMuon
 

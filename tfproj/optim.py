@@ -86,13 +86,13 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int):
 
 
 def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
-    """Cross entropy of scores against class indices, meaned over examples (and pixels)."""
-    return CrossEntropy(classes, config.label_smoothing, config.z_loss)
+    """Of scores against class indices, meaned over examples (and pixels)."""
+    return SoftmaxLoss(classes, config.label_smoothing, config.z_loss, config.dice)
 
 
 @keras.saving.register_keras_serializable("tfproj")
-class CrossEntropy(keras.losses.Loss):
-    """Cross entropy of class indices, with label smoothing and a pull on the scores' level.
+class SoftmaxLoss(keras.losses.Loss):
+    """Cross entropy of class indices; if wanted with smoothing, a z-loss and a Dice loss.
 
     With Z = sum(exp(scores)), the loss is log Z - sum(target * scores) + z_loss * (log Z)^2.
     The target is 1 - smoothing at the class plus smoothing / classes everywhere (Szegedy et al.,
@@ -100,15 +100,20 @@ class CrossEntropy(keras.losses.Loss):
     1, so that the scores are log probabilities and comparable from one pixel to the next
     (Chowdhery et al., "PaLM", 2022, section 5).
 
+    The soft Dice loss (Milletari et al., "V-Net", 2016) of a class is 1 - (2 I + 1) / (P + N + 1):
+    N pixels of the batch are of the class, P is the sum of its probabilities over all pixels and I
+    over those N. It counts a rare class as much as a frequent one.
+
     Args:
         classes: number of classes.
         smoothing: share of the target spread evenly, 0..1.
-        z_loss: weight of the last term, >= 0.
+        z_loss: weight of the z-loss, >= 0.
+        dice: weight of the mean Dice loss over the classes, >= 0; it is added to every pixel.
     """
 
-    def __init__(self, classes, smoothing=0.0, z_loss=0.0, name="cross_entropy", **kwargs):
+    def __init__(self, classes, smoothing=0.0, z_loss=0.0, dice=0.0, name="softmax_loss", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.classes, self.smoothing, self.z_loss = classes, smoothing, z_loss
+        self.classes, self.smoothing, self.z_loss, self.dice = classes, smoothing, z_loss, dice
 
     def call(self, y_true, y_pred):
         """Class indices (B, ...) and scores (B, ..., classes) -> losses (B, ...)."""
@@ -116,8 +121,21 @@ class CrossEntropy(keras.losses.Loss):
         target = one_hot * (1 - self.smoothing) + self.smoothing / self.classes
         log_z = keras.ops.logsumexp(y_pred, axis=-1)
         loss = log_z - keras.ops.sum(target * y_pred, axis=-1)
-        return loss + self.z_loss * keras.ops.square(log_z) if self.z_loss else loss
+        if self.z_loss:
+            loss = loss + self.z_loss * keras.ops.square(log_z)
+        if self.dice:
+            probabilities = keras.ops.exp(y_pred - log_z[..., None])
+            loss = loss + self.dice * keras.ops.mean(_dice_losses(one_hot, probabilities))
+        return loss
 
     def get_config(self):
-        own = {"classes": self.classes, "smoothing": self.smoothing, "z_loss": self.z_loss}
-        return {**super().get_config(), **own}
+        own = ("classes", "smoothing", "z_loss", "dice")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def _dice_losses(one_hot, probabilities):
+    """(..., classes) each -> (classes,)."""
+    pixels = tuple(range(len(one_hot.shape) - 1))
+    inside = keras.ops.sum(probabilities * one_hot, axis=pixels)
+    total = keras.ops.sum(probabilities + one_hot, axis=pixels)
+    return 1 - (2 * inside + 1) / (total + 1)

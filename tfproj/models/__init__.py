@@ -65,7 +65,7 @@ MODELS: dict[str, ModelEntry] = {
         ),
         options=(
             *("batch_norm", "final_relu", "initializer", "widths", "weight_standardization"),
-            *("stem_stride", "dropout"),
+            *("stem_stride", "dropout", "strip_pooling"),
         ),
     ),
 }

@@ -85,6 +85,31 @@ class StandardizedConv2D(keras.layers.Conv2D):
         return super().convolution_op(inputs, kernel)
 
 
+@keras.saving.register_keras_serializable("tfproj")
+class LineMean(keras.layers.Layer):
+    """Mean over the height (axis 1) or the width (axis 2) of (B, H, W, C), which becomes 1.
+
+    Not Keras' average pooling, whose window would tie an exported file to one size.
+    """
+
+    def __init__(self, axis: int, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs):
+        # In float32: a sum of 128 terms is beyond the 8 bits of bfloat16.
+        mean = keras.ops.mean(keras.ops.cast(inputs, "float32"), axis=self.axis, keepdims=True)
+        return keras.ops.cast(mean, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        shape[self.axis] = 1
+        return tuple(shape)
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}
+
+
 def conv_relu(
     x,
     filters: int,
@@ -92,7 +117,7 @@ def conv_relu(
     batch_norm: bool = False,
     initializer: str = "keras",
     standardized: bool = False,
-    size: int = 3,
+    size: int | tuple[int, int] = 3,
     strides: int = 1,
 ):
     """Convolution -> (batch norm) -> ReLU; see :func:`conv`.
@@ -112,10 +137,10 @@ def conv(
     use_bias: bool = True,
     initializer: str = "keras",
     standardized: bool = False,
-    size: int = 3,
+    size: int | tuple[int, int] = 3,
     strides: int = 1,
 ):
-    """A convolution layer with kernels of ``size`` x ``size``; output sides are those / strides."""
+    """A convolution, kernels square or (height, width); output sides are the input's / strides."""
     kind = StandardizedConv2D if standardized else keras.layers.Conv2D
     return kind(
         filters,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tfproj.models.blocks import conv, conv_relu, image_input, kernel_initializer, scores
+from tfproj.models.blocks import LineMean, conv, conv_relu, image_input, kernel_initializer, scores
 from tfproj.spec import ModelSpec
 
 # Filters of the two convolutions of each level, as in the report's table.
@@ -24,6 +24,7 @@ def unet(
     weight_standardization: bool = False,
     stem_stride: int = 1,
     dropout: float = 0.0,
+    strip_pooling: bool = False,
 ) -> keras.Model:
     """Three levels down, a bottleneck, three levels up; skips are added, not concatenated.
 
@@ -39,6 +40,7 @@ def unet(
             resolution, and a transposed convolution gives the scores of every pixel. Most of a
             UNet's time is spent at full size.
         dropout: share of the bottleneck's channels silenced in training.
+        strip_pooling: in the decoder every place learns the means of its row and its column.
 
     Returns:
         uint8 images (B, H, W, C) -> scores float32 (B, H, W, classes), before softmax.
@@ -67,6 +69,8 @@ def unet(
         skip = skips.pop()
         x = _up(skip.shape[-1], f"dec{level}_up", initializer)(x)
         x = keras.layers.Add(name=f"dec{level}_add")([x, skip])
+        if strip_pooling and level > 1:
+            x = _strip_pooling(x, f"dec{level}_strip", block)
         x = conv_relu(x, first, f"dec{level}_conv1", **block)
         if second is not None:
             x = conv_relu(x, second, f"dec{level}_conv2", **block)
@@ -78,6 +82,22 @@ def unet(
     if final_relu:
         x = keras.layers.ReLU(name="scores_relu")(x)
     return keras.Model(inputs, scores(x), name="unet")
+
+
+def _strip_pooling(x, name: str, block: dict):
+    """Tell every place what its whole row and its whole column hold on average.
+
+    As in Hou et al., "Strip Pooling: Rethinking Spatial Pooling for Scene Parsing" (2020), but
+    added to what is there, and with convolutions along the lines of half the channels.
+    """
+    filters = x.shape[-1]
+    rows = LineMean(axis=2, name=f"{name}_rows")(x)
+    columns = LineMean(axis=1, name=f"{name}_columns")(x)
+    rows = conv_relu(rows, filters // 2, f"{name}_rows_conv", **block, size=(3, 1))
+    columns = conv_relu(columns, filters // 2, f"{name}_columns_conv", **block, size=(1, 3))
+    lines = keras.layers.Add(name=f"{name}_lines")([rows, columns])  # (B, H, W, filters // 2)
+    lines = conv(filters, f"{name}_conv", initializer=block["initializer"], size=1)(lines)
+    return keras.layers.Add(name=f"{name}_add")([x, lines])
 
 
 def _up(filters: int, name: str, initializer: str, times: int = 2):
