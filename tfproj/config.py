@@ -148,6 +148,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 30,
             **MUON,
             "z_loss": 0.05,
+            "dice": 1.5,
             "ema": 0.999,
             "augment": "photo_mix",
         },
@@ -172,6 +173,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 56,
             **MUON,
             "z_loss": 0.05,
+            "dice": 1.5,
             "ema": 0.999,
             "augment": "photo_mix",
         },  # fmt: skip

@@ -1,0 +1,121 @@
+"""What does averaging over the mirror image and other sizes give a segmenter?
+
+    python benchmarks/multiscale.py runs/segment/NAME
+    python benchmarks/multiscale.py --quick          # trains a toy first
+
+The validation split is seen at 0.75, 1, 1.25 and 1.5 times its size; scores are brought to the size
+of the mask and averaged. Mean AP is over all pixels. The last column is the work: the pixels seen,
+in multiples of those of the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import common
+import numpy as np
+
+from tfproj import backend, machine, metrics
+from tfproj.errors import InputError
+from tfproj.runs import Run
+
+SCALES = (0.75, 1.0, 1.25, 1.5)
+# Which scales are averaged, and whether also with the mirror image of each.
+WAYS = (
+    ((1.0,), False),
+    ((1.0,), True),
+    ((1.25,), True),
+    ((1.0, 1.25), True),
+    ((0.75, 1.0, 1.25), True),
+    (SCALES, True),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", type=Path, help="a trained segmentation run")
+    parser.add_argument("--quick", action="store_true", help="train a toy and measure that")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    if options.run is None and not options.quick:
+        parser.error("which run? give its directory, or --quick")
+    backend.setup()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(Run(options.run) if options.run else _toy(folder))
+    print(
+        "| scales | mirror image | mean AP raw | mean AP softmax | pixels |\n|---|---|---|---|---|"
+    )
+    for row in rows:
+        scales, mirrored = ", ".join(map(str, row["scales"])), "yes" if row["mirrored"] else "no"
+        print(
+            f"| {scales} | {mirrored} | {row['raw']:.4f} | {row['softmax']:.4f} "
+            f"| {row['pixels']:.1f}x |"
+        )
+    if options.json:
+        report = {"quick": options.quick, "machine": machine.describe("auto"), "rows": rows}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def measure(run: Run) -> list[dict]:
+    """A row of figures for each of ``WAYS``."""
+    from tfproj.evaluate import check_evaluation
+    from tfproj.train import make_cache
+
+    planned = check_evaluation(run, ["val"])
+    if planned.spec.task != "segment":
+        raise InputError(f"{run.path}: not a segmentation")
+    cache = make_cache(planned, "val")
+    images, masks = cache.batch(np.arange(len(cache)))
+    looks = {
+        (scale, mirrored): scores
+        for scale in SCALES
+        for mirrored, scores in _scores(run, planned.spec, images, scale)
+    }
+    rows = []
+    for scales, mirrored in WAYS:
+        chosen = [(s, m) for s in scales for m in ((False, True) if mirrored else (False,))]
+        pixels = metrics.PixelScores(masks.size, len(planned.spec.classes))
+        pixels.add(np.mean([looks[key] for key in chosen], axis=0), masks)
+        row = {"scales": scales, "mirrored": mirrored, "pixels": sum(s * s for s, _ in chosen)}
+        rows.append(row | {k: metrics.mean(v) for k, v in pixels.average_precisions().items()})
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def _scores(run: Run, spec, images: np.ndarray, scale: float) -> Iterator[tuple[bool, np.ndarray]]:
+    """(mirrored?, scores float32 (N, H, W, classes)) of all images at another size."""
+    import tensorflow as tf
+
+    from tfproj.models import build_model, input_multiple
+
+    multiple = input_multiple(spec.model, run.config().model_options)
+    height, width = (multiple * round(side * scale / multiple) for side in spec.size)
+    model = build_model(replace(spec, height=height, width=width), run.config().model_options)
+    backend.load_weights(model, run.best_weights)
+    for mirrored in (False, True):
+        parts = []
+        for start in range(0, len(images), 8):
+            batch = images[start : start + 8, :, :: -1 if mirrored else 1]
+            resized = tf.image.resize(batch, (height, width), antialias=True)
+            pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+            scores = tf.image.resize(model(pixels, training=False), spec.size, antialias=True)
+            parts.append(scores.numpy()[:, :, :: -1 if mirrored else 1])
+        yield mirrored, np.concatenate(parts)
+
+
+def _toy(folder: str) -> Run:
+    from tfproj.config import make_config
+    from tfproj.train import train
+
+    size = {"limit": 16, "image_size": (32, 32), "epochs": 1}
+    return train(make_config("segment", data="synthetic_facades", **size), folder)
+
+
+if __name__ == "__main__":
+    common.start(main)
