@@ -234,6 +234,22 @@ def test_any_size_that_is_a_multiple(toy_segmenter, tmp_path):
         assert scores.shape == probabilities.shape == (2, height, width, 5)
 
 
+def test_the_network_of_best_at_any_size(tmp_path):
+    from tfproj.config import PRESETS, make_config
+    from tfproj.train import train
+
+    options = {**PRESETS["segment"]["best"]["model_options"], "widths": [16, 16, 16]}
+    size = {"limit": 8, "image_size": (32, 48), "batch_size": 4, "epochs": 1}
+    config = make_config("segment", "best", data="synthetic_facades", model_options=options, **size)
+    run = train(config, tmp_path)
+    result = export_onnx(run, tmp_path / "free.onnx", Options(dynamic_size=True))
+    assert len(result["verification"]["sizes"]) == 3
+    # The lines of an image are means over what it has, whatever its size.
+    assert Counter(n.op_type for n in onnx.load(tmp_path / "free.onnx").graph.node)["ReduceMean"]
+    scores, _ = Predictor(tmp_path / "free.onnx").run(np.zeros((1, 64, 40, 3), np.uint8))
+    assert scores.shape == (1, 64, 40, 5)
+
+
 def test_classifiers_have_one_size(toy_classifier, tmp_path):
     with pytest.raises(InputError, match="one size"):
         export_onnx(toy_classifier, tmp_path / "free.onnx", Options(dynamic_size=True))
