@@ -127,12 +127,15 @@ def test_wrong_usage(files, capsys, more, words):
 
 @pytest.mark.parametrize("task", ["classify"], indirect=True)
 def test_an_interrupted_run_is_resumed(files, tmp_path, capsys):
-    # Nobody reads what it prints, so it comes to a halt before it is done.
+    # Nobody reads what it prints: with long names that fills the pipe, and it halts long before it
+    # is done, however fast the machine.
     count = 6000
     folder, out = tmp_path / "in", tmp_path / "out"
     data = (folder / "0.png").read_bytes()
+    for path in folder.iterdir():
+        path.unlink()
     for i in range(count):
-        (folder / f"{i}.png").write_bytes(data)
+        (folder / f"{i:0100}.png").write_bytes(data)
     command = [sys.executable, "-m", "tfproj", "predict", *files, "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     partial = out / "predictions.csv.partial"
