@@ -21,7 +21,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from tfproj import backend, machine, metrics
+from tfproj import backend, image, machine, metrics
 from tfproj.errors import InputError
 from tfproj.runs import Run
 
@@ -48,9 +48,8 @@ def main() -> None:
     backend.setup()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Run(options.run) if options.run else _toy(folder))
-    print(
-        "| scales | mirror image | mean AP raw | mean AP softmax | pixels |\n|---|---|---|---|---|"
-    )
+    print("| scales | mirror image | mean AP raw | mean AP softmax | pixels |")
+    print("|---|---|---|---|---|")
     for row in rows:
         scales, mirrored = ", ".join(map(str, row["scales"])), "yes" if row["mirrored"] else "no"
         print(
@@ -98,14 +97,13 @@ def _scores(run: Run, spec, images: np.ndarray, scale: float) -> Iterator[tuple[
     height, width = (multiple * round(side * scale / multiple) for side in spec.size)
     model = build_model(replace(spec, height=height, width=width), run.config().model_options)
     backend.load_weights(model, run.best_weights)
+    pixels = np.stack([image.load(one, (height, width), spec.channels) for one in images])
     for mirrored in (False, True):
+        step = -1 if mirrored else 1
         parts = []
-        for start in range(0, len(images), 8):
-            batch = images[start : start + 8, :, :: -1 if mirrored else 1]
-            resized = tf.image.resize(batch, (height, width), antialias=True)
-            pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-            scores = tf.image.resize(model(pixels, training=False), spec.size, antialias=True)
-            parts.append(scores.numpy()[:, :, :: -1 if mirrored else 1])
+        for start in range(0, len(pixels), 8):
+            scores = model(pixels[start : start + 8, :, ::step], training=False)
+            parts.append(tf.image.resize(scores, spec.size, antialias=True).numpy()[:, :, ::step])
         yield mirrored, np.concatenate(parts)
 
 

@@ -86,29 +86,29 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int):
 
 
 def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
-    """Of scores against class indices, meaned over examples (and pixels)."""
+    """The loss of scores against class indices, meaned over examples (and pixels)."""
     return SoftmaxLoss(classes, config.label_smoothing, config.z_loss, config.dice)
 
 
 @keras.saving.register_keras_serializable("tfproj")
 class SoftmaxLoss(keras.losses.Loss):
-    """Cross entropy of class indices; if wanted with smoothing, a z-loss and a Dice loss.
+    """Cross entropy with class indices; on request smoothed, and with a z-loss and a Dice loss.
 
-    With Z = sum(exp(scores)), the loss is log Z - sum(target * scores) + z_loss * (log Z)^2.
+    With Z = sum(exp(scores)), it is log Z - sum(target * scores) + z_loss * (log Z)^2 + dice * D.
     The target is 1 - smoothing at the class plus smoothing / classes everywhere (Szegedy et al.,
-    "Rethinking the Inception Architecture for Computer Vision", 2016). The last term draws Z to
+    "Rethinking the Inception Architecture for Computer Vision", 2016). The z-loss draws Z to
     1, so that the scores are log probabilities and comparable from one pixel to the next
     (Chowdhery et al., "PaLM", 2022, section 5).
 
-    The soft Dice loss (Milletari et al., "V-Net", 2016) of a class is 1 - (2 I + 1) / (P + N + 1):
-    N pixels of the batch are of the class, P is the sum of its probabilities over all pixels and I
-    over those N. It counts a rare class as much as a frequent one.
+    D is the mean over the classes of 1 - (2 I + 1) / (P + N + 1), a soft Dice loss (Milletari et
+    al., "V-Net", 2016): N pixels of the batch are of the class, P is the sum of its probabilities
+    over all pixels and I over those N. It counts a rare class as much as a frequent one.
 
     Args:
         classes: number of classes.
         smoothing: share of the target spread evenly, 0..1.
         z_loss: weight of the z-loss, >= 0.
-        dice: weight of the mean Dice loss over the classes, >= 0; it is added to every pixel.
+        dice: weight of the Dice loss, >= 0; it is added to the loss of every pixel.
     """
 
     def __init__(self, classes, smoothing=0.0, z_loss=0.0, dice=0.0, name="softmax_loss", **kwargs):

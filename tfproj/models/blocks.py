@@ -101,11 +101,6 @@ class LineMean(keras.layers.Layer):
         mean = keras.ops.mean(keras.ops.cast(inputs, "float32"), axis=self.axis, keepdims=True)
         return keras.ops.cast(mean, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
-        shape = list(input_shape)
-        shape[self.axis] = 1
-        return tuple(shape)
-
     def get_config(self):
         return {**super().get_config(), "axis": self.axis}
 
