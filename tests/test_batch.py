@@ -1,5 +1,6 @@
 """Many files: finding them, failures between them, tables that can be continued."""
 
+import contextlib
 import csv
 import json
 import os
@@ -136,6 +137,10 @@ def test_only_the_same_settings_are_continued(predictor, folder, tmp_path):
     other = Predictor(tiny_model(predictor.spec.task, note="another"), threads=1)
     with pytest.raises(InputError, match="another model"):
         list(stream_files(other, paths, out, 2, resume=True))
+    predictor.flip = True
+    with pytest.raises(InputError, match="other options"):
+        list(stream_files(predictor, paths, out, 2, resume=True))
+    predictor.flip = False
     partial = out / "predictions.csv.partial"
     partial.write_text("image,label\na,b,c\n")
     with pytest.raises(InputError, match="damaged"):
@@ -179,14 +184,58 @@ def test_ten_thousand_masks_of_one_name_are_named_soon(tmp_path):
     assert len(set(mask_names(paths).values())) == 10_000
 
 
-def test_a_mask_never_replaces_an_image(folder):
+@pytest.mark.parametrize("names", [["a.png"], ["a.jpg", "a.png"], ["a.jpg"], ["a_overlay.jpg"]])
+def test_a_mask_never_replaces_what_is_not_one(names, tmp_path):
+    predictor = Predictor(tiny_model("segment"), threads=1)
+    data = png(pixels(0, SPECS["segment"]))
+    paths = [tmp_path / name for name in names]
+    for path in (*paths, tmp_path / "a.png", tmp_path / "a_overlay.png"):
+        path.write_bytes(data)
+    with pytest.raises(InputError, match="would replace it; choose another --output"):
+        predict_files(predictor, paths, tmp_path, overlay=True)
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {data}
+
+
+def test_earlier_masks_are_replaced(folder, tmp_path):
     predictor = Predictor(tiny_model("segment"), threads=1)
     path = folder / "00.png"
-    path.write_bytes(png(pixels(0, SPECS["segment"])))
-    before = path.read_bytes()
-    with pytest.raises(InputError, match="would replace its image"):
-        predict_files(predictor, [path], folder)
-    assert path.read_bytes() == before
+    for seed in range(2):
+        path.write_bytes(png(pixels(seed, SPECS["segment"])))
+        predict_files(predictor, [path], tmp_path / "out")
+    (result,) = predictor.predict(path)
+    with Image.open(tmp_path / "out" / "00.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), result.mask)
+
+
+@pytest.mark.parametrize("file_format", records.FORMATS)
+def test_images_added_before_a_resume_leave_finished_masks(file_format, tmp_path):
+    predictor = Predictor(tiny_model("segment"), threads=1)
+    paths = [tmp_path / name / "x.png" for name in ("a", "b", "c")]
+    for seed, path in enumerate(paths):
+        path.parent.mkdir()
+        path.write_bytes(png(pixels(seed, SPECS["segment"])))
+    out = tmp_path / "out"
+    with contextlib.closing(stream_files(predictor, paths[1:], out, file_format=file_format)) as it:
+        next(it)
+    list(stream_files(predictor, paths, out, file_format=file_format, resume=True))
+    if file_format == "csv":
+        table = rows(out / "predictions.csv")
+    else:
+        table = [*map(json.loads, (out / "predictions.jsonl").read_text().splitlines())]
+    assert [row["image"] for row in table] == [str(paths[i]) for i in (1, 0, 2)]
+    for row in table:
+        (result,) = predictor.predict(row["image"])
+        with Image.open(row["mask"]) as mask:
+            np.testing.assert_array_equal(np.asarray(mask), result.mask)
+
+
+def test_the_mask_of_an_image_with_a_long_name(tmp_path):
+    predictor = Predictor(tiny_model("segment"), threads=1)
+    paths = [tmp_path / ("ü" * 125 + end) for end in ("a.png", "b.png")]
+    for path in paths:
+        path.write_bytes(png(pixels(0, SPECS["segment"])))
+    done, failures = predict_files(predictor, paths, tmp_path / "out", overlay=True)
+    assert len({record["mask"] for record in done}) == 2 and not failures
 
 
 def test_an_output_that_cannot_be_written(predictor, folder):

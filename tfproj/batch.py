@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from tfproj import image
 from tfproj.errors import InputError
 from tfproj.predict import Predictor
-from tfproj.records import Output
+from tfproj.records import TABLES, Output
 from tfproj.results import Classification, Segmentation
-from tfproj.runs import replacing
+from tfproj.runs import replacing, writing
 
 Result = Classification | Segmentation | InputError
+
+OVERLAY = "_overlay"  # follows a mask's stem
 
 
 @dataclass(frozen=True)
@@ -92,20 +95,24 @@ def stream_files(
         ``image`` and ``error`` for one that can't be read.
 
     Raises:
-        InputError: the output can't be written, or there is nothing to resume with these settings.
+        InputError: the output can't be written, a mask would replace a file that is no earlier
+            mask, or an interrupted table has other settings.
     """
     how = settings or Settings()
-    names = mask_names(paths)
     decisive = {"model": predictor.digest, "top": how.top, "overlay": how.overlay,
-                "unknown_below": predictor.unknown_below}  # fmt: skip
+                "unknown_below": predictor.unknown_below, "flip": predictor.flip}  # fmt: skip
+    if how.output is not None and predictor.spec.task == "segment":
+        _require_free(how.output, mask_names(paths), how.overlay)
     with Output.open(how.output, how.file_format, decisive, how.resume) as table:
         rest = [path for path in paths if str(path) not in table.done]
+        names = mask_names(rest, table.done.values())
         results = predictor.stream(rest, how.batch_size, "return")
         for path, result in zip(rest, results, strict=True):
             record = describe(path, result, how.top)
             if isinstance(result, Segmentation) and how.output is not None:
                 target = how.output / names[path]
-                record["mask"] = str(_write_mask(result, path, target, how.overlay))
+                _write_mask(result, path, target, how.overlay)
+                record["mask"] = str(target)
             if "error" not in record:
                 table.write(record)
             if observe is not None:
@@ -128,30 +135,55 @@ def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
     return record
 
 
-def mask_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A file name for each mask: the image's stem, with its suffix or a number if taken."""
-    taken: set[str] = set()
+def mask_names(paths: Sequence[Path], others: Iterable[str] = ()) -> dict[Path, str]:
+    """A file name for each mask: the image's stem, with its suffix or a number if taken.
+
+    Args:
+        paths: the images.
+        others: masks that exist and stay.
+    """
+    taken = {name for other in others if other for name in _stems(Path(other).stem)}
     numbers: dict[str, int] = {}
     names = {}
     for path in paths:
-        name = path.stem
-        while not taken.isdisjoint({name, f"{name}_overlay"}):
+        stem = name = _shortened(path.stem)
+        while not taken.isdisjoint(_stems(name)):
             # a.jpg beside a.png first becomes a_jpg, then a_2, a_3 ...
-            number = numbers[path.stem] = numbers.get(path.stem, 0) + 1
-            name = path.name.replace(".", "_") if number == 1 else f"{path.stem}_{number}"
-        taken |= {name, f"{name}_overlay"}
+            number = numbers[stem] = numbers.get(stem, 0) + 1
+            first = f"{stem}{path.suffix}".replace(".", "_")
+            name = first if number == 1 else f"{stem}_{number}"
+        taken.update(_stems(name))
         names[path] = f"{name}.png"
     return names
 
 
-def _write_mask(result: Segmentation, source: Path, target: Path, overlay: bool) -> Path:
-    targets = [target, target.with_name(f"{target.stem}_overlay.png")][: 1 + overlay]
-    for path in targets:
-        if path.exists() and path.samefile(source):
-            raise InputError(f"{path}: would replace its image; choose another --output")
-    with replacing(target) as temporary:
-        result.mask_image().save(temporary)
-    if overlay:
-        with replacing(targets[1]) as temporary:
-            result.overlay(source).save(temporary)
-    return target
+def _stems(mask: str) -> tuple[str, str]:
+    """Of a mask and of its overlay."""
+    return mask, f"{mask}{OVERLAY}"
+
+
+def _shortened(stem: str) -> str:
+    """So short that a number, ``_overlay`` and the ending of a temporary file can follow."""
+    encoded = os.fsencode(stem)
+    return stem if len(encoded) <= 200 else encoded[:200].decode("utf-8", "ignore")
+
+
+def _require_free(output: Path, names: Mapping[Path, str], overlay: bool) -> None:
+    """Refuse to replace images that are read, and what is there from anyone but an earlier call."""
+    with writing(output):
+        ours = any((output / name).exists() for name in TABLES)
+        inputs = {path.resolve() for path in names}
+        for target in (file for name in names.values() for file in _files(output / name, overlay)):
+            if target.resolve() in inputs or (target.exists() and not ours):
+                raise InputError(f"{target}: a mask would replace it; choose another --output")
+
+
+def _files(mask: Path, overlay: bool) -> list[Path]:
+    return [mask.with_name(f"{stem}.png") for stem in _stems(mask.stem)[: 1 + overlay]]
+
+
+def _write_mask(result: Segmentation, source: Path, target: Path, overlay: bool) -> None:
+    pictures = [result.mask_image, lambda: result.overlay(source)]
+    for path, picture in zip(_files(target, overlay), pictures, strict=False):
+        with replacing(path) as temporary:
+            picture().save(temporary)

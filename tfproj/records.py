@@ -15,6 +15,8 @@ from tfproj.errors import InputError
 from tfproj.runs import read_json, write_json, writing
 
 FORMATS = ("csv", "jsonl")
+# Names that a table has in its directory, complete or not.
+TABLES = [f"predictions.{name}{end}" for name in FORMATS for end in ("", ".partial")]
 
 
 class Output:
@@ -24,13 +26,13 @@ class Output:
     settings, so that an interrupted table is only continued with the same ones.
 
     Attributes:
-        done: paths of the images that an interrupted table already holds.
+        done: images that an interrupted table already holds, and the mask of each, or "".
     """
 
     def __init__(self, folder: Path | None, file_format: str = "csv"):
         if file_format not in FORMATS:
             raise InputError(f"format {file_format!r}; expected one of {', '.join(FORMATS)}")
-        self.done: set[str] = set()
+        self.done: dict[str, str] = {}
         self._format = file_format
         self._file: IO[str] | None = None
         self._header: list[str] | None = None
@@ -97,12 +99,12 @@ class Output:
         _cut_last_line(self._partial)
         with self._partial.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             try:
-                names = self._csv_names(file) if self._format == "csv" else _json_names(file)
-                self.done.update(names)
+                rows = self._csv_rows(file) if self._format == "csv" else map(json.loads, file)
+                self.done.update((row["image"], str(row.get("mask", ""))) for row in rows)
             except (ValueError, KeyError, TypeError, IndexError, csv.Error):
                 raise InputError(f"{self._partial}: damaged; start anew without --resume") from None
 
-    def _csv_names(self, file: IO[str]) -> Iterator[str]:
+    def _csv_rows(self, file: IO[str]) -> Iterator[dict[str, str]]:
         header = None
         for row in csv.reader(file):
             if header is None:
@@ -111,12 +113,7 @@ class Output:
                 raise ValueError
             else:
                 self._header = header
-                yield row[0]
-
-
-def _json_names(file: IO[str]) -> Iterator[str]:
-    for line in file:
-        yield json.loads(line)["image"]
+                yield dict(zip(header, row, strict=True))
 
 
 def _cut_last_line(path: Path) -> None:
