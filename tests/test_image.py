@@ -135,6 +135,19 @@ def test_sixteen_bits_are_divided_by_257(tmp_path, suffix):
         np.testing.assert_array_equal(image.load(source, None, 3)[..., 2], expected)
 
 
+def test_one_transparent_value_of_a_16_bit_grey_png_is_white(tmp_path):
+    path = save(tmp_path / "a.png", np.array([[30000, 30001]], np.uint16), transparency=30001)
+    for channels in (1, 3):
+        assert image.load(path, None, channels)[0, :, 0].tolist() == [117, 255]
+
+
+def test_a_file_is_read_from_its_start(tmp_path):
+    path = save(tmp_path / "a.png", GREY)
+    with path.open("rb") as file:
+        first, second = (image.load(file, None, 1) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_one_bit_is_black_and_white(tmp_path):
     path = save(tmp_path / "a.png", Image.fromarray(GREY > 127))
     np.testing.assert_array_equal(image.load(path, None, 1)[..., 0], (GREY > 127) * 255)

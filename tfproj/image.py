@@ -83,6 +83,8 @@ def read_bytes(path: str | os.PathLike, label: str | None = None) -> bytes:
 
 
 def _read(file: BinaryIO, label: str) -> bytes:
+    with contextlib.suppress(AttributeError, OSError):  # a pipe can't
+        file.seek(0)  # so that a result can be shown over the file that it came from
     data = file.read()
     if not isinstance(data, bytes):
         raise InputError(f"{label}: opened as text; open it with mode 'rb'")
@@ -242,7 +244,9 @@ def convert(picture: Image.Image, channels: int) -> Image.Image:
     if picture.mode == target and "transparency" not in picture.info:
         return picture
     if picture.mode.startswith("I"):  # I;16, I;16B, and I: what Pillow makes of 16-bit grey
-        picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
+        values = np.asarray(picture)
+        clear = values == picture.info.get("transparency", -1)  # a PNG may name one such value
+        picture = Image.fromarray(np.where(clear, 255, _to_8_bits(values)).astype(np.uint8))
     elif picture.mode in {"RGBA", "LA", "PA", "RGBa"} or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))

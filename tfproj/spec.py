@@ -35,7 +35,7 @@ PREPROCESSING = {
         "kernel": "bilinear",
         "antialias": True,
         "keep_aspect": False,
-        "arithmetic": "Pillow: columns then rows, 22-bit fixed point, 8 bits in between",
+        "arithmetic": "Pillow: width then height, 22-bit fixed point, 8 bits in between",
     },
     "input_range": [0, 255],
     "in_graph": ["rescale by 1/255", "softmax over classes"],

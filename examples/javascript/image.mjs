@@ -2,6 +2,7 @@
 import { PNG } from "pngjs";
 
 const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2
+const DEPTH = 24; // where a PNG file has its bits per sample
 
 /** PNG bytes -> uint8 pixels (height, width, channels) as the model's record wants them. */
 export function load(bytes, { height, width, channels }) {
@@ -12,7 +13,8 @@ export function load(bytes, { height, width, channels }) {
 
 /** RGBA of 8 bits; pngjs expands palettes and grey. Of 16 bits, grey is rounded, colour cut off. */
 function decode(bytes) {
-  const png = PNG.sync.read(bytes, { skipRescale: true });
+  // pngjs spreads 1, 2 and 4 bits over 0..255, as Pillow does, but rounds 16 in another way.
+  const png = PNG.sync.read(bytes, { skipRescale: bytes[DEPTH] === 16 });
   let data = png.data;
   if (png.depth === 16) {
     const grey = !png.color && !png.alpha;
@@ -42,7 +44,7 @@ function onWhite(value, alpha) {
   return ((rounded >> 8) + rounded) >> 8 >> 7;
 }
 
-/** Bilinear with a filter that widens when shrinking; columns first, then rows, 8 bits between. */
+/** Bilinear with a filter that widens when shrinking; the width first, then the height, 8 bits between. */
 function resize(data, height, width, channels, newHeight, newWidth) {
   if (newWidth !== width) {
     data = resample(data, height, width, channels, newWidth);
