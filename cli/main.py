@@ -58,21 +58,21 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    Every expected error ends as one line on stderr. With ``--debug`` the traceback is shown.
+    Every expected error ends as one line on stderr. With ``--debug`` the traceback is shown. Where
+    the reader of our output is gone, as in ``tfproj ... | head``, click ends the process with 1.
     """
     args = sys.argv[1:] if args is None else args
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return cli.main(args, prog_name="tfproj", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.ClickException as error:
         hint = f" (see '{error.ctx.command_path} --help')" if getattr(error, "ctx", None) else ""
         return _fail(error.format_message() + hint, 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 1)
-    except BrokenPipeError:
-        # The reader of our output is gone, as in "tfproj ... | head"; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if "--debug" in args:
             raise

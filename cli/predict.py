@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -136,9 +137,9 @@ def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any
     style = "json" if as_json else options["file_format"] if folder is None else None
     try:
         done = _print(_report(records, failures, len(paths)), failures, style or "text")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         if folder is not None:
-            click.echo(f"what is done is in {folder}; go on with --resume", err=True)
+            click.echo(f"stopped: what is done is in {folder}; go on with --resume", err=True)
         raise
     if page is not None:
         click.echo(f"page: {page.write(options['html'])}", err=True)
@@ -178,9 +179,11 @@ def _print(records: Iterator[dict[str, Any]], failures: list, style: str) -> int
     from tfproj.records import csv_line, flat
 
     count = 0
+    # Settings are refused with the first record: stdout is then still empty.
+    first = list(itertools.islice(records, 1))
     if style == "json":
         click.echo('{"predictions": [', nl=False)
-    for record in records:
+    for record in itertools.chain(first, records):
         if style == "text":
             click.echo(_printable(format_record(record)))
         elif style == "csv":
@@ -202,17 +205,25 @@ def _printable(text: str) -> str:
 
 
 def model_file(model: str, runs_dir: str) -> Path:
-    """The ONNX file that the argument means: a file, a pretrained model, the export of a run."""
-    from tfproj.pretrained import is_pretrained, pretrained_file
+    """The ONNX file that the argument means: a file, a pretrained model, the export of a run.
+
+    Raises:
+        InputError: there is none, or the name is that of a pretrained model and of a run.
+    """
+    from tfproj.pretrained import is_pretrained, names, pretrained_file
+    from tfproj.runs import exists, find_run
 
     path = Path(model)
-    if path.suffix == ".onnx" or path.is_file():
+    if path.suffix == ".onnx" or exists(Path.is_file, path):
         return path
-    if is_pretrained(model) and not path.is_dir():
+    if is_pretrained(model) and not (path / "config.json").is_file():
+        for config in Path(runs_dir).glob(f"*/{model}/config.json"):
+            raise InputError(
+                f"{model!r} is a pretrained model and a run; for the run say {config.parent}, for "
+                f"the other {pretrained_file(model)}"
+            )
         return pretrained_file(model)
-    from tfproj.runs import find_run
-
-    run = find_run(model, runs_dir)
+    run = find_run(model, runs_dir, others=names())
     if not run.onnx_file.is_file():
         raise InputError(f"{run.path}: not exported yet; first: tfproj export {run.path} --onnx")
     return run.onnx_file

@@ -97,6 +97,14 @@ def test_every_command_has_help(capsys, name):
     assert "Usage: tfproj" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("args", [[], ["data"]])
+def test_a_group_alone_shows_its_help(capsys, args):
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Usage: tfproj")
+    assert len(captured.err.splitlines()) > 5 and not captured.out
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert "tfproj, version" in capsys.readouterr().out

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +186,42 @@ def test_html_shows_every_image_and_what_failed(task, files, capsys, tmp_path):
     assert all(f"{i}.png" in text for i in range(3))
     assert "0 bytes" in text
     assert text.count("data:image") >= (3 if task == "classify" else 6)
+
+
+def test_html_of_a_name_that_is_no_text(files, tmp_path):
+    for content, name in ((png(pixels(0, SPECS["classify"])), b"\xe9.png"), (b"", b"\xff.png")):
+        (tmp_path / "in" / os.fsdecode(name)).write_bytes(content)
+    page = tmp_path / "page.html"
+    assert main(["predict", *files, "--html", str(page)]) == 1
+    assert {r"\udce9.png", r"\udcff.png"} <= set(re.findall(r"\\udc..\.png", page.read_text()))
+
+
+def test_a_refused_call_prints_no_json(files, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "out")
+    assert main(["predict", *files, "--json", "--output", out]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out and "cannot be written" in captured.err
+
+
+def test_names_that_are_too_long(files, tmp_path, capsys):
+    assert main(["predict", files[0], "a" * 300]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main(["predict", "a" * 300, files[1]]) == 2
+    assert "unknown model or run" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away(files, tmp_path):
+    for i in range(3, 1500):
+        shutil.copy(tmp_path / "in" / "0.png", tmp_path / "in" / f"{i}.png")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "tfproj", "predict", *files, "--output", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    assert process.wait() == 1 and "go on with --resume" in said and "Traceback" not in said
+    assert (out / "predictions.csv.partial").exists()
 
 
 def test_html_is_refused_before_any_work(files, capsys, tmp_path):

@@ -232,6 +232,7 @@ def test_the_best_classifier_keeps_within_half_a_million_parameters():
         ({"model": "unett"}, {}, "did you mean 'unet'"),
         ({"model": "cnn"}, {}, "is for classify, not segment"),
         ({"height": 30}, {}, "multiples of 8"),
+        ({"task": "classify", "model": "cnn", "height": 3}, {}, "at least 4; 3 x"),
         ({}, {"batchnorm": True}, "did you mean 'batch_norm'"),
     ],
 )

@@ -8,6 +8,7 @@ import yaml
 
 from tfproj import Predictor
 from tfproj.cli.main import main
+from tfproj.cli.predict import model_file
 from tfproj.data import DataOptions, load_dataset
 from tfproj.errors import InputError
 from tfproj.pretrained import card, is_pretrained, names, pretrained_file
@@ -89,6 +90,22 @@ def test_predict_by_name(tmp_path, capsys):
     assert main(["predict", "facades", str(photo)]) == 0
     assert "window" in capsys.readouterr().out
     assert main(["predict", "fashion_mnist-tiny", str(photo), "--flip"]) == 0
+
+
+def test_a_name_of_a_run_and_of_a_model_is_not_guessed(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert model_file("facades", "runs") == pretrained_file("facades")
+    (tmp_path / "facades").mkdir()  # perhaps the data, not a run
+    assert model_file("facades", "runs") == pretrained_file("facades")
+    run = tmp_path / "runs" / "segment" / "facades"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="a pretrained model and a run; for the run say runs/seg"):
+        model_file("facades", "runs")
+    assert model_file("segment/facades", "runs").samefile(run / "model.onnx")
+    with pytest.raises(InputError, match="did you mean 'facades-best'"):
+        model_file("facades-bst", "runs")
 
 
 def test_models_shows_names_and_cards(capsys):

@@ -13,7 +13,7 @@ from tfproj.errors import InputError
 from tfproj.predict import Predictor
 from tfproj.records import TABLES, Output
 from tfproj.results import Classification, Segmentation
-from tfproj.runs import replacing, writing
+from tfproj.runs import exists, replacing, writing
 
 Result = Classification | Segmentation | InputError
 
@@ -54,12 +54,12 @@ def find_images(arguments: Sequence[str], output: str | Path | None = None) -> l
     """
     paths: dict[Path, None] = {}
     for argument in map(Path, arguments):
-        if argument.is_dir():
+        if exists(Path.is_dir, argument):
             inside = _search(argument, Path(output) if output is not None else None)
             if not inside:
                 raise InputError(f"{argument}: no images in this directory")
             paths.update(dict.fromkeys(inside))
-        elif argument.exists():
+        elif exists(Path.exists, argument):
             paths[argument] = None
         else:
             raise InputError(f"{argument}: no such file")

@@ -86,13 +86,15 @@ class Predictor:
         self.flip = flip
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
+        if threads is not None and threads < 1:
+            raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
         self._shape = (*self.spec.size, self.spec.channels)
         self._workers = min(threads or available_cpus(), MAX_DECODERS)
         self._session = open_session(file.data, name, threads, providers)
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:
-        """A model that comes with the package: ``facades``, ``fashion_mnist``, ``facades-int8`` ...
+        """A model that comes with the package: ``facades``, ``fashion_mnist-int8`` ...
 
         Args:
             name: see :func:`tfproj.pretrained.names`.

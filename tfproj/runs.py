@@ -26,7 +26,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,13 +127,19 @@ def _next_free(parent: Path, stem: str) -> Path:
             number += 1
 
 
-def find_run(name: str | None, root: str | Path = DEFAULT_ROOT, task: str | None = None) -> Run:
+def find_run(
+    name: str | None,
+    root: str | Path = DEFAULT_ROOT,
+    task: str | None = None,
+    others: Iterable[str] = (),
+) -> Run:
     """The run that a command means.
 
     Args:
         name: a path, a ``task/name`` or ``name`` below ``root``, or None for the newest run.
         root: where runs live.
         task: only runs of this task, for the newest.
+        others: what else the name could have meant, for the message.
 
     Raises:
         InputError: there is none; says the closest name.
@@ -149,14 +155,15 @@ def find_run(name: str | None, root: str | Path = DEFAULT_ROOT, task: str | None
             raise InputError(f"no run in {root}/; start one: tfproj train {kind}")
         return Run(runs[-1])
     for candidate in (Path(name), root / name, *(p for p in runs if p.name == name)):
-        if _exists(Path.is_file, candidate / "config.json"):
+        if exists(Path.is_file, candidate / "config.json"):
             return Run(candidate)
-    if _exists(Path.is_dir, Path(name)):
+    if exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
-    raise unknown_name("run", name, [str(p.relative_to(root)) for p in runs])
+    kind = "model or run" if others else "run"
+    raise unknown_name(kind, name, [*others, *(str(p.relative_to(root)) for p in runs)])
 
 
-def _exists(test: Callable[[Path], bool], path: Path) -> bool:
+def exists(test: Callable[[Path], bool], path: Path) -> bool:
     """Path's own tests raise for a name that is too long for the file system."""
     try:
         return test(path)

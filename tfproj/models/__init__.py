@@ -22,6 +22,7 @@ class ModelEntry:
             float32 (B, classes) or (B, H, W, classes).
         multiple: (options) -> input sides must be multiples of this many pixels.
         options: names of the builder's options.
+        least: pixels that the input's sides must have.
     """
 
     task: str
@@ -29,6 +30,7 @@ class ModelEntry:
     build: Callable[..., Any]
     multiple: Callable[[Mapping[str, Any]], int]
     options: tuple[str, ...]
+    least: int = 1
 
 
 def _builder(name: str) -> Callable[..., Any]:
@@ -48,6 +50,7 @@ MODELS: dict[str, ModelEntry] = {
         _builder("cnn"),
         multiple=lambda options: 1,
         options=("filters", "dense", "batch_norm", "dropout"),
+        least=4,
     ),
     "resnet": ModelEntry(
         "classify",
@@ -90,6 +93,10 @@ def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[st
         raise InputError(
             f"model {name!r} needs sides that are multiples of {multiple}; "
             f"{size[0]} x {size[1]} is not"
+        )
+    if min(size) < entry.least:
+        raise InputError(
+            f"model {name!r} needs sides of at least {entry.least}; {size[0]} x {size[1]} is less"
         )
 
 

@@ -15,7 +15,7 @@ PREFERRED = "best"
 
 
 def names() -> list[str]:
-    """Names of all files, such as ``facades-best`` and ``facades-best-int8``."""
+    """Names of all files, such as ``facades-best`` and ``fashion_mnist-best-int8``."""
     return sorted(path.stem for path in FOLDER.glob("*.onnx"))
 
 
@@ -24,7 +24,7 @@ def is_pretrained(name: str) -> bool:
 
 
 def pretrained_file(name: str) -> Path:
-    """The file that a name means: ``facades``, ``facades-int8``, ``facades-default`` ...
+    """The file that a name means: ``facades``, ``facades-default``, ``fashion_mnist-int8`` ...
 
     Raises:
         InputError: there is none; says the closest name.
@@ -44,7 +44,7 @@ def card(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """``facades`` -> ``facades-best``, ``facades-int8`` -> ``facades-best-int8``."""
+    """``facades`` -> ``facades-best``; ``fashion_mnist-int8`` -> ``fashion_mnist-best-int8``."""
     if name in names():
         return name
     base = name.removesuffix("-int8")

@@ -50,8 +50,9 @@ class PredictionPage:
         if name is None:
             is_path = isinstance(source, (str, os.PathLike))
             name = str(source) if is_path else f"image {len(self._items) + 1}"
+        name = _writable(name)
         if isinstance(result, InputError):
-            self._failures.append((name, str(result)))
+            self._failures.append((name, _writable(str(result))))
             return
         if len(self._items) == MAX_IMAGES:
             self._left_out += 1
@@ -83,6 +84,11 @@ class PredictionPage:
             "pictures": [_embedded(picture), _embedded(overlay)],
             "answers": [(name, share) for name, share in shares if share > 0],
         }
+
+
+def _writable(text: str) -> str:
+    """Names of files may hold bytes that are no UTF-8; a page can't."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _classified(picture: Image.Image, result: Classification) -> dict[str, Any]:
