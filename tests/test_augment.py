@@ -61,7 +61,7 @@ def test_examples_of_a_batch_differ():
     assert len({mask.tobytes() for mask in changed}) > len(images) // 2
 
 
-@pytest.mark.parametrize("transform", PHOTOS)
+@pytest.mark.parametrize("transform", [*PHOTOS, shift_flip])
 def test_image_and_mask_move_together(monkeypatch, transform):
     monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, draw: images)
     images, masks = coordinates()
@@ -119,6 +119,13 @@ def test_pasted_rectangles_come_from_the_image_before_with_their_mask(monkeypatc
     shares = pasted.mean((1, 2))
     assert 20 < np.count_nonzero(shares) < 44
     assert shares.max() <= PASTE_AREA[1] * 1.1
+
+
+def test_erasing_leaves_masks_where_shift_and_flip_put_them():
+    images, masks = map(tf.constant, coordinates())
+    moved = shift_flip(images, masks, SEED)[1]
+    np.testing.assert_array_equal(shift_flip_erase(images, masks, SEED)[1], moved)
+    assert (moved.numpy() != masks.numpy()).any()
 
 
 def test_labels_can_not_be_pasted():

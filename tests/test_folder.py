@@ -117,6 +117,15 @@ def test_segmentation_mistakes(mask_folder):
     fails(root, "masks: no such directory")
 
 
+def test_a_test_split_without_labels_is_left_out(class_folder):
+    root = class_folder({"train": {"cat": 4, "dog": 4}})
+    (root / "test").mkdir()
+    shutil.copy(next((root / "train" / "cat").iterdir()), root / "test")
+    data = load_dataset(str(root))
+    assert sizes(data) == {"train": 6, "val": 2}
+    assert data.notes == ("no examples in 'test'; it is left out",)
+
+
 def test_a_split_without_masks_and_an_empty_one(mask_folder):
     root = mask_folder({"train": 2, "val": 1})
     shutil.rmtree(root / "val" / "masks")
@@ -133,6 +142,7 @@ def test_a_split_without_masks_and_an_empty_one(mask_folder):
         ("", "expected a header line"),
         ("name\nground\nground\n", "a name of its own"),
         ("name,color\nground,red\nroad,#FFFFFF\n", "color 'red' is not #RRGGBB"),
+        ("name,color\nground,#ff0000\nroad,#FF0000\n", "colors must differ"),
         ("name,value\nground,0\nroad,256\n", "different numbers 0..255, not 0, 256"),
         ("name,value\nground,1\nroad,01\n", "different numbers"),
         ("name,value\nground,²\nroad,1\n", "different numbers"),

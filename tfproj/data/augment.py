@@ -42,6 +42,8 @@ def shift_flip(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
     shift_y = tf.round(draw(-MAX_SHIFT - 0.5, MAX_SHIFT + 0.5))
     zero = tf.zeros_like(flip)
     moves = _moves(images, (flip, zero, zero, tf.ones_like(flip)), shift_x, shift_y)
+    if labels.shape.rank == 3:
+        labels = _move(labels[..., None], moves, "NEAREST")[..., 0]
     # Whole pixels: nearest is exact and cheaper than bilinear.
     return _move(images, moves, "NEAREST"), labels
 

@@ -115,7 +115,7 @@ class Dataset:
         for name in SPLITS:
             if name in self.splits:
                 split = self.splits[name]
-                digest.update("\n".join((name, *split.names)).encode())
+                digest.update("\n".join((name, *split.names)).encode("utf-8", "surrogateescape"))
                 if split.labels is not None:
                     digest.update(split.labels.astype("<i4").tobytes())
         return digest.hexdigest()
@@ -127,10 +127,15 @@ def finish(dataset: Dataset, options: DataOptions) -> Dataset:
     if options.group_modulus:
         with noting(options.problems, "groups"):
             splits = {k: _with_groups(s, options.group_modulus) for k, s in splits.items()}
+    notes = list(dataset.notes)
+    if "test" in splits and not len(splits["test"]):
+        del splits["test"]  # as competitions have it, images without labels
+        notes.append("no examples in 'test'; it is left out")
     if "val" not in splits and "train" in splits:
         with noting(options.problems, "split"):
             splits["train"], splits["val"] = hold_out(splits["train"], options.val_fraction)
-    dataset = dataclasses.replace(dataset, splits={k: splits[k] for k in SPLITS if k in splits})
+    splits = {name: splits[name] for name in SPLITS if name in splits}
+    dataset = dataclasses.replace(dataset, splits=splits, notes=tuple(notes))
     if options.classes is not None:
         dataset = _reorder(dataset, options.classes)
     if options.limit is not None:

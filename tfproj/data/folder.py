@@ -115,7 +115,7 @@ def _classification(folder: Path, roots: dict[str, Path], problems: Problems) ->
         splits=splits,
         size=natural_size(splits["train"], multiple=1),
         channels=natural_channels(splits["train"]),
-        origin=str(folder),
+        origin=str(folder.resolve()),
     )
 
 
@@ -170,7 +170,7 @@ def _segmentation(folder: Path, roots: dict[str, Path], problems: Problems) -> D
         splits=splits,
         size=natural_size(splits["train"], multiple=8),
         channels=natural_channels(splits["train"]),
-        origin=str(folder),
+        origin=str(folder.resolve()),
     )
 
 
@@ -209,6 +209,9 @@ def mask_coding(listed: list[dict[str, str]], folder: Path) -> MaskCoding:
             f"{folder / 'classes.csv'}: values must be different numbers 0..255, not "
             f"{', '.join(values[:20])}"
         )
+    colors = [row["color"].upper() for row in listed if row.get("color")]
+    if len(set(colors)) != len(colors):
+        raise InputError(f"{folder / 'classes.csv'}: colors must differ, or masks can't tell them")
     return MaskCoding(tuple(numbers), _colors(listed))
 
 

@@ -39,6 +39,8 @@ def write_folder(dataset: Dataset, output: str | Path) -> Path:
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: exists and is not an empty directory")
+    if output.exists() and output.samefile(Path.cwd()):  # the shell would stay in the old one
+        raise InputError(f"{output}: is the current directory; name one inside it")
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
