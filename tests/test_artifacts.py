@@ -176,6 +176,16 @@ def test_evaluation_of_a_segmenter_feeds_the_report(segmenter):
     assert 'id="figure-precision_recall_raw"' in text and "<h2>Class collapse</h2>" in text
 
 
+def test_standardised_kernels_are_shown(tmp_path):
+    run, _ = evaluated(
+        tmp_path, "segment", preset="original", data="synthetic_facades", limit=4,
+        image_size=(32, 32), model_options={"weight_standardization": True},
+    )  # fmt: skip
+    with np.load(run.report_data / "filters.npz") as filters:
+        assert filters["maps1"].shape[0] == filters["kernel1"].shape[-1]
+        assert "kernel2" in filters
+
+
 def test_evaluating_again_replaces_the_report_data(classifier):
     from tfproj.evaluate import evaluate
 

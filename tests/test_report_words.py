@@ -111,3 +111,17 @@ def test_collapse_says_what_happened():
         "wall", rare, "val", False
     )
     assert sentences.collapse("wall", {"true": 0.3, "predicted": 0.2}, "val", True) is None
+    absent = {"true": 0.0, "predicted": 0.0, "scores": varying}
+    assert sentences.collapse("wall", absent, "val", True) is None
+
+
+def test_names_that_matplotlib_would_hide_are_in_the_legend():
+    from tfproj.report import figures
+
+    curve = {"recall": [0.0, 1.0], "precision": [1.0, 0.5]}
+    figure = figures.precision_recall(["_background_", "sky"], ["#000000", "#00FF00"], [curve] * 2)
+    words = [text.get_text().lstrip("\u200b") for text in figure.legends[0].get_texts()]
+    assert words == ["_background_", "sky"]
+    lines = [figures.Line(name, [1, 2], [0.5, 0.6], "#000000") for name in ("_a", "", "_b")]
+    (legend,) = [axes.get_legend() for axes in figures.curves(lines, "loss").axes]
+    assert [text.get_text().lstrip("\u200b") for text in legend.get_texts()] == ["_a", "_b"]

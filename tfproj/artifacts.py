@@ -158,11 +158,12 @@ def _save_filters(path: Path, model, pixels: np.ndarray) -> list[str]:
     """
     import keras
 
-    convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"][:2]
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][:2]
     arrays = {"example": pixels}
     if convolutions:
         outputs = [_activation(model, layer.name).output for layer in convolutions]
         values = keras.Model(model.input, outputs)(pixels[None], training=False)
+        values = values if isinstance(values, (list, tuple)) else [values]  # of one, Keras' way
         for number, (layer, value) in enumerate(zip(convolutions, values, strict=True), 1):
             kept = None if number == 1 else SECOND_FILTERS
             arrays[f"kernel{number}"] = np.asarray(layer.kernel, np.float32)[..., :kept]

@@ -146,7 +146,7 @@ def confusion_values(
     assets.csv(
         "confusion_matrix",
         [
-            {"true": name, **dict(zip(names, map(int, row), strict=True))}
+            {"true class": name, **dict(zip(names, map(int, row), strict=True))}
             for name, row in zip(names, matrix, strict=True)
         ],
     )

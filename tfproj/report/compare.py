@@ -165,9 +165,7 @@ def curve_figures(data: Sequence[RunData], names: Sequence[str], assets: Assets)
             )  # fmt: skip
             if len(data) <= DASHED_RUNS:
                 # An underscore keeps a line out of the legend.
-                lines.append(
-                    figures.history_line("_training", d.history, column, color, dashed=True)
-                )
+                lines.append(figures.history_line("", d.history, column, color, dashed=True))
         figure = figures.curves(lines, column)
         found.append(assets.figure(column, figure, f"Validation {column} of the runs by epoch"))
     return found

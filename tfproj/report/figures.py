@@ -30,7 +30,7 @@ WIDTH = 4.4  # inches
 class Line:
     """One curve: values by epoch, how it looks, and the epoch to mark on it."""
 
-    name: str
+    name: str  # empty: not in the legend
     epochs: Sequence[float]
     values: Sequence[float]
     color: str
@@ -72,8 +72,9 @@ def curves(lines: Sequence[Line], label: str, rates: Sequence[Line] = ()) -> Fig
 
 def _draw_line(axes: Axes, line: Line) -> None:
     few = len(line.values) <= 3  # a single point has no line to be seen by
+    label = short(line.name, 34) or "_"  # which matplotlib leaves out
     axes.plot(
-        line.epochs, line.values, color=line.color, label=short(line.name, 34), linewidth=1.6,
+        line.epochs, line.values, color=line.color, label=label, linewidth=1.6,
         linestyle="--" if line.dashed else "-", marker="o" if few else None, markersize=4,
     )  # fmt: skip
     for epoch, value in zip(line.epochs, line.values, strict=True):
@@ -182,7 +183,7 @@ def _percent_axis(axes: Axes, side: str) -> None:
 
 def legend(axes: Axes, entries: int, loc: str = "best") -> None:
     """A legend without a box; in two columns where it is long and the names are short."""
-    longest = max(len(label) for label in axes.get_legend_handles_labels()[1])
+    longest = max((len(label) for label in axes.get_legend_handles_labels()[1]), default=0)
     ncols = 2 if entries > 4 and longest <= 20 else 1
     axes.legend(loc=loc, frameon=False, fontsize=9, ncols=ncols)
 

@@ -157,7 +157,7 @@ def pixel_confusion(data: RunData, matrix: np.ndarray, assets: Assets) -> dict[s
     assets.csv(
         "confusion_matrix",
         [
-            {"true": name, **dict(zip(names, map(float, row), strict=True))}
+            {"true class": name, **dict(zip(names, map(float, row), strict=True))}
             for name, row in zip(names, shares, strict=True)
         ],
     )
@@ -200,12 +200,12 @@ def collapse_values(data: RunData) -> dict[str, Any]:
 def _no_collapse(rows: list[dict[str, Any]], split: str) -> str:
     rarest = min(rows, key=lambda r: r["predicted"] / r["true"] if r["true"] else 1)
     if not rarest["true"]:
-        return f"No class has collapsed: each is predicted somewhere in the {split} split."
+        return f"No class has collapsed: each that occurs in the {split} split is predicted."
     part = rarest["predicted"] / rarest["true"]
     end = f"; {quoted(rarest['name'])} comes closest, predicted {part:.2f} times as often as it is"
     return (
-        f"No class has collapsed: each is predicted somewhere in the {split} split and its scores "
-        f"vary{end if part < 0.6 else ''}."
+        f"No class has collapsed: each that occurs in the {split} split is predicted and its "
+        f"scores vary{end if part < 0.6 else ''}."
     )
 
 

@@ -83,7 +83,8 @@ def collapse(name: str, facts: Mapping, split: str, final_relu: bool) -> str | N
     """
     scores = facts.get("scores") or {}
     constant = bool(scores) and scores["min"] == scores["max"]
-    never, rare = facts["predicted"] == 0, facts["predicted"] < 0.05 * facts["true"]
+    never = facts["predicted"] == 0 < facts["true"]
+    rare = facts["predicted"] < 0.05 * facts["true"]
     if not (constant or never or rare):
         return None
     share = f"{percent(facts['true'])} of the {split} pixels belong to it"

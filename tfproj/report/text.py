@@ -91,4 +91,5 @@ def short(name: str, length: int = 22) -> str:
     """
     line = "".join(c if c.isprintable() else " " for c in name)
     line = line if len(line) <= length else line[: length - 1] + "…"
-    return line.replace("$", r"\$")
+    # matplotlib leaves a label out of the legend that begins with "_": a space of no width.
+    return ("\u200b" if line.startswith("_") else "") + line.replace("$", r"\$")
