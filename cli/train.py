@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from tfproj import config as configs
+from tfproj import pretrained
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
 from tfproj.errors import InputError
-from tfproj.runs import find_run
+from tfproj.runs import DEFAULT_ROOT, find_run
 
 NEWEST = "newest"
 
@@ -124,23 +126,36 @@ def _train(
 
         continue_run(run, tensorboard)
     else:
-        config = build_config(task, preset, config_file, flags)
+        config = build_config(task, preset, config_file, flags, runs_dir)
         _announce()
         from tfproj.train import plan
         from tfproj.train import train as start
 
-        run = start(config, runs_dir, name, overwrite, tensorboard, plan(config))
+        planned = plan(config)
+        for note in planned.dataset.notes:
+            click.echo(f"note: {planned.dataset.name}: {note}", err=True)
+        run = start(config, runs_dir, name, overwrite, tensorboard, planned)
     finish(run, no_evaluate, report, as_json)
 
 
-def build_config(task: str, preset: str | None, config_file: str | None, flags: dict):
+def build_config(
+    task: str,
+    preset: str | None,
+    config_file: str | None,
+    flags: dict,
+    runs_dir: str = DEFAULT_ROOT,
+):
     """Preset, then file, then flags."""
     values = configs.read_config_file(config_file) if config_file else {}
     if values.pop("task", task) != task:
         raise InputError(f"{config_file}: this configuration is for another task than {task}")
     of_file = values.pop("preset", None)
     preset = preset or of_file
-    return configs.make_config(task, preset, **{**values, **flags})
+    values |= flags
+    init = values.get("init")
+    if isinstance(init, str) and not pretrained.is_pretrained(init):
+        values["init"] = str(find_run(init, runs_dir, others=pretrained.names()).path)
+    return configs.make_config(task, preset, **values)
 
 
 def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:
@@ -158,7 +173,7 @@ def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:
         print_json({"run": str(run.path), "epochs": len(run.history()), "metrics": metrics})
     else:
         click.echo(format_metrics(metrics) if metrics else str(run.path))
-        click.echo(f"next: tfproj export {run.path} --onnx", err=True)
+        click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
 
 
 def _announce() -> None:

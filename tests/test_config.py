@@ -51,6 +51,9 @@ def test_model_options_of_a_preset_are_not_given_to_another_model():
         ({"augment": "photo_mix"}, "for segment only"),
         ({"dice": 0.5}, "for segment only"),
         ({"seed": -1}, "at least 0"),
+        ({"seed": 2**32}, "below 2.32"),
+        ({"warmup_epochs": float("inf")}, "must be finite"),
+        ({"init": 5}, "init is 5; it must be text"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"data": 5}, "it must be text"),
     ],
@@ -108,3 +111,11 @@ def test_config_needs_a_task():
 def test_config_is_frozen():
     with pytest.raises(AttributeError):
         TrainConfig("classify").epochs = 3
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("learning_rate: 5e-3\nz_loss: 1E-05\nepochs: 12\ndice: .5\ndata: e-3\n")
+    assert read_config_file(path) == {
+        "learning_rate": 0.005, "z_loss": 1e-5, "epochs": 12, "dice": 0.5, "data": "e-3"
+    }  # fmt: skip

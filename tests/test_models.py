@@ -234,6 +234,12 @@ def test_the_best_classifier_keeps_within_half_a_million_parameters():
         ({"height": 30}, {}, "multiples of 8"),
         ({"task": "classify", "model": "cnn", "height": 3}, {}, "at least 4; 3 x"),
         ({}, {"batchnorm": True}, "did you mean 'batch_norm'"),
+        ({}, {"batch_norm": "no"}, "batch_norm of model 'unet' is 'no'; it must be true or false"),
+        ({}, {"widths": 5}, "two or more whole numbers"),
+        ({}, {"widths": [16, 0]}, "two or more whole numbers"),
+        ({}, {"stem_stride": 0}, "at least 1"),
+        ({}, {"dropout": 2}, r"in \[0, 1\)"),
+        ({}, {"initializer": "tprch"}, "keras or torch"),
     ],
 )
 def test_what_can_not_be_built(change, options, message):

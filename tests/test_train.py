@@ -195,6 +195,31 @@ def test_data_are_found_again_where_they_were(tmp_path, monkeypatch):
         plan_again(run)
 
 
+def test_a_directory_is_found_again_from_another_one(class_folder, tmp_path, monkeypatch):
+    root = class_folder({"": {"cat": 4, "dog": 4}})
+    monkeypatch.chdir(root.parent)
+    run = train(toy("classify", data=root.name, epochs=1, limit=None), tmp_path / "runs")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert plan_again(run).dataset.origin == str(root)
+
+
+def test_a_run_is_replaced_only_by_one_that_can_begin(tmp_path):
+    first = train(toy("classify", epochs=1), tmp_path, "mine")
+    before = first.best_weights.read_bytes()
+    other = train(toy("classify", epochs=1, model_options={"filters": 8}), tmp_path, "other")
+    unfit = toy("classify", init=str(other.path), model_options={"filters": 4})
+    with pytest.raises(InputError, match="does not fit"):
+        train(unfit, tmp_path, "mine", overwrite=True)
+    with pytest.raises(InputError, match="choose another --name"):
+        train(toy("classify", init=str(first.path)), tmp_path, "mine", overwrite=True)
+    assert first.best_weights.read_bytes() == before
+    with pytest.raises(InputError, match="does not fit"):
+        train(unfit, tmp_path, "new")
+    assert not (tmp_path / "classify" / "new").exists()
+    assert keras.config.dtype_policy().name == "float32"
+
+
 def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
     from tfproj.data import synthetic
 

@@ -102,6 +102,16 @@ def test_a_run_starts_from_another_and_says_so(toy_classifier, tmp_path, capsys)
     assert run.history()[0]["val_accuracy"] > 0.3
 
 
+def test_a_run_to_start_from_is_looked_for_in_the_given_folder(toy_classifier):
+    from tfproj.cli.train import build_config
+
+    run, root = toy_classifier.path, toy_classifier.path.parent.parent
+    config = build_config("classify", None, None, {"init": run.name}, str(root))
+    assert config.init == str(run)
+    with pytest.raises(InputError, match="unknown model or run .*did you mean 'facades-best'"):
+        build_config("segment", None, None, {"init": "facade-best"}, str(root))
+
+
 @pytest.mark.parametrize(
     ("task", "init", "message"),
     [

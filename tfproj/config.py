@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,6 +199,7 @@ def make_config(task: str, preset: str | None = None, **values: Any) -> TrainCon
         raise unknown_name(f"preset for {task}", preset, PRESETS[task])
     _reject_unknown_keys(values)
     given = {key: value for key, value in values.items() if value is not None}
+    _check_type("init", "str | None", given.get("init"))
     recipe = {**TASK_DEFAULTS[task], **PRESETS[task][preset]}
     if given.get("init"):
         recipe |= _of_source(given["init"], task)
@@ -225,7 +228,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     except ImportError:
         raise missing_extra("PyYAML", "train") from None
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _yaml_loader(yaml))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -236,6 +239,17 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     values = {key.replace("-", "_"): value for key, value in values.items()}
     _reject_unknown_keys(values, f"{path}: ")
     return values
+
+
+def _yaml_loader(yaml):
+    """The safe loader, to which 5e-3 is a number, too; YAML 1.1 wants a point, JSON has none."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    number = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, [*"-+.0123456789"])
+    return Loader
 
 
 def config_from_dict(record: Mapping[str, Any]) -> TrainConfig:
@@ -274,6 +288,9 @@ def _validate(config: TrainConfig) -> None:
     ):
         if getattr(config, name) not in choices:
             raise unknown_name(name, getattr(config, name), choices)
+    for f in dataclasses.fields(config):
+        if str(f.type) == "float" and not math.isfinite(getattr(config, f.name)):
+            raise InputError(f"{f.name} is {getattr(config, f.name)}; it must be finite")
     positive = ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus")
     for name in positive:
         value = getattr(config, name)
@@ -282,6 +299,8 @@ def _validate(config: TrainConfig) -> None:
     for name in ("weight_decay", "warmup_epochs", "z_loss", "dice", "seed"):
         if not getattr(config, name) >= 0:
             raise InputError(f"{name} is {getattr(config, name)}; it must be at least 0")
+    if config.seed >= 2**32:
+        raise InputError(f"seed is {config.seed}; it must be below 2^32")
     if not 0 < config.val_fraction < 1:
         raise InputError(f"val_fraction is {config.val_fraction}; it must lie between 0 and 1")
     for name in ("label_smoothing", "ema"):

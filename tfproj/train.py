@@ -6,17 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import math
+import shlex
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfproj import backend, machine, transfer
 from tfproj.config import TrainConfig
-from tfproj.data import DataOptions, Dataset, load_dataset
+from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.models import check_model
@@ -72,7 +76,9 @@ def plan_again(run: Run) -> Plan:
         origin = run.environment().get("data", {}).get("origin", "")
         if config.data_dir is not None or not Path(origin).is_dir():
             raise
-        planned = plan(dataclasses.replace(config, data_dir=origin), classes)
+        named = config.data in DATASETS or config.data.startswith("tfds:")
+        there = {"data_dir" if named else "data": origin}
+        planned = plan(dataclasses.replace(config, **there), classes)
     if read_json(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
         raise InputError(f"{run.path}: the data set is not the one this run was started with")
     return planned
@@ -116,19 +122,25 @@ def train(
     _require_tensorboard(tensorboard)
     backend.setup()
     precision = backend.resolve_precision(config.precision)
-    stem = f"{Path(planned.dataset.name).name.replace(':', '-')}-{config.preset}"
-    run = create_run(root, config.task, name, stem, overwrite)
-    write_text(run.spec_file, planned.spec.to_json() + "\n")
-    write_json(run.splits_file, _split_record(planned.dataset))
     environment = machine.describe(precision)
     environment["seed"] = config.seed
-    environment["repeat"] = f"tfproj train {config.task} --config {run.config_file}"
+    environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
     if config.init:
         environment["init"] = transfer.describe(config.init, config.task)
-    environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
-    write_json(run.environment_file, environment)
-    write_json(run.config_file, config.to_dict())  # last: its presence makes a directory a run
-    _fit(run, planned, precision, tensorboard)
+        if name and (Path(root) / config.task / name).resolve() == Path(config.init).resolve():
+            raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
+    data = Path(planned.dataset.name)
+    stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
+    # Whatever can fail does so before the directory is made or an earlier run replaced.
+    with _prepared(planned, precision, bool(config.init)) as prepared:
+        run = create_run(root, config.task, name, stem, overwrite)
+        again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
+        environment["repeat"] = shlex.join(again)
+        write_text(run.spec_file, planned.spec.to_json() + "\n")
+        write_json(run.splits_file, _split_record(planned.dataset))
+        write_json(run.environment_file, environment)
+        write_json(run.config_file, config.to_dict())  # last: its presence makes it a run
+        _fit(run, planned, prepared, tensorboard)
     return run
 
 
@@ -141,7 +153,9 @@ def resume(run: Run, tensorboard: bool = False) -> Run:
     planned = plan_again(run)
     _require_tensorboard(tensorboard)
     backend.setup()
-    _fit(run, planned, run.environment()["precision"], tensorboard)
+    fresh = bool(planned.config.init) and not run.last_weights.exists()
+    with _prepared(planned, run.environment()["precision"], fresh) as prepared:
+        _fit(run, planned, prepared, tensorboard)
     return run
 
 
@@ -157,7 +171,39 @@ def _split_record(dataset: Dataset) -> dict:
     return {"fingerprint": dataset.fingerprint(), "counts": counts, "val": held_out}
 
 
-def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
+@dataclass(frozen=True)
+class _Prepared:
+    """The compiled model, steps per epoch, and the decoded examples by split."""
+
+    model: Any
+    steps: int
+    caches: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _prepared(planned: Plan, precision: str, from_source: bool) -> Iterator[_Prepared]:
+    """A model with drawn weights or those of ``config.init``, and its data, within the block."""
+    import keras
+
+    from tfproj.data import pipeline
+
+    config, caches = planned.config, {}
+    keras.utils.set_random_seed(config.seed)
+    try:
+        model, steps = compiled_model(planned, precision)
+        caches |= {name: make_cache(planned, name) for name in ("train", "val")}
+        if from_source:
+            first = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
+            images, _ = caches["train"].batch(first)
+            transfer.initialise(model, planned.spec, config.model_options, config.init, images)
+        yield _Prepared(model, steps, caches)
+    finally:
+        keras.config.set_dtype_policy("float32")
+        for cache in caches.values():
+            cache.close()
+
+
+def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> None:
     import keras
     import tensorflow as tf
 
@@ -167,13 +213,7 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     from tfproj.data.augment import for_statistics
 
     config = planned.config
-    keras.utils.set_random_seed(config.seed)
-    model, steps = compiled_model(planned, precision)
-    caches = {name: make_cache(planned, name) for name in ("train", "val")}
-    if config.init and not run.last_weights.exists():
-        first = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
-        images, _ = caches["train"].batch(first)
-        transfer.initialise(model, planned.spec, config.model_options, config.init, images)
+    model, steps, caches = prepared.model, prepared.steps, prepared.caches
     history = _restore(run, model, steps)
     monitor = MONITORS[config.task]
     done = len(history)
@@ -209,15 +249,11 @@ def _fit(run: Run, planned: Plan, precision: str, tensorboard: bool) -> None:
     except KeyboardInterrupt:
         raise TfprojError(
             f"interrupted after {len(record.history)} of {config.epochs} epochs; continue with: "
-            f"tfproj train {config.task} --resume {run.path}"
+            f"tfproj train {config.task} --resume {shlex.quote(str(run.path))}"
         ) from None
     except tf.errors.OpError as error:
         unreadable = next((cache.error for cache in caches.values() if cache.error), None)
         raise unreadable or error from error
-    finally:
-        keras.config.set_dtype_policy("float32")
-        for cache in caches.values():
-            cache.close()
     print(
         f"trained {len(record.history) - done} epochs in "
         f"{callbacks.duration(time.monotonic() - begin)}; best epoch "

@@ -78,16 +78,46 @@ MODELS: dict[str, ModelEntry] = {
 NORMS = ("batch_norm", "weight_standardization")
 
 
+# (whether a value of the option is good, what is), by option.
+OPTION_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("batch_norm", "final_relu", "strip_pooling", "weight_standardization"),
+        (lambda value: isinstance(value, bool), "true or false"),
+    ),
+    **dict.fromkeys(
+        ("filters", "dense", "stem_stride"),
+        (lambda value: type(value) is int and value >= 1, "a whole number of at least 1"),
+    ),
+    **dict.fromkeys(
+        ("blocks", "stem_blocks"),
+        (lambda value: type(value) is int and value >= 0, "a whole number of at least 0"),
+    ),
+    "dropout": (lambda value: type(value) in (int, float) and 0 <= value < 1, "in [0, 1)"),
+    "initializer": (lambda value: value in ("keras", "torch"), "keras or torch"),
+    "widths": (
+        lambda value: (
+            value is None
+            or (isinstance(value, (list, tuple)) and len(value) >= 2)
+            and all(type(width) is int and width >= 1 for width in value)
+        ),
+        "a list of two or more whole numbers of at least 1",
+    ),
+}
+
+
 def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[str, Any]) -> None:
-    """InputError unless the model exists, fits task and input size, and knows the options."""
+    """InputError unless the model exists, fits task and input size, and can have the options."""
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
     entry = MODELS[name]
     if entry.task != task:
         raise InputError(f"model {name!r} is for {entry.task}, not {task}")
-    for key in options:
+    for key, value in options.items():
         if key not in entry.options:
             raise unknown_name(f"option of model {name!r}", key, entry.options)
+        good, words = OPTION_VALUES[key]
+        if not good(value):
+            raise InputError(f"{key} of model {name!r} is {value!r}; it must be {words}")
     multiple = input_multiple(name, options)
     if any(side % multiple for side in size):
         raise InputError(
