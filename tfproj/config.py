@@ -98,13 +98,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "label_smoothing": 0.05,
             "augment": "shift_flip",
         },
-        # Two residual blocks more, where the image still has its full size: half of the work for a
-        # tenth of the parameters. Longer; what it would learn by heart is erased at random.
+        # Deeper: 17 convolutions, seven narrow ones where the image still has its full size.
+        # Longer; what it would learn by heart is erased at random.
         "best": {
             "model": "resnet",
-            "model_options": {"batch_norm": True, "stem_blocks": 2},
+            "model_options": {
+                "batch_norm": True,
+                "widths": [16, 48, 96],
+                "blocks": 2,
+                "stem_blocks": 3,
+            },
             "val_fraction": 0.05,
-            "epochs": 50,
+            "epochs": 140,
             "batch_size": 128,
             **MUON,
             "label_smoothing": 0.05,
