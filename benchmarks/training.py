@@ -32,8 +32,8 @@ import subjects
 from tfproj.machine import available_cpus, cpu_has_bfloat16
 
 BATCH = {"unet": 8, "cnn": 128}
-AUGMENT = {"unet": "photo", "cnn": "shift_flip"}  # of the presets
-COUNT = {"unet": 128, "cnn": 25_600}  # images of an epoch
+AUGMENT = {"unet": "photo_mix", "cnn": "shift_flip"}  # of the presets "default"
+COUNT = {"unet": 256, "cnn": 25_600}  # images of an epoch; the facades have 813
 QUICK_COUNT = {"unet": 16, "cnn": 256}
 QUICK_SIZE = {"unet": (32, 32), "cnn": (28, 28)}
 # process -> (contender -> what it is asked)
