@@ -157,6 +157,23 @@ def test_javascript_reproduces_the_golden_answers(example, toy_models, tmp_path,
 
 
 @pytest.mark.javascript
+def test_javascript_spreads_few_bits(example, toy_models, tmp_path):
+    """Grey of 1, 2 and 4 bits: pngjs has each in a way of its own. Pillow writes 1 only."""
+    from PIL import Image
+
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(3).random((8, 8)) < 0.5).save(path)
+    assert path.read_bytes()[24] == 1
+    command = ["node", "predict.mjs", str(toy_models["classify"]), str(path)]
+    result = subprocess.run(command, cwd=example, capture_output=True, text=True, timeout=60)
+    found = json.loads(result.stdout.splitlines()[-1])
+    expected = Predictor(toy_models["classify"]).predict(str(path))[0]
+    assert (found["label"], found["probability"]) == (
+        expected.label, pytest.approx(expected.probability, abs=1e-4)
+    )  # fmt: skip
+
+
+@pytest.mark.javascript
 def test_javascript_reports_a_wrong_answer(example, toy_models, tmp_path):
     model = onnx.load(toy_models["classify"])
     weight = next(i for i in model.graph.initializer if i.name == "dense2/weight")
