@@ -12,6 +12,7 @@ import click
 
 from tfproj.cli.options import common, print_json, runs_dir
 from tfproj.errors import InputError
+from tfproj.spec import is_text
 
 
 class Threshold(click.ParamType):
@@ -201,7 +202,7 @@ def _print(records: Iterator[dict[str, Any]], failures: list, style: str) -> int
 
 def _printable(text: str) -> str:
     """One line without control characters: names of files may hold any."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if is_text(c) else ascii(c)[1:-1] for c in text)
 
 
 def model_file(model: str, runs_dir: str) -> Path:

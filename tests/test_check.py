@@ -259,6 +259,12 @@ def test_quick_check_of_many_images_is_quick_and_needs_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_class_names_that_no_file_may_carry(class_folder):
+    root = class_folder({"": {"cat": 6, "do\ng": 6}})
+    quick_fails(root, r"class name 'do\\ng' is no line of text")
+    assert "no line of text" in str(check(str(root)).problems)
+
+
 def test_rare_classes():
     labels = [0] * 300 + [1] * 2 + [2] * 40
     report = check_dataset(arrays(train=labels, val=[0, 1, 2]))

@@ -57,6 +57,14 @@ def test_class_names_that_no_folder_can_have(class_folder):
     assert folder_of_class("../x") == "_._x"
 
 
+def test_folders_with_names_that_not_every_file_system_can_hold(class_folder):
+    root = class_folder({"": {'it\'s "q"': 3, "a: b": 3}})
+    data = load_dataset(str(root))
+    assert data.classes == ("a: b", 'it\'s "q"') and sizes(data)["train"] > 2
+    (root / "classes.csv").write_text('name\n"it\'s ""q"""\na: b\n')
+    assert load_dataset(str(root)).classes == ('it\'s "q"', "a: b")
+
+
 def test_grey_images_and_large_ones(class_folder):
     root = class_folder(size=(600, 300))
     for path in root.rglob("*.png"):

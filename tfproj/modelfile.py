@@ -19,7 +19,14 @@ from typing import Any
 
 from tfproj import onnx_fields
 from tfproj.errors import InputError
-from tfproj.spec import INPUT_NAME, METADATA_KEY, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.spec import (
+    INPUT_NAME,
+    METADATA_KEY,
+    PROBABILITIES_NAME,
+    SCORES_NAME,
+    ModelSpec,
+    is_class_name,
+)
 from tfproj.wire import Reader, signed, text
 
 # Far above any model of this package; what is larger was not written by it.
@@ -31,7 +38,6 @@ MAX_WINDOW = 4096
 # Numbers of one image's output: 1 GB as float32, 4096 x 4096 with 16 classes.
 MAX_OUTPUT_VALUES = 2**28
 MAX_CLASSES = 10_000
-MAX_NAME = 200
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # What Keras' layers for images become. None of them branches, loops, draws random numbers or
@@ -162,8 +168,8 @@ def read_spec(record: dict[str, Any]) -> ModelSpec:
     if len(spec.classes) > limit:
         raise InputError(f"model record: {len(spec.classes)} classes; at most {limit}")
     for name in spec.classes:
-        if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-            raise InputError(f"model record: the class name {name[:20]!r} is not printable text")
+        if not is_class_name(name):
+            raise InputError(f"model record: the class name {name[:20]!r} is not a line of text")
     pixels = spec.height * spec.width
     if pixels * (len(spec.classes) if spec.task == "segment" else 3) > MAX_OUTPUT_VALUES:
         raise InputError(f"model record: an input of {spec.height} x {spec.width} px is too large")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,24 @@ DEFAULT_COLORS = (
     "#D55E00",
     "#CC79A7",
 )
+
+
+MAX_NAME = 200  # characters of a class name
+# Unicode's controls, halves of surrogate pairs, separators of lines and paragraphs.
+_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")
+# Make a terminal show the text around them in another order. Marks (200E, 200F) and joiners, which
+# Arabic, Persian and Hindi are written with, do no harm.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a class may be called so: 1 to 200 characters that fit into a line of text."""
+    return 0 < len(name) <= MAX_NAME and all(map(is_text, name))
+
+
+def is_text(character: str) -> bool:
+    """Whether a character may stand in a line on a terminal, and change nothing but its place."""
+    return unicodedata.category(character) not in _NOT_TEXT and character not in _REORDERING
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from tfproj.data.masks import require_same_size
 from tfproj.data.problems import Problem, complain, noting, warn
 from tfproj.data.registry import load_dataset
 from tfproj.errors import InputError
+from tfproj.spec import MAX_NAME, is_class_name
 
 __all__ = [
     "ClassCount",
@@ -49,6 +50,7 @@ def quick_check(dataset: Dataset) -> None:
         InputError: the first fault, and the command that lists all.
     """
     try:
+        _check_names(dataset, None)
         _check_counts(dataset, None)
         _check_groups(dataset, None)
         for split in dataset.splits.values():
@@ -65,6 +67,17 @@ def _read_example(split: Split, index: int) -> None:
     picture = image.open_image(split.read_image(index), label)
     if split.read_mask is not None:
         require_same_size(picture.size[::-1], split.read_mask(index).shape, label)
+
+
+def _check_names(dataset: Dataset, problems: list[Problem] | None) -> None:
+    """Every class is called something that an exported file may carry."""
+    for name in dataset.classes:
+        if not is_class_name(name):
+            message = (
+                f"the class name {name[:20]!r} is no line of text of at most {MAX_NAME} "
+                "characters; rename it"
+            )
+            complain(problems, "classes", dataset.name, message)
 
 
 def _check_counts(dataset: Dataset, problems: list[Problem] | None) -> None:
@@ -119,6 +132,7 @@ def check(name: str, options: DataOptions | None = None, task: str | None = None
     dataset = load_dataset(name, task, options)
     for note in dataset.notes:
         warn(problems, "note", dataset.name, note)
+    _check_names(dataset, problems)
     if not {"classes", "layout", "split"} & {problem.kind for problem in problems}:
         _check_counts(dataset, problems)  # else these faults follow from those
     _check_groups(dataset, problems)

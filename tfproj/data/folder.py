@@ -120,14 +120,16 @@ def _classification(folder: Path, roots: dict[str, Path], problems: Problems) ->
 
 
 def _class_split(name: str, root: Path, classes: list[str], problems: Problems) -> Split:
-    expected = {class_folder(name) for name in classes}
-    for stranger in sorted(set(class_folders(root, problems)) - expected):
+    there = set(class_folders(root, problems))
+    # A folder may be called by what not every file system can hold.
+    folders = {name: name if name in there else class_folder(name) for name in classes}
+    for stranger in sorted(there - set(folders.values())):
         complain(
             problems, "classes", root / stranger, f"not one of the classes {_listing(classes)}"
         )
     files, labels = [], []
     for label, class_name in enumerate(classes):
-        folder = root / class_folder(class_name)
+        folder = root / folders[class_name]
         found = images_in(folder, problems) if folder.is_dir() else []
         if not found and name == "train":
             complain(problems, "classes", folder, f"no images for class {class_name!r}")
