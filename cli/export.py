@@ -46,17 +46,18 @@ def export(
     """
     found = find_run(run, runs_dir)
     click.echo(f"exporting {found.path} ...", err=True)
-    from tfproj.export.convert import Options, export_onnx
-
     if int8 and options["half"]:
         raise InputError("--int8 and --half exclude each other")
+    from tfproj.export.convert import Options, export_onnx
+    from tfproj.export.triton import check_repository, write_repository
+
+    if triton is not None:
+        check_repository(triton, found.name)
     if int8:
         from tfproj.export.quantize import export_int8 as export_onnx  # noqa: F811
     result = export_onnx(found, output, Options(**options))
     if triton is not None:
-        from tfproj.export.triton import write_repository
-
-        result["triton"] = str(write_repository(result["path"], triton, found.path.name))
+        result["triton"] = str(write_repository(result["path"], triton, found.name))
     if as_json:
         print_json({"run": str(found.path), **result})
     else:
@@ -66,13 +67,13 @@ def export(
 def format_export(result: dict) -> str:
     """A few lines for people."""
     check = result["verification"]
-    sizes = check.get("sizes")
+    sizes, half = check.get("sizes"), result.get("half")
     lines = [
         f"{result['path']}: {result['bytes']:,} bytes, {result['parameters']:,} parameters",
-        f"verified on {check['images']} files of {check['split']} at batch sizes "
+        f"{_verified(result)} on {check['images']} files of {check['split']} at batch sizes "
         f"{', '.join(map(str, check['batch_sizes']))}"
         + (f" and {len(sizes)} image sizes" if sizes else "")
-        + f": probabilities differ from Keras by at most {check['max_difference']:.1e} (mean "
+        + f": probabilities differ by at most {check['max_difference']:.1e} (mean "
         f"{check['mean_difference']:.1e}, tolerance {check['tolerance']:g}), same class for "
         f"{check['agreement']:.2%}",
         *_metrics(check["metrics"], ("keras", "onnx")),
@@ -83,10 +84,26 @@ def format_export(result: dict) -> str:
             f"temperature {fit['temperature']:.3f}: negative log likelihood {fit['nll_before']:.4f}"
             f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
         )
+    if half:
+        lines += [
+            f"weights of 16 bits: probabilities differ from those of the trained ones by at most "
+            f"{half['max_difference']:.1e} (mean {half['mean_difference']:.1e}), same class for "
+            f"{half['agreement']:.2%}",
+            *_metrics(half["metrics"], ("float32", "half")),
+        ]
     lines += _quantization(result.get("quantization"))
     if result.get("triton"):
         lines.append(f"Triton model repository: {result['triton']}")
     return "\n".join(lines)
+
+
+def _verified(result: dict) -> str:
+    """What was compared with what: an int8 file and rounded weights have a test of their own."""
+    if result.get("quantization"):
+        return "float32 graph, from which it was made, verified against Keras"
+    if result.get("half"):
+        return "verified against Keras with the same 16-bit weights"
+    return "verified against Keras"
 
 
 def _metrics(metrics: dict, kinds: tuple[str, str]) -> list[str]:
@@ -103,7 +120,8 @@ def _quantization(facts: dict | None) -> list[str]:
     excluded = ", ".join(facts["excluded"]) or "none"
     return [
         f"int8: {facts['speed_ratio']:.2f} times as fast as float32 ({facts['cpu']}), calibrated "
-        f"by {facts['method']} on {facts['calibration_images']} training images",
+        f"by {facts['method']} on {facts['calibration_images']} training images; probabilities "
+        f"differ from float32 by {facts['mean_difference']:.1e} on average",
         f"left in float32: {excluded}",
         *_metrics(facts["metrics"], ("float32", "int8")),
     ]

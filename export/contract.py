@@ -66,7 +66,7 @@ def metadata(run: Run, planned: Plan, spec: ModelSpec, opset: int, ir: int) -> d
             "preset": planned.config.preset,
             "model_options": dict(planned.config.model_options),
             "seed": planned.config.seed,
-            "run": run.path.name,
+            "run": run.name,
             "data": planned.dataset.name,
             "license": planned.dataset.license,
         },
@@ -103,6 +103,8 @@ def attach(proto: onnx.ModelProto, record: dict[str, Any]) -> bytes:
     copy.CopyFrom(proto)
     copy.producer_name, copy.producer_version = "tfproj", record["versions"]["tfproj"]
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    # A name of a file may hold bytes that are no text, which JSON has no place for.
+    text = text.encode("utf-8", "replace").decode("utf-8")
     spec, multiple = ModelSpec.from_dict(record), record["input"]["multiple"]
     onnx.helper.set_model_props(copy, {METADATA_KEY: text, **ultralytics_keys(spec, multiple)})
     return copy.SerializeToString(deterministic=True)

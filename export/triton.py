@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tfproj.errors import InputError
+from tfproj.modelfile import read_model
 from tfproj.predict import Predictor
 from tfproj.runs import replacing, write_text, writing
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
@@ -30,19 +32,41 @@ def write_repository(model: str | Path, folder: str | Path, name: str) -> Path:
         name: of the model; characters that Triton does not allow become ``_``.
 
     Raises:
-        InputError: the model is none of tfproj's, or the folder can't be written.
+        InputError: the model is none of tfproj's, or see :func:`check_repository`.
     """
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    path = check_repository(folder, name)
     data = Path(model).read_bytes()
     spec = Predictor(data, threads=1).spec
-    path = Path(folder) / name
     with writing(path):
         (path / "1").mkdir(parents=True, exist_ok=True)
     with replacing(path / "1" / "model.onnx") as temporary:
         temporary.write_bytes(data)
     # Triton reads one label a line, in the order of the outputs.
     write_text(path / "labels.txt", "".join(f"{' '.join(c.split())}\n" for c in spec.classes))
-    write_text(path / "config.pbtxt", config(spec, name))
+    write_text(path / "config.pbtxt", config(spec, path.name))
+    return path
+
+
+def check_repository(folder: str | Path, name: str) -> Path:
+    """Where the model's directory will be.
+
+    Raises:
+        InputError: there is no room for one, or another model is there that is none of tfproj's.
+    """
+    path = Path(folder) / re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    for place in (path / "1", *(path / "1").parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place}: is a file; a Triton repository needs a directory there")
+    for place in (path / "config.pbtxt", path / "labels.txt", path / "1" / "model.onnx"):
+        if place.is_dir():
+            raise InputError(f"{place}: is a directory; a Triton repository has a file there")
+    if path.is_dir() and any(path.iterdir()):
+        try:
+            read_model(path / "1" / "model.onnx", "model")
+        except InputError:
+            raise InputError(
+                f"{path}: holds something that tfproj did not write; choose another directory"
+            ) from None
     return path
 
 

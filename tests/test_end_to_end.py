@@ -161,6 +161,22 @@ def test_a_run_with_a_missing_file(finished, capsys, tmp_path):
         assert f"{name} is missing" in capsys.readouterr().err
 
 
+def test_a_run_whose_files_do_not_fit_each_other(finished, capsys, tmp_path):
+    import shutil
+
+    task, folder = finished
+    spec = json.loads((folder / "runs" / task / "toy" / "spec.json").read_text())
+    changes = {
+        "splits.json": ("[1]", "splits.json: damaged, not a JSON object"),
+        "spec.json": (json.dumps({**spec, "height": 2 * spec["height"]}), "does not fit config"),
+    }
+    for name, (text, words) in changes.items():
+        shutil.copytree(folder / "runs", tmp_path / name)
+        (tmp_path / name / task / "toy" / name).write_text(text)
+        assert main(["evaluate", "toy", "--runs-dir", str(tmp_path / name)]) == 2
+        assert words in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_damaged_weights_are_one_line(finished, capsys, tmp_path):
     import shutil
 

@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tfproj import Predictor, image
 from tfproj.cli.main import main
 from tfproj.export.triton import config, write_repository
+from tfproj.runs import Run
 from tfproj.spec import ModelSpec
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "javascript"
@@ -111,6 +112,27 @@ def test_triton_by_command(toy_classifier, tmp_path, capsys):
     assert main([*arguments, "--triton", str(tmp_path / "models"), "--json"]) == 0
     path = Path(json.loads(capsys.readouterr().out)["triton"])
     assert sorted(p.name for p in path.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+
+
+def test_triton_leaves_what_others_wrote(toy_models, tmp_path, toy_classifier, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "models" / "toy").mkdir(parents=True)
+    (tmp_path / "models" / "toy" / "config.pbtxt").write_text("# tuned")
+    output = tmp_path / "m.onnx"
+    for folder, words in (("file", "is a file"), ("models", "tfproj did not write")):
+        arguments = ["export", str(toy_classifier.path), "--output", str(output)]
+        assert main([*arguments, "--triton", str(tmp_path / folder)]) == 2
+        assert words in capsys.readouterr().err
+        assert not output.exists()
+    assert (tmp_path / "models" / "toy" / "config.pbtxt").read_text() == "# tuned"
+    # One of its own may be renewed.
+    for _ in range(2):
+        write_repository(toy_models["classify"], tmp_path / "models", "mine")
+
+
+def test_a_run_has_a_name_wherever_one_stands(toy_classifier, monkeypatch):
+    monkeypatch.chdir(toy_classifier.path)
+    assert Run(Path(".")).name == toy_classifier.path.name
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -82,6 +83,9 @@ def load_weights(model, path: Path) -> None:
         InputError: not such a file, damaged, or of another model.
     """
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            # Keras warns of weights that do not fit before it fails; the failure says it all.
+            warnings.simplefilter("ignore")
+            model.load_weights(path)
     except Exception as error:  # Keras, h5py and zipfile raise many kinds for a damaged file
         raise InputError(f"{path}: cannot be loaded ({first_line(error)})") from None

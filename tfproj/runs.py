@@ -47,6 +47,7 @@ class Run:
 
     path: Path
 
+    name = property(lambda self: self.path.resolve().name)  # also of "." and ".."
     config_file = property(lambda self: self.path / "config.json")
     environment_file = property(lambda self: self.path / "environment.json")
     spec_file = property(lambda self: self.path / "spec.json")
@@ -67,7 +68,7 @@ class Run:
         return ModelSpec.from_dict(read_json(self.spec_file))
 
     def environment(self) -> dict[str, Any]:
-        return read_json(self.environment_file)
+        return read_object(self.environment_file)
 
     def history(self) -> list[dict[str, float]]:
         """One mapping per finished epoch; empty before the first."""
@@ -179,6 +180,14 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError:
         raise InputError(f"{path}: damaged, not valid JSON") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A parsed JSON object; InputError where the file is missing or holds anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged, not a JSON object")
+    return value
 
 
 # What says that a place is no place to write, rather than that writing failed.

@@ -24,7 +24,7 @@ from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.models import check_model
-from tfproj.runs import DEFAULT_ROOT, MONITORS, Run, create_run, read_json, write_json, write_text
+from tfproj.runs import DEFAULT_ROOT, MONITORS, Run, create_run, read_object, write_json, write_text
 from tfproj.spec import ModelSpec
 
 
@@ -79,7 +79,14 @@ def plan_again(run: Run) -> Plan:
         named = config.data in DATASETS or config.data.startswith("tfds:")
         there = {"data_dir" if named else "data": origin}
         planned = plan(dataclasses.replace(config, **there), classes)
-    if read_json(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
+    recorded = run.spec()
+    for name in ("task", "model", "size", "channels"):
+        if getattr(recorded, name) != getattr(planned.spec, name):
+            raise InputError(
+                f"{run.spec_file}: {name} {getattr(recorded, name)!r} does not fit "
+                f"{run.config_file.name} and the data, which give {getattr(planned.spec, name)!r}"
+            )
+    if read_object(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
         raise InputError(f"{run.path}: the data set is not the one this run was started with")
     return planned
 
