@@ -80,7 +80,8 @@ def export_onnx(
         options: see :class:`Options`.
 
     Returns:
-        ``path``, ``bytes``, ``parameters`` and the ``verification`` figures.
+        ``path``, ``bytes``, ``parameters``, the ``verification`` figures, and ``calibration`` and
+        ``half`` as in the file's metadata, or None.
 
     Raises:
         InputError: files missing, or the output can't be written.
@@ -95,22 +96,29 @@ def export_onnx(
         "parameters": exported.parameters,
         "verification": exported.record["verification"],
         "calibration": exported.record.get("calibration"),
+        "half": exported.record.get("half"),
     }
 
 
 def build(run: Run, options: Options, path: Path) -> Exported:
-    """Convert and verify; arguments and errors as for :func:`export_onnx`, ``path`` as settled."""
+    """Convert and verify; arguments and errors as for :func:`export_onnx`, ``path`` as settled.
+
+    With ``half`` Keras computes with the rounded weights, too, and what rounding costs is a test
+    of its own.
+    """
     _require_onnx()
     from tfproj.export import contract, targets
     from tfproj.export.graph import store_half
+    from tfproj.export.verify import rounding
 
     opset, ir_version = targets.choose(options.opset, options.target_ort)
     planned = check_evaluation(run)
     spec = file_spec(planned, options.dynamic_size)
     backend.setup()
-    trained = load_model(run)
+    exact = trained = load_model(run)
+    require_finite(trained, run)
     if options.half:
-        trained = halved(fold_norms(trained, planned.spec, planned.config.model_options))
+        trained = halved(exact, planned)
     print("converting to ONNX ...", file=sys.stderr)
     proto, parameters = _graph(trained, planned, spec, opset)
     if options.half:
@@ -125,6 +133,8 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     try:
         _verify(proto, record, answer, planned)
+        if options.half:
+            record["half"] = rounding(answers_of(exact), answers_of(trained), planned)
     except TfprojError:
         if options.keep:
             keep(path, contract.attach(proto, record))
@@ -132,10 +142,31 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     return Exported(planned, spec, proto, record, contract.attach(proto, record), parameters)
 
 
-def halved(model):
-    """The model with every weight rounded to float16, in place: what a halved file computes."""
-    model.set_weights([w.astype(np.float16).astype(np.float32) for w in model.get_weights()])
-    return model
+def require_finite(model, run: Run) -> None:
+    """TfprojError where a weight is not a number or infinite: the training had diverged."""
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise TfprojError(
+            f"{run.best_weights}: holds weights that are not numbers; train again with a smaller "
+            "--learning-rate"
+        )
+
+
+def halved(model, planned: Plan):
+    """A copy without norms whose weights are rounded to float16: what a halved file computes.
+
+    Raises:
+        TfprojError: a weight is beyond what float16 can hold.
+    """
+    import keras
+
+    folded = fold_norms(model, planned.spec, planned.config.model_options)
+    copy = keras.models.clone_model(folded)
+    with np.errstate(over="ignore"):
+        rounded = [w.astype(np.float16).astype(np.float32) for w in folded.get_weights()]
+    if not all(np.isfinite(weight).all() for weight in rounded):
+        raise TfprojError("a weight is too large for 16 bits; leave out --half")
+    copy.set_weights(rounded)
+    return copy
 
 
 def _graph(trained, planned: Plan, spec: ModelSpec, opset: int) -> tuple[Any, int]:
@@ -179,7 +210,7 @@ def _require_onnx() -> None:
 
 
 def keep(path: Path, data: bytes) -> None:
-    """Write a rejected file beside where the good one would be."""
+    """Write a rejected file beside where the good one would have been."""
     rejected = path.with_name(path.name + ".rejected")
     with replacing(rejected) as temporary:
         temporary.write_bytes(data)
@@ -233,6 +264,8 @@ def check_output(run: Run, output: str | Path | None) -> Path:
     path = Path(output) if output is not None else run.onnx_file
     if path.suffix != ".onnx":
         raise InputError(f"{path}: the output must end in .onnx")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such directory")
     if not os.access(path.parent, os.W_OK):

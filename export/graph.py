@@ -147,11 +147,21 @@ def _order_outputs(graph: onnx.GraphProto) -> None:
 
 def _free_size(graph: onnx.GraphProto) -> None:
     """Open height and width; tf2onnx, told that they are open, would compute every shape."""
+    height, width, channels = (d.dim_value for d in graph.input[0].type.tensor_type.shape.dim[1:])
+    values = constants(graph)
     for value in (*graph.input, *graph.output):
         for position, symbol in ((1, "H"), (2, "W")):
             value.type.tensor_type.shape.dim[position].dim_param = symbol
     for node in list(graph.node):
-        if node.op_type == "Reshape":  # (N, H, W, 1) to (N, 1, H, W), and nothing else
+        if node.op_type == "Reshape":
+            # The input, (N, H, W, 1) to (N, 1, H, W), may pass. Where a level of the network is one
+            # pixel large, there are others.
+            target = values.get(node.input[1], np.empty(0)).tolist()
+            if channels != 1 or target[1:] != [1, height, width]:
+                raise TfprojError(
+                    f"--dynamic-size: at {height} x {width} px the graph depends on the image's "
+                    "size; train with a larger --image-size"
+                )
             transpose = helper.make_node(
                 "Transpose", node.input[:1], node.output, name=node.name, perm=[0, 3, 1, 2]
             )

@@ -18,18 +18,13 @@ from tfproj import machine
 from tfproj.errors import TfprojError
 from tfproj.export import contract
 from tfproj.export.convert import Exported, Options, build, check_output, keep, write
-from tfproj.export.samples import Samples, calibration_images, draw
+from tfproj.export.samples import DECIDING, Samples, calibration_images, draw
 from tfproj.predict import Predictor
 from tfproj.runs import Run
 
 if TYPE_CHECKING:
     from tfproj.export.qdq import Quantizer
 
-# Largest loss on validation data: 0.3 points of accuracy, 0.005 mean average precision.
-DECIDING = {
-    "classify": ("accuracy", 0.003),
-    "segment": ("mean_average_precision_softmax", 0.005),
-}
 CALIBRATION_IMAGES = {"classify": 200, "segment": 32}
 # For choosing; the decision is taken on up to EXAMPLES.
 TRIALS = {"classify": 1000, "segment": 12}

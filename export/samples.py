@@ -12,6 +12,13 @@ from tfproj import image, metrics
 from tfproj.data import Split
 from tfproj.train import Plan
 
+# What a file with fewer bits may lose on validation data: 0.3 points of accuracy, 0.005 of mean
+# average precision.
+DECIDING = {
+    "classify": ("accuracy", 0.003),
+    "segment": ("mean_average_precision_softmax", 0.005),
+}
+
 
 @dataclass(frozen=True)
 class Samples:

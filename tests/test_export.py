@@ -1,17 +1,20 @@
 import ast
 import json
 import logging
+import shutil
 from collections import Counter
 
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
 from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.errors import InputError, TfprojError
-from tfproj.export import contract, convert, targets
+from tfproj.evaluate import load_model
+from tfproj.export import contract, convert, samples, targets
 from tfproj.export.calibration import (
     fit_temperature,
     negative_log_likelihood,
@@ -19,7 +22,9 @@ from tfproj.export.calibration import (
 )
 from tfproj.export.convert import Options, export_onnx
 from tfproj.export.graph import UNWANTED
+from tfproj.export.graph import _free_size as free_size
 from tfproj.metrics import softmax
+from tfproj.runs import Run
 
 TASKS = ("classify", "segment")
 
@@ -92,7 +97,7 @@ def test_folding_batch_norm_changes_nothing(toy_segmenter):
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
-def test_half_keeps_the_weights_in_16_bits(toy_segmenter, toy_models, tmp_path):
+def test_half_keeps_the_weights_in_16_bits(toy_segmenter, toy_models, tmp_path, capsys):
     output = tmp_path / "half.onnx"
     assert main(["export", str(toy_segmenter.path), "--half", "--output", str(output)]) == 0
     whole, half = onnx.load(toy_models["segment"]), onnx.load(output)
@@ -103,7 +108,41 @@ def test_half_keeps_the_weights_in_16_bits(toy_segmenter, toy_models, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
     answers = [Predictor(path).run(pixels)[1] for path in (toy_models["segment"], output)]
     assert answers[0].dtype == answers[1].dtype == np.float32
-    assert 0 < np.abs(answers[0] - answers[1]).max() < 0.02
+    difference = np.abs(answers[0] - answers[1]).max()
+    assert 0 < difference < 0.02
+    # What rounding costs is measured against the trained weights.
+    facts = record_of(output)["half"]
+    assert difference / 4 < facts["max_difference"] < 0.02
+    assert facts["agreement"] > 0.99
+    assert set(facts["metrics"]["mean_average_precision_softmax"]) == {"float32", "half"}
+    assert f"by at most {facts['max_difference']:.1e}" in capsys.readouterr().out
+
+
+def test_half_that_costs_too_much_is_no_file(toy_classifier, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(samples.DECIDING, "classify", ("accuracy", -0.01))
+    output = tmp_path / "half.onnx"
+    assert main(["export", str(toy_classifier.path), "--half", "--output", str(output)]) == 1
+    assert "weights of 16 bits cost" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "flags", "words"),
+    [(np.nan, [], "holds weights that are not numbers"), (1e5, ["--half"], "leave out --half")],
+)
+def test_weights_beyond_what_a_file_can_hold(toy_classifier, tmp_path, value, flags, words, capsys):
+    run = Run(tmp_path / "run")
+    shutil.copytree(toy_classifier.path, run.path)
+    model = load_model(run)
+    weights = model.get_weights()
+    weights[-2][0, 0] = value
+    model.set_weights(weights)
+    model.save(run.best_weights)
+    output = tmp_path / "model.onnx"
+    assert main(["export", str(run.path), "--output", str(output), *flags]) == 1
+    error = capsys.readouterr().err
+    assert words in error and "unexpected" not in error and "Warning" not in error
+    assert not output.exists()
 
 
 def test_half_and_int8_exclude_each_other(toy_segmenter, capsys):
@@ -179,9 +218,10 @@ def _opened(png):
 def test_class_names_of_any_language(toy_models):
     proto = onnx.load(toy_models["classify"])
     record = record_of(toy_models["classify"])
-    record["classes"][:3] = ["café", '"quoted" \\ name', "\U0001f455"]
+    # The last is Persian, with the joiner that Persian needs.
+    record["classes"][:4] = ["café", '"quoted" \\ name', "\U0001f455", "\u0645\u06cc\u200c"]
     data = contract.attach(proto, record)
-    assert Predictor(data).spec.classes[:3] == tuple(record["classes"][:3])
+    assert Predictor(data).spec.classes[:4] == tuple(record["classes"][:4])
     names = {p.key: p.value for p in onnx.load_from_string(data).metadata_props}["names"]
     assert list(ast.literal_eval(names).values()) == record["classes"]
 
@@ -250,6 +290,23 @@ def test_the_network_of_best_at_any_size(tmp_path):
     assert scores.shape == (1, 64, 40, 5)
 
 
+def test_a_graph_that_knows_the_size_of_its_image_is_not_freed():
+    shapes = {"image": ["N", 8, 8, 1], "scores": ["N", 1, 1, 4]}
+    values = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    }
+    reshapes = [
+        onnx.helper.make_node("Reshape", ["image", "chw"], ["x"]),
+        onnx.helper.make_node("Reshape", ["x", "other"], ["scores"]),
+    ]
+    targets = {"chw": [-1, 1, 8, 8], "other": [-1, 1, 1, 4]}
+    constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in targets.items()]
+    graph = onnx.helper.make_graph(reshapes, "g", [values["image"]], [values["scores"]], constants)
+    with pytest.raises(TfprojError, match="larger --image-size"):
+        free_size(graph)
+
+
 def test_classifiers_have_one_size(toy_classifier, tmp_path):
     with pytest.raises(InputError, match="one size"):
         export_onnx(toy_classifier, tmp_path / "free.onnx", Options(dynamic_size=True))
@@ -289,10 +346,11 @@ def test_file_for_an_old_runtime(toy_classifier, tmp_path):
     assert record_of(tmp_path / "old.onnx")["graph"] == {"opset": 17, "ir_version": 8}
 
 
-@pytest.mark.parametrize("output", ["model.pb", "nowhere/model.onnx"])
+@pytest.mark.parametrize("output", ["model.pb", "nowhere/model.onnx", "folder.onnx"])
 def test_output_must_be_a_place_for_onnx(toy_classifier, tmp_path, output):
+    (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(InputError):
-        export_onnx(toy_classifier, tmp_path / output)
+        convert.check_output(toy_classifier, tmp_path / output)
 
 
 # The gate

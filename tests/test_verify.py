@@ -14,6 +14,7 @@ from tfproj.evaluate import check_evaluation, load_model
 from tfproj.export import samples, verify
 from tfproj.export.convert import answers_of
 from tfproj.export.replay import BLOCKED, START, Pass, replay
+from tfproj.spec import ModelSpec
 
 
 def test_compare():
@@ -31,8 +32,36 @@ def test_not_a_number_is_a_difference():
     figures = verify.compare([(expected, actual), (expected, expected)])
     assert np.isnan(figures["max_difference"])
     with pytest.raises(verify.Rejected) as caught:
-        verify._judge({**figures, "tolerance": 1e-4})
+        verify._judge({**figures, "max_score_difference": 0.0, "tolerance": 1e-4})
     assert caught.value.verification["max_difference"] is None
+
+
+def test_scores_count_as_well_as_probabilities(toy_models, toy_classifier):
+    planned = check_evaluation(toy_classifier)
+    answer = answers_of(load_model(toy_classifier))
+    for operator, value in (("Mul", 3.0), ("Add", 1000.0)):
+        model = onnx.load(toy_models["classify"])
+        for node in model.graph.node:
+            for names in (node.input, node.output):
+                names[:] = ["true" if name == "scores" else name for name in names]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), "by"))
+        model.graph.node.append(onnx.helper.make_node(operator, ["true", "by"], ["scores"]))
+        with pytest.raises(verify.Rejected, match="of the largest score") as caught:
+            verify.verify(model.SerializeToString(), planned.spec, answer, planned)
+        figures = caught.value.verification
+        assert figures["max_difference"] <= figures["tolerance"] < figures["max_score_difference"]
+
+
+def test_score_differences_are_parts_of_the_largest_score():
+    large, small = np.array([[200.0, -50.0]]), np.array([[0.5, 0.2]])
+    assert verify.score_difference([(large, large + 0.2)]) == pytest.approx(1e-3)
+    assert verify.score_difference([(small, small + 0.1)]) == pytest.approx(0.1)
+    assert np.isnan(verify.score_difference([(small, small * np.nan), (small, small)]))
+
+
+def test_other_sizes_are_new_ones_and_one_is_wider():
+    spec = ModelSpec("segment", "unet", ("a", "b"), (), 16, 16, 3, dynamic_size=True)
+    assert verify.other_sizes(spec, 8) == [(8, 8), (16, 24)]
 
 
 def test_broken_weights_are_rejected(toy_models, toy_classifier):
