@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import common
 
-from tfproj import backend, machine
+from tfproj import backend
 from tfproj.config import PRESETS, TrainConfig, make_config
 
 BASES: dict[str, dict[str, Any]] = {
@@ -41,7 +39,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "classify": {
         "AdamW, 4e-3": {"optimizer": "adamw", "learning_rate": 4e-3},
         "no batch norm": {"model_options": {}},
-        "constant rate": {"schedule": "constant", "learning_rate": 1e-3},
+        "constant rate, 1e-3": {"schedule": "constant", "learning_rate": 1e-3},
         "no label smoothing": {"label_smoothing": 0.0},
         "no augmentation": {"augment": "none"},
         "random erasing": {"augment": "shift_flip_erase"},
@@ -49,7 +47,9 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "moving average 0.99": {"ema": 0.99},
     },
     "segment": {
-        "AdamW, 3e-3": {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4},
+        "AdamW, 3e-3, decay 1e-4": {
+            "optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4,
+        },
         "weight decay 0.1": {"weight_decay": 0.1},
         "no norm": {"model_options": {}},
         "standardised kernels for batch norm": {"model_options": {"weight_standardization": True}},
@@ -67,7 +67,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "moving average 0.99": {"ema": 0.99},
         "the network of best": {"model_options": PRESETS["segment"]["best"]["model_options"]},
     },
-}
+}  # fmt: skip
 METRICS = {
     "classify": ("accuracy",),
     "segment": ("mean_average_precision_raw", "mean_average_precision_softmax"),
@@ -77,11 +77,11 @@ METRICS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(CHANGES), default="classify")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each row (default 3)")
+    parser.add_argument("--seeds", type=common.positive, default=3, help="of each row (default 3)")
     parser.add_argument("--only", action="append", help="only this row, and the base")
     parser.add_argument("--data-dir", help="where the data set lies, if not in a usual place")
     parser.add_argument("--quick", action="store_true", help="one tiny training of each row")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    common.add_json(parser)
     options = parser.parse_args()
     changes = {"base": {}, **CHANGES[options.task]}
     for name in options.only or ():
@@ -102,11 +102,9 @@ def main() -> None:
             runs.append(measure(config, flip=False))
             print(f"{name}, seed {seed}: {runs[-1]}", file=sys.stderr)
         rows.append({"change": name, "values": change, "runs": runs})
-    report = {"task": options.task, "quick": options.quick, "machine": machine.describe("auto")}
-    report["rows"] = rows
     print(markdown(rows, METRICS[options.task]))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        common.write(options.json, {"task": options.task, "quick": options.quick, "rows": rows})
 
 
 def measure(config: TrainConfig, flip: bool) -> dict[str, float]:

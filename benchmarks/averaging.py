@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import ablation
 import common
 
-from tfproj import backend, machine
+from tfproj import backend
 from tfproj.config import TrainConfig, make_config
 
 AUGMENT = {"classify": "shift_flip_erase", "segment": "photo_mix"}
@@ -34,10 +32,10 @@ METRIC = {"classify": "accuracy", "segment": "mean_average_precision_softmax"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(AUGMENT), help="default: both")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each task (default 3)")
+    parser.add_argument("--seeds", type=common.positive, default=3, help="of a task (default 3)")
     parser.add_argument("--data-dir", help="where the data set lies, if not in a usual place")
     parser.add_argument("--quick", action="store_true", help="one training at toy size")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    common.add_json(parser)
     options = parser.parse_args()
     backend.setup()
     rows: list[dict[str, Any]] = []
@@ -45,13 +43,13 @@ def main() -> None:
         size = ablation.QUICK[task] | {"epochs": 4} if options.quick else ablation.BASES[task]
         for seed in range(1 if options.quick else options.seeds):
             values = {**size, "augment": AUGMENT[task], "ema": 0.999, "seed": seed}
+            values["precision"] = "float32"  # the question is not one of rounding
             for found in measure(make_config(task, data_dir=options.data_dir, **values)):
                 rows.append({"task": task, "seed": seed, **found})
                 print(rows[-1], file=sys.stderr)
     print(markdown(rows))
     if options.json:
-        report = {"quick": options.quick, "machine": machine.describe("auto"), "rows": rows}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        common.write(options.json, {"quick": options.quick, "rows": rows})
 
 
 def measure(config: TrainConfig) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--quick", action="store_true", help="toy sizes, to see that it works")
     made.add_argument("--rounds", type=positive, help="how often each contender is measured")
-    made.add_argument("--json", type=_file, metavar="FILE", help="write the figures there")
+    add_json(made)
     made.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     return made
 
@@ -54,10 +54,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_json(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--json", type=_file, metavar="FILE", help="write the figures there")
+
+
 def _file(text: str) -> Path:
     # Looked at before the measurement, which may take an hour.
     if not Path(text).absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{Path(text).parent}: no such directory")
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a directory")
     return Path(text)
 
 
@@ -65,9 +71,9 @@ def start(main: Callable[[], None]) -> None:
     """Run a script; expected errors end as one line."""
     try:
         main()
-    except TfprojError as error:
+    except (TfprojError, Unavailable) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(1)
@@ -289,16 +295,23 @@ def finish(options: argparse.Namespace, rows: Sequence[Row], **facts: Any) -> No
         print("Toy sizes: only shows that the script works.\n")
     print(markdown(rows))
     if options.json:
-        described = machine.describe("")
-        described["command"] = sys.argv
-        described["versions"] |= _peer_versions()
-        described["load"] = os.getloadavg()  # other work on the machine shows here
-        report = {"quick": options.quick, "machine": described, **facts, "rows": list(rows)}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        write(options.json, {"quick": options.quick, **facts, "rows": list(rows)})
+
+
+def write(path: Path, report: Mapping[str, Any]) -> None:
+    """The report as JSON, with the machine, the versions, the load and the command."""
+    described = machine.describe("")
+    described["command"] = sys.argv
+    described["versions"] |= _peer_versions()
+    described["load"] = os.getloadavg()  # other work on the machine shows here
+    path.write_text(json.dumps({"machine": described, **report}, indent=2) + "\n")
 
 
 def _peer_versions() -> dict[str, str]:
-    found = {}
+    import onnxruntime
+
+    # The one that is imported: PYTHONPATH may hold another than the one that is installed.
+    found = {"onnxruntime": onnxruntime.__version__}
     for name in PEERS:
         try:
             found[name] = importlib.metadata.version(name)

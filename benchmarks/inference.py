@@ -213,7 +213,8 @@ def answers(framework: str, facts: dict[str, Any]) -> Callable[..., Any]:
         return made[name]
 
     def images(count: int) -> np.ndarray:
-        return subjects.pixels(net, count, Predictor(files["float32"], threads=1).spec.size)
+        spec = Predictor(files["float32"], threads=1).spec
+        return subjects.pixels(net, count, spec.size, spec.channels)
 
     def answer(request: str, *arguments: Any) -> Any:
         if request == "prepare":
@@ -257,7 +258,7 @@ def _jpeg(part: str, path: str, folder: Path, count: int) -> float:
 def _overhead(path: str, calls: int) -> float:
     """Median microseconds of a call of ours minus those of the session, called in turn."""
     predictor, raw = Predictor(path), runtimes.raw(path)
-    image = subjects.pixels("cnn", 1, predictor.spec.size)
+    image = subjects.pixels("cnn", 1, predictor.spec.size, predictor.spec.channels)
     own, bare = [], []
     for _ in range(calls):
         bare.append(common.seconds(lambda: raw(image)))

@@ -11,7 +11,6 @@ in multiples of those of the image.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from tfproj import backend, image, machine, metrics
+from tfproj import backend, image, metrics
 from tfproj.errors import InputError
 from tfproj.runs import Run
 
@@ -41,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", type=Path, help="a trained segmentation run")
     parser.add_argument("--quick", action="store_true", help="train a toy and measure that")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    common.add_json(parser)
     options = parser.parse_args()
     if options.run is None and not options.quick:
         parser.error("which run? give its directory, or --quick")
@@ -57,8 +56,7 @@ def main() -> None:
             f"| {row['pixels']:.1f}x |"
         )
     if options.json:
-        report = {"quick": options.quick, "machine": machine.describe("auto"), "rows": rows}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        common.write(options.json, {"quick": options.quick, "rows": rows})
 
 
 def measure(run: Run) -> list[dict]:

@@ -9,13 +9,12 @@ interruption: what is finished is only measured, what is not is resumed.
 
 Classification is measured on the test split of Fashion-MNIST, in percent per class. Segmentation is
 measured on 93 validation facades (the report had another split), as average precision by raw
-scores; "silenced" counts the seeds in which the ReLU on the scores left a class nothing but zeros.
+scores; "silenced in" counts the seeds in which the ReLU on the scores left a class only zeros.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 
 import common
 
-from tfproj import backend, machine
+from tfproj import backend
 from tfproj.config import TrainConfig, make_config
 from tfproj.errors import InputError
 from tfproj.runs import Run
@@ -48,11 +47,11 @@ MEASURED = {"classify": "test", "segment": "val"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(REPORT), default="classify")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=common.positive, default=5)
     parser.add_argument("--data-dir", help="where the data set lies, if not in a usual place")
     parser.add_argument("--runs-dir", type=Path, metavar="DIR", help="keep the trainings there")
     parser.add_argument("--quick", action="store_true", help="two seeds at toy size")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    common.add_json(parser)
     options = parser.parse_args()
     backend.setup()
     runs = []
@@ -66,9 +65,7 @@ def main() -> None:
             print(f"seed {seed}: mean {runs[-1]['per_class']['mean']:.2f}", file=sys.stderr)
     print(markdown(options.task, runs))
     if options.json:
-        report = {"task": options.task, "quick": options.quick, "rows": runs}
-        report["machine"] = machine.describe("auto")
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        common.write(options.json, {"task": options.task, "quick": options.quick, "rows": runs})
 
 
 def trained(config: TrainConfig, root: Path) -> Run:
@@ -104,15 +101,17 @@ def measure(run: Run) -> dict[str, Any]:
 
 def markdown(task: str, runs: list[dict[str, Any]]) -> str:
     """Mean and standard deviation over the seeds beside the report's figure."""
-    lines = [f"| class | report | {len(runs)} seeds | silenced |", "|---|---|---|---|"]
+    silence = task == "segment"  # what has no ReLU on its scores silences none
+    lines = [f"| class | report | {len(runs)} seeds |" + " silenced in |" * silence]
+    lines.append("|---|---|---|" + "---|" * silence)
     for name in runs[0]["per_class"]:
         values = [run["per_class"][name] for run in runs if name in run["per_class"]]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
         said = REPORT[task].get(name)
         count = sum(name in run["silenced"] for run in runs)
         lines.append(
-            f"| {name} | {'-' if said is None else said} | {statistics.fmean(values):.1f}{spread} "
-            f"| {count if name != 'mean' else ''} |"
+            f"| {name} | {'' if said is None else said} | {statistics.fmean(values):.1f}{spread} |"
+            + f" {count if name != 'mean' else ''} |" * silence
         )
     return "\n".join(lines)
 

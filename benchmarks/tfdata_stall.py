@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -87,8 +88,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.epochs < 1 or options.seconds <= 0:
         parser.error("--epochs and --seconds must be above 0")
-    if options.json and not options.json.absolute().parent.is_dir():
-        parser.error(f"{options.json.parent}: no such directory")
+    if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        parser.error(f"{options.json}: no place for a file")
     count, seconds = (3, 0.1) if options.quick else (options.epochs, options.seconds)
     rows = []
     print("| epochs | median s | longest s | stalled |\n|---|---|---|---|")
@@ -107,6 +108,8 @@ def main() -> None:
             "versions": {name: importlib.metadata.version(name) for name in names},
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
+            "load": os.getloadavg(),
+            "command": sys.argv,
         }
         report = {"quick": options.quick, "machine": facts, "rows": rows}
         options.json.write_text(json.dumps(report, indent=2) + "\n")

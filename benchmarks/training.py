@@ -10,7 +10,8 @@ at 256 x 256, batch 8, and the CNN at 28 x 28, batch 128. ``tfproj`` is what ``t
 what a newcomer writes: default settings, float32. PyTorch takes channels_last batches from tensors
 in memory, without a DataLoader.
 
-Every process is asked for an epoch in turn; before each that counts comes one that does not.
+Every process is asked for an epoch in turn, in a first round that does not count as well; Keras and
+tfproj train another before each, since the first of a ``fit`` builds its pipeline.
 "of peak" is the share of the fastest matrix product measured in the same rounds; a training step
 counts as three forward passes. The bare step is the compiled step on one batch, over and over.
 """

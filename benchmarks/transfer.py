@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import common
 
-from tfproj import backend, machine
+from tfproj import backend
 from tfproj.config import TrainConfig, make_config
 
 TARGETS: dict[str, dict[str, Any]] = {
@@ -36,10 +34,10 @@ WAYS = ("pretrained", "drawn weights", "recipe from scratch")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", nargs="?", choices=tuple(TARGETS), help="default: both")
-    parser.add_argument("--images", type=int, default=100, help="to train on (default 100)")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=common.positive, default=100, help="(default 100)")
+    parser.add_argument("--seeds", type=common.positive, default=3)
     parser.add_argument("--quick", action="store_true", help="classify, one seed, one epoch")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    common.add_json(parser)
     options = parser.parse_args()
     backend.setup()
     rows = []
@@ -59,8 +57,7 @@ def main() -> None:
     print(markdown(rows))
     if options.json:
         facts = {"images": options.images, "quick": options.quick}
-        report = {**facts, "machine": machine.describe("auto"), "rows": rows}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        common.write(options.json, {**facts, "rows": rows})
 
 
 def configure(task: str, way: str, images: int, seed: int) -> TrainConfig:

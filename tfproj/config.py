@@ -71,8 +71,8 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "segment": {"data": "facades", "model": "unet", "batch_size": 8},
 }
 
-# What brings a small network furthest in few epochs: ten points of mean AP and two of accuracy over
-# AdamW (docs/recipes.md).
+# What brings a small network furthest in few epochs: nine points of mean AP and two of accuracy
+# over AdamW (docs/recipes.md).
 MUON = {
     "optimizer": "muon",
     "learning_rate": 5e-3,
