@@ -132,9 +132,9 @@ def check(name: str, options: DataOptions | None = None, task: str | None = None
     dataset = load_dataset(name, task, options)
     for note in dataset.notes:
         warn(problems, "note", dataset.name, note)
-    _check_names(dataset, problems)
     if not {"classes", "layout", "split"} & {problem.kind for problem in problems}:
         _check_counts(dataset, problems)  # else these faults follow from those
+    _check_names(dataset, problems)
     _check_groups(dataset, problems)
     reader = _Reader(dataset, problems)
     splits = {split: reader.read(split) for split in dataset.splits}
