@@ -10,7 +10,6 @@ import tensorflow as tf  # noqa: E402
 from tfproj.config import AUGMENTATIONS  # noqa: E402
 from tfproj.data.augment import (  # noqa: E402
     AUGMENT,
-    BLEND,
     ERASE_AREA,
     PASTE_AREA,
     photo,
@@ -18,7 +17,6 @@ from tfproj.data.augment import (  # noqa: E402
     photo_wide,
     shift_flip,
     shift_flip_erase,
-    shift_flip_erase_mix,
 )
 
 SEED = tf.constant([0, 7], tf.int64)
@@ -39,15 +37,10 @@ def test_every_configured_policy_exists():
 PHOTOS = [photo, photo_mix, photo_wide]
 
 
-FOR_LABELS = [shift_flip, shift_flip_erase, shift_flip_erase_mix]
-
-
-@pytest.mark.parametrize("transform", [*PHOTOS, *FOR_LABELS])
+@pytest.mark.parametrize("transform", [*PHOTOS, shift_flip, shift_flip_erase])
 def test_the_same_eagerly_and_inside_tf_data(transform):
     images, masks = coordinates()
     target = masks if transform in PHOTOS else np.arange(len(images), dtype=np.int32)
-    if transform is shift_flip_erase_mix:
-        target = np.eye(len(images), dtype=np.float32)
     eager = transform(tf.constant(images), tf.constant(target), SEED)
     dataset = tf.data.Dataset.from_tensors((images, target)).map(lambda x, y: transform(x, y, SEED))
     for one, other in zip(eager, next(iter(dataset)), strict=True):
@@ -153,26 +146,6 @@ def test_erased_rectangles_are_noise_and_the_rest_is_untouched():
         assert box.mean() > 0.9  # noise is 255 once in 256 pixels
         assert box.size <= (ERASE_AREA[1] * 1.2) * 28 * 28
     assert np.mean([mask.mean() for mask in chosen]) == pytest.approx(0.21, abs=0.05)
-
-
-def test_blends_hold_as_much_of_the_image_before_as_of_its_label(monkeypatch):
-    still = "tfproj.data.augment.shift_flip_erase", lambda images, labels, seed: (images, labels)
-    monkeypatch.setattr(*still)
-    values = np.array([0, 200, 40, 100] * 64, np.uint8)
-    images = np.broadcast_to(values[:, None, None, None], (256, 8, 8, 1))
-    one_hot = tf.one_hot(np.arange(256), 256)
-    mixed, labels = (t.numpy() for t in shift_flip_erase_mix(images, one_hot, SEED))
-    share = labels[np.arange(256), np.arange(256) - 1]
-    np.testing.assert_allclose(np.diag(labels) + share, 1, atol=1e-6)
-    expected = values + share * (np.roll(values, 1).astype(float) - values)
-    assert np.abs(mixed - expected[:, None, None, None]).max() <= 0.51
-    assert share.min() >= 0 and share.max() < BLEND
-    assert share.mean() == pytest.approx(BLEND / 2, abs=0.03)
-
-
-def test_class_indices_can_not_be_blended():
-    with pytest.raises(ValueError, match="needs labels"):
-        shift_flip_erase_mix(np.zeros((2, 8, 8, 1), np.uint8), tf.range(2), SEED)
 
 
 def test_grey_images_and_labels_pass_through_photo():

@@ -63,11 +63,6 @@ def test_a_wrong_value_is_named(values, message):
         make_config("classify", **values)
 
 
-def test_blended_labels_are_for_classify():
-    with pytest.raises(InputError, match="for classify only"):
-        make_config("segment", augment="shift_flip_erase_mix")
-
-
 def test_unknown_task_and_preset_name_the_closest():
     with pytest.raises(InputError, match="did you mean 'classify'"):
         make_config("clasify")

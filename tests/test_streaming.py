@@ -9,7 +9,7 @@ backend.setup()
 
 import tensorflow as tf  # noqa: E402
 
-from tfproj.streaming import Accuracy, MeanAveragePrecision  # noqa: E402
+from tfproj.streaming import MeanAveragePrecision  # noqa: E402
 
 
 def example(classes=4, present=4, certain=3.0):
@@ -23,14 +23,6 @@ def sorted_average(labels, scores):
     pixels = metrics.PixelScores(labels.size, scores.shape[-1])
     pixels.add(scores, labels)
     return metrics.mean(pixels.average_precisions()["softmax"])
-
-
-def test_accuracy_of_plain_and_of_blended_labels():
-    scores = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
-    for labels in ([0, 1, 2, 1], [[0.6, 0, 0.4], [0, 1, 0], [0.3, 0.2, 0.5], [0, 0.7, 0.3]]):
-        metric = Accuracy()
-        metric.update_state(np.array(labels), scores)
-        assert float(metric.result()) == 0.75
 
 
 @pytest.mark.parametrize("arguments", [{}, {"present": 3}, {"certain": 40.0}, {"certain": -3.0}])

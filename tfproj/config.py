@@ -15,10 +15,7 @@ from typing import Any
 from tfproj.errors import InputError, missing_extra, unknown_name
 from tfproj.spec import TASKS
 
-AUGMENTATIONS = (
-    "none", "shift_flip", "shift_flip_erase", "shift_flip_erase_mix", "photo", "photo_wide",
-    "photo_mix",
-)  # fmt: skip
+AUGMENTATIONS = ("none", "shift_flip", "shift_flip_erase", "photo", "photo_wide", "photo_mix")
 OPTIMIZERS = ("adam", "adamw", "muon")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
@@ -316,8 +313,6 @@ def _validate(config: TrainConfig) -> None:
             raise InputError(f"{name} is {getattr(config, name)}; it must be in [0, 1)")
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
-    if config.augment == "shift_flip_erase_mix" and config.task != "classify":
-        raise InputError("augment 'shift_flip_erase_mix' blends labels, which is for classify only")
     if config.dice and config.task != "segment":
         raise InputError("dice is a loss of areas, which is for segment only")
     if config.channels not in (None, 1, 3):

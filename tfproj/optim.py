@@ -92,7 +92,7 @@ def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
 
 @keras.saving.register_keras_serializable("tfproj")
 class SoftmaxLoss(keras.losses.Loss):
-    """Cross entropy with classes; on request smoothed, and with a z-loss and a Dice loss.
+    """Cross entropy with class indices; on request smoothed, and with a z-loss and a Dice loss.
 
     With Z = sum(exp(scores)), it is log Z - sum(target * scores) + z_loss * (log Z)^2 + dice * D.
     The target is 1 - smoothing at the class plus smoothing / classes everywhere (Szegedy et al.,
@@ -116,13 +116,8 @@ class SoftmaxLoss(keras.losses.Loss):
         self.classes, self.smoothing, self.z_loss, self.dice = classes, smoothing, z_loss, dice
 
     def call(self, y_true, y_pred):
-        """Class indices (B, ...) and scores (B, ..., classes) -> losses (B, ...).
-
-        ``y_true`` may also be distributions over the classes (B, ..., classes).
-        """
-        one_hot = y_true
-        if len(y_true.shape) < len(y_pred.shape):
-            one_hot = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), self.classes)
+        """Class indices (B, ...) and scores (B, ..., classes) -> losses (B, ...)."""
+        one_hot = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), self.classes)
         target = one_hot * (1 - self.smoothing) + self.smoothing / self.classes
         log_z = keras.ops.logsumexp(y_pred, axis=-1)
         loss = log_z - keras.ops.sum(target * y_pred, axis=-1)

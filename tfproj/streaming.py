@@ -1,21 +1,8 @@
-"""Metrics while a training runs: accuracy, and mean average precision of pixels by histograms."""
+"""Mean average precision of validation pixels while a training runs, from histograms."""
 
 from __future__ import annotations
 
 import keras
-
-
-@keras.saving.register_keras_serializable("tfproj")
-class Accuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Share of the examples whose largest score is that of their class.
-
-    The class of a blended label (B, classes) is the one with the largest share.
-    """
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        if len(y_true.shape) == len(y_pred.shape):
-            y_true = keras.ops.argmax(y_true, axis=-1)
-        super().update_state(y_true, y_pred, sample_weight)
 
 
 @keras.saving.register_keras_serializable("tfproj")

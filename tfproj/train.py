@@ -219,7 +219,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     from tfproj.data import pipeline
     from tfproj.data.augment import for_statistics
 
-    config, classes = planned.config, len(planned.spec.classes)
+    config = planned.config
     model, steps, caches = prepared.model, prepared.steps, prepared.caches
     history = _restore(run, model, steps)
     monitor = MONITORS[config.task]
@@ -228,7 +228,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
 
     seen = pipeline.first_batches(
-        caches["train"], config.batch_size, config.seed, for_statistics(config.augment), classes
+        caches["train"], config.batch_size, config.seed, for_statistics(config.augment)
     ) if config.ema else ()  # fmt: skip
     average = WeightAverage(model, seen)
     record = callbacks.Record(run, monitor, config.patience, history, average)
@@ -243,7 +243,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         model.fit(
             pipeline.train_batches(
                 caches["train"], config.batch_size, range(done, config.epochs), config.seed,
-                config.augment, classes,
+                config.augment,
             ),
             epochs=config.epochs,
             initial_epoch=done,
@@ -312,10 +312,11 @@ def steps_per_call(steps: int, pixels: int) -> int:
 
 
 def _metrics(task: str, classes: int) -> list:
+    import keras
 
-    from tfproj.streaming import Accuracy, MeanAveragePrecision
+    from tfproj.streaming import MeanAveragePrecision
 
-    accuracy = Accuracy("accuracy")
+    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
     return [accuracy] if task == "classify" else [accuracy, MeanAveragePrecision(classes)]
 
 

@@ -2,8 +2,7 @@
 
 Each takes and returns uint8 image batches (B, H, W, C) with 0..255, labels int32 (B,) or masks
 uint8 (B, H, W), and a seed int64 (2,): the result is a function of these alone. Masks are moved
-by nearest neighbour, so a class index is never mixed with another. Those that blend images
-(:data:`BLENDING`) blend labels, too, and need them as distributions float32 (B, classes).
+by nearest neighbour, so a class index is never mixed with another.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ MAX_SHIFT = 2  # pixels, for "shift_flip"
 ERASE_SHARE = 0.5
 ERASE_AREA = (0.02, 0.4)
 RECTANGLE_ASPECT = 0.3  # height by width, and up to its inverse
-# Largest share of the other image in a blend: no image has the smaller part in its own place.
-BLEND = 0.5
 
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -59,25 +56,6 @@ def shift_flip_erase(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
         tf.shape(images), seed + tf.constant([1 << 49, 0], tf.int64), 0, 256, tf.int32
     )
     return tf.where(erased[..., None], tf.cast(noise, images.dtype), images), labels
-
-
-def shift_flip_erase_mix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor):
-    """``shift_flip_erase``, then every image is blended with the one before it in the batch.
-
-    The share of the other one, in image and label, is uniform in 0..0.5: "mixup" (Zhang et al.,
-    2018) with their alpha = 1. A network can't learn labels by heart that it never sees pure.
-
-    Raises:
-        ValueError: labels that are class indices (B,), which can't be blended.
-    """
-    if labels.shape.rank != 2:
-        raise ValueError("shift_flip_erase_mix needs labels (B, classes)")
-    images, labels = shift_flip_erase(images, labels, seed)
-    share = _Uniform(seed + tf.constant([1 << 50, 0], tf.int64), tf.shape(images)[0])(0, BLEND)
-    images = tf.cast(images, tf.float32)
-    images += _per_image(share) * (tf.roll(images, 1, axis=0) - images)
-    labels += share[:, None] * (tf.roll(labels, 1, axis=0) - labels)
-    return tf.cast(images + 0.5, tf.uint8), labels
 
 
 def _rectangles(images, seed: tf.Tensor, areas: tuple[float, float], share: float) -> tf.Tensor:
@@ -210,12 +188,10 @@ AUGMENT: dict[str, Transform | None] = {
     "none": None,
     "shift_flip": shift_flip,
     "shift_flip_erase": shift_flip_erase,
-    "shift_flip_erase_mix": shift_flip_erase_mix,
     "photo": photo,
     "photo_wide": photo_wide,
     "photo_mix": photo_mix,
 }
-BLENDING = frozenset({"shift_flip_erase_mix"})
 
 
 def for_statistics(name: str) -> str:
@@ -224,4 +200,4 @@ def for_statistics(name: str) -> str:
     None: plain images are what the model will meet. But one that was trained with noise in every
     other image is better with the statistics of these (``benchmarks/averaging.py``).
     """
-    return name if name.startswith("shift_flip_erase") else "none"
+    return name if name == "shift_flip_erase" else "none"

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfproj import image
-from tfproj.data.augment import AUGMENT, BLENDING
+from tfproj.data.augment import AUGMENT
 from tfproj.data.dataset import Split
 from tfproj.data.masks import require_same_size
 from tfproj.errors import InputError, TfprojError
@@ -131,19 +131,15 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def train_batches(
-    cache: Cache, batch_size: int, epochs: range, seed: int, augment: str, classes: int = 0
+    cache: Cache, batch_size: int, epochs: range, seed: int, augment: str
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of all ``epochs`` through one iterator.
 
     One iterator for all epochs, and autotune off: tearing down an iterator waits for the
     autotune thread, which sleeps up to half an epoch (TensorFlow 2.21).
 
-    Args:
-        classes: their number, for an augmentation that blends labels.
-
     Returns:
-        (image uint8 (B, H, W, C), label int32 (B,) or mask uint8 (B, H, W)); blended labels are
-        distributions float32 (B, classes).
+        (image uint8 (B, H, W, C), label int32 (B,) or mask uint8 (B, H, W)).
     """
     batch_size = min(batch_size, len(cache))
     steps = steps_per_epoch(len(cache), batch_size)
@@ -155,8 +151,6 @@ def train_batches(
 
     dataset = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
     dataset = dataset.map(_numpy_batch(gather, cache, batch_size))
-    if augment in BLENDING:
-        dataset = dataset.map(lambda images, labels: (images, tf.one_hot(labels, classes)))
     transform = AUGMENT[augment]
     if transform is not None:
         dataset = dataset.enumerate(epochs.start * steps).map(
@@ -166,12 +160,8 @@ def train_batches(
     return dataset.prefetch(4).with_options(_options())
 
 
-def first_batches(
-    cache: Cache, batch_size: int, seed: int, augment: str, classes: int = 0
-) -> list[np.ndarray]:
+def first_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> list[np.ndarray]:
     """Images of the first batches of the first epoch, for the statistics of batch norm.
-
-    Arguments as for :func:`train_batches`.
 
     Returns:
         uint8 (B, H, W, C) each.
@@ -181,7 +171,7 @@ def first_batches(
     """
     # Decoded here, where an unreadable file is named; TensorFlow would bury it in its own error.
     cache.batch(epoch_order(seed, 0, len(cache))[: FIRST_BATCHES * batch_size])
-    batches = train_batches(cache, batch_size, range(1), seed, augment, classes)
+    batches = train_batches(cache, batch_size, range(1), seed, augment)
     return [images.numpy() for images, _ in batches.take(FIRST_BATCHES)]
 
 
