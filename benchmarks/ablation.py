@@ -43,7 +43,6 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "no label smoothing": {"label_smoothing": 0.0},
         "no augmentation": {"augment": "none"},
         "random erasing": {"augment": "shift_flip_erase"},
-        "random erasing and mixup": {"augment": "shift_flip_erase_mix"},
         "dropout 0.2": {"model_options": {**RESNET, "dropout": 0.2}},
         "moving average 0.99": {"ema": 0.99},
     },
