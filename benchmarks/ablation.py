@@ -48,7 +48,9 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "segment": {
         "AdamW, 3e-3, decay 1e-4": {
-            "optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4,
+            "optimizer": "adamw",
+            "learning_rate": 3e-3,
+            "weight_decay": 1e-4,
         },
         "weight decay 0.1": {"weight_decay": 0.1},
         "no norm": {"model_options": {}},
@@ -67,7 +69,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "moving average 0.99": {"ema": 0.99},
         "the network of best": {"model_options": PRESETS["segment"]["best"]["model_options"]},
     },
-}  # fmt: skip
+}
 METRICS = {
     "classify": ("accuracy",),
     "segment": ("mean_average_precision_raw", "mean_average_precision_softmax"),

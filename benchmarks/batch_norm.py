@@ -27,10 +27,13 @@ from tfproj.machine import cpu_has_bfloat16
 NETS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "unet": ("unet", "unet", {}, 8),
     "unet, widths of best": (
-        "unet", "unet", {"widths": [32, 64, 96, 128, 160], "stem_stride": 2}, 8,
+        "unet",
+        "unet",
+        {"widths": [32, 64, 96, 128, 160], "stem_stride": 2},
+        8,
     ),
     "resnet": ("cnn", "resnet", {}, 128),
-}  # fmt: skip
+}
 # name -> (model options, channels whose multiples are fused; None: as the package has it)
 NORMS: dict[str, tuple[dict[str, Any], int | None]] = {
     "no norm": ({}, None),
