@@ -12,6 +12,7 @@ from tfproj.data.augment import (  # noqa: E402
     AUGMENT,
     ERASE_AREA,
     PASTE_AREA,
+    _recolor,
     photo,
     photo_mix,
     photo_wide,
@@ -105,6 +106,19 @@ def test_photo_wide_turns_and_stretches():
     moved = photo_wide(column[..., None], tf.range(16), SEED)[0].numpy()[..., 0].astype(int)
     inner = moved[:, 16:48, 16:48]
     assert (np.ptp(inner, axis=1).max(axis=1) > 0).mean() > 0.9  # columns are no longer upright
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_recolored_as_documented(channels):
+    image = np.random.default_rng(0).integers(0, 256, (9, 7, channels), np.uint8)
+    changed = np.empty_like(image)
+    _recolor(image, np.float32([1.5, 0.8, 0.7]), changed)
+    lit = 1.5 * (image.mean() + 0.8 * (image - image.mean()))
+    grey = lit.mean(-1, keepdims=True)
+    expected = np.clip(np.round(grey + 0.7 * (lit - grey)), 0, 255)
+    assert (expected == 255).any()
+    np.testing.assert_allclose(changed, expected, atol=1)
+    assert (changed == expected).mean() > 0.95
 
 
 def test_pasted_rectangles_come_from_the_image_before_with_their_mask(monkeypatch):

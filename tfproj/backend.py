@@ -23,6 +23,7 @@ def setup() -> None:
     try:
         # TensorFlow's C++ parts write to stderr before any log level is read.
         with _stderr_muted():
+            import cv2
             import keras
             import tensorflow as tf
     except ImportError as error:
@@ -30,6 +31,7 @@ def setup() -> None:
     if keras.backend.backend() != "tensorflow":
         raise InputError("KERAS_BACKEND is not 'tensorflow'; training and export need it")
     tf.get_logger().setLevel(logging.ERROR)
+    cv2.setNumThreads(1)  # to wake others takes longer than an image of a batch
     tf.config.threading.set_intra_op_parallelism_threads(available_cpus())
     tf.config.threading.set_inter_op_parallelism_threads(available_cpus())
 
