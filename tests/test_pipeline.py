@@ -7,7 +7,7 @@ backend.setup()
 
 from tfproj.data import pipeline  # noqa: E402
 from tfproj.data.arrays import array_split  # noqa: E402
-from tfproj.data.augment import for_statistics  # noqa: E402
+from tfproj.data.augment import for_statistics, photo_mix  # noqa: E402
 from tfproj.data.dataset import Split  # noqa: E402
 from tfproj.data.pipeline import Cache, eval_batches, train_batches  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
@@ -50,6 +50,22 @@ def test_starting_at_an_epoch_continues_the_same_stream(augment):
     for (x, y), (later_x, later_y) in zip(whole[8:], part, strict=True):
         np.testing.assert_array_equal(x, later_x)
         np.testing.assert_array_equal(y, later_y)
+
+
+def test_a_step_is_augmented_by_its_own_generator_after_it_was_cached():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 16, 16, 3), np.uint8)
+    masks = rng.integers(0, 5, (20, 16, 16), np.uint8)
+    split = Split([str(i) for i in range(20)], lambda i: images[i], read_mask=lambda i: masks[i])
+    examples = Cache(split, (16, 16), 3)
+    plain = list(train_batches(examples, 5, range(2), seed=3, augment="none"))
+    changed = list(train_batches(examples, 5, range(2), seed=3, augment="photo_mix"))
+    for step, (before, after) in enumerate(zip(plain, changed, strict=True)):
+        own = np.random.default_rng([3, step, 1])
+        expected = photo_mix(*(part.numpy() for part in before), own)
+        for part, wanted in zip(after, expected, strict=True):
+            np.testing.assert_array_equal(part, wanted)
+    np.testing.assert_array_equal(examples.images, images)
 
 
 def test_statistics_come_from_the_first_batches_plain_unless_noise_was_trained_with():

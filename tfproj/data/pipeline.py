@@ -1,8 +1,11 @@
 """From a split to batches: decode -> resize -> cache -> shuffle -> batch -> augment -> prefetch.
 
 Every batch is a function of (seed, step) alone: the order of epoch ``e`` is a permutation drawn
-from ``[seed, e]`` and the augmentation of step ``s`` from ``[seed, s]``. A run can thus start at
+from ``[seed, e]`` and the augmentation of step ``s`` from ``[seed, s, 1]``. A run can thus start at
 any step and see what an uninterrupted run sees.
+
+TensorFlow only carries the batches: its own operators take several times as long as OpenCV to move
+and colour images, and the training step would wait.
 """
 
 from __future__ import annotations
@@ -144,19 +147,19 @@ def train_batches(
     batch_size = min(batch_size, len(cache))
     steps = steps_per_epoch(len(cache), batch_size)
 
+    transform = AUGMENT[augment]
+
     def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        order = epoch_order(seed, int(step) // steps, len(cache))
-        start = int(step) % steps * batch_size
-        return cache.batch(order[start : start + batch_size])
+        step = int(step)
+        order = epoch_order(seed, step // steps, len(cache))
+        start = step % steps * batch_size
+        batch = cache.batch(order[start : start + batch_size])
+        if transform is None:
+            return batch
+        return transform(*batch, np.random.default_rng([seed, step, 1]))
 
     dataset = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
     dataset = dataset.map(_numpy_batch(gather, cache, batch_size))
-    transform = AUGMENT[augment]
-    if transform is not None:
-        dataset = dataset.enumerate(epochs.start * steps).map(
-            lambda step, batch: transform(*batch, tf.stack([tf.cast(seed, tf.int64), step])),
-            num_parallel_calls=2,
-        )
     return dataset.prefetch(4).with_options(_options())
 
 
