@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -211,6 +212,26 @@ def durations(call: Callable[[], Any], enough: float, least: int = 1) -> list[fl
 def per_second(answers: Iterable[Sequence[float]], count: int) -> list[float]:
     """Images per second of each round from the seconds of its calls of ``count`` images."""
     return [count * len(calls) / sum(calls) for calls in answers]
+
+
+def epoch_clock():
+    """A Keras callback: seconds of each epoch, what comes between two belonging to the first."""
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.marks = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.marks.append(time.perf_counter())
+
+        def on_train_end(self, logs=None):
+            self.marks.append(time.perf_counter())
+
+        def seconds(self) -> list[float]:
+            return [later - mark for mark, later in itertools.pairwise(self.marks)]
+
+    return Clock()
 
 
 # --- rows, tables, JSON ------------------------------------------------------------------------

@@ -18,9 +18,7 @@ counts as three forward passes. The bare step is the compiled step on one batch,
 
 from __future__ import annotations
 
-import itertools
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -180,7 +178,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
 
     def train(augment: str) -> float:
         """As ``tfproj.train`` calls it, but for validation and what is judged by it."""
-        clock = _clock()
+        clock = common.epoch_clock()
         name = AUGMENT[net] if augment == "augment" else augment
         model.fit(
             pipeline.train_batches(cache, batch, range(2), 0, name),
@@ -212,26 +210,6 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     return answer
 
 
-def _clock():
-    """A Keras callback: seconds of each epoch, what comes between two belonging to the first."""
-    import keras
-
-    class Clock(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            self.marks = []
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self.marks.append(time.perf_counter())
-
-        def on_train_end(self, logs=None):
-            self.marks.append(time.perf_counter())
-
-        def seconds(self) -> list[float]:
-            return [later - mark for mark, later in itertools.pairwise(self.marks)]
-
-    return Clock()
-
-
 def _keras(facts: dict[str, Any]) -> Callable[..., Any]:
     """The course work's net in a few lines of Keras."""
     import keras
@@ -247,7 +225,7 @@ def _keras(facts: dict[str, Any]) -> Callable[..., Any]:
             model = models[way] = build_model(subjects.make_plan(net, 1, facts["size"]).spec)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("adam", loss, metrics=["accuracy"])
-        clock = _clock()
+        clock = common.epoch_clock()
         common_settings = {"epochs": 2, "callbacks": [clock], "verbose": 0}
         if way == "arrays":
             models[way].fit(images, answers, batch_size=batch, **common_settings)
