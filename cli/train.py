@@ -33,7 +33,6 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--label-smoothing": ("label_smoothing", float, "Share of the target spread over classes."),
     "--z-loss": ("z_loss", float, "Weight of the pull of the scores to log probabilities."),
     "--dice": ("dice", float, "Weight of the Dice loss, which counts every class alike (segment)."),
-    "--ap-loss": ("ap_loss", float, "Weight of the average precision loss (segment)."),
     "--ema": ("ema", float, "Momentum of the weights' moving average, lower in short runs."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
     "--patience": ("patience", int, "Stop after so many epochs without a better validation value."),

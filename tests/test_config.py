@@ -50,7 +50,6 @@ def test_model_options_of_a_preset_are_not_given_to_another_model():
         ({"augment": "fotos"}, "did you mean 'photo'"),
         ({"augment": "photo_mix"}, "for segment only"),
         ({"dice": 0.5}, "for segment only"),
-        ({"ap_loss": 1.0}, "for segment only"),
         ({"seed": -1}, "at least 0"),
         ({"seed": 2**32}, "below 2.32"),
         ({"warmup_epochs": float("inf")}, "must be finite"),

@@ -12,7 +12,6 @@ from tfproj import backend
 backend.setup()
 
 import keras  # noqa: E402
-import tensorflow  # noqa: E402
 
 from tfproj import callbacks, optim  # noqa: E402
 from tfproj.config import make_config  # noqa: E402
@@ -337,38 +336,6 @@ def test_dice_counts_every_class_of_the_batch_alike():
         for c in range(3)
     ]
     assert with_dice - plain == pytest.approx(0.5 * np.mean(expected), rel=1e-4)
-
-
-def test_average_precision_loss_is_what_scikit_learn_counts():
-    from sklearn.metrics import average_precision_score
-
-    from tfproj.optim import AP_STRIDE, make_loss
-
-    rng = np.random.default_rng(0)
-    masks = rng.choice(3, (8, 48, 48), p=[0.6, 0.35, 0.05]).astype(np.uint8)
-    scores = (rng.normal(size=(*masks.shape, 3)) + 2 * np.eye(3)[masks]).astype(np.float32)
-    plain, with_ap = (
-        float(make_loss(toy("segment", ap_loss=weight), 3)(masks, scores)) for weight in (0.0, 2.0)
-    )
-    few = (slice(None), slice(None, None, AP_STRIDE), slice(None, None, AP_STRIDE))
-    p = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
-    precisions = [
-        average_precision_score((masks[few] == c).ravel(), p[few][..., c].ravel()) for c in range(3)
-    ]
-    assert 0.2 < min(precisions) < 0.8
-    assert (with_ap - plain) / 2 == pytest.approx(1 - np.mean(precisions), abs=0.03)
-
-
-def test_average_precision_loss_of_absent_classes_and_certain_pixels():
-    from tfproj.optim import make_loss
-
-    masks = np.zeros((2, 9, 9), np.uint8)
-    scores = keras.Variable(np.float32([200.0, -200.0, 0.0]) * np.ones((2, 9, 9, 1), np.float32))
-    settings = {"z_loss": 0.0, "dice": 0.0, "ap_loss": 1.0}
-    with tensorflow.GradientTape() as tape:
-        loss = make_loss(toy("segment", **settings), 3)(masks, scores)
-    assert float(loss) == pytest.approx(0, abs=1e-4)
-    assert np.isfinite(tape.gradient(loss, scores.value)).all()
 
 
 def test_muon_moves_a_convolution_by_an_orthogonal_matrix():

@@ -46,7 +46,6 @@ class TrainConfig:
     label_smoothing: float = 0.0
     z_loss: float = 0.0  # weight of (log sum exp(scores))^2 in the loss
     dice: float = 0.0  # weight of the soft Dice loss, for segment
-    ap_loss: float = 0.0  # weight of the average precision loss, for segment
     ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
     augment: str = "none"  # name in AUGMENTATIONS
     patience: int | None = None  # stop after so many epochs without a better validation value
@@ -302,7 +301,7 @@ def _validate(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; it must be above 0")
-    for name in ("weight_decay", "warmup_epochs", "z_loss", "dice", "ap_loss", "seed"):
+    for name in ("weight_decay", "warmup_epochs", "z_loss", "dice", "seed"):
         if not getattr(config, name) >= 0:
             raise InputError(f"{name} is {getattr(config, name)}; it must be at least 0")
     if config.seed >= 2**32:
@@ -314,9 +313,8 @@ def _validate(config: TrainConfig) -> None:
             raise InputError(f"{name} is {getattr(config, name)}; it must be in [0, 1)")
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
-    for name in ("dice", "ap_loss"):
-        if getattr(config, name) and config.task != "segment":
-            raise InputError(f"{name} is a loss over the pixels of a batch, for segment only")
+    if config.dice and config.task != "segment":
+        raise InputError("dice is a loss of areas, which is for segment only")
     if config.channels not in (None, 1, 3):
         raise InputError(f"channels is {config.channels}; it must be 1 (grey) or 3 (RGB)")
     if config.image_size is not None and (

@@ -87,49 +87,33 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int):
 
 def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
     """The loss of scores against class indices, meaned over examples (and pixels)."""
-    return SoftmaxLoss(classes, config.label_smoothing, config.z_loss, config.dice, config.ap_loss)
-
-
-# Of the average precision loss: thresholds, and which rows and columns of pixels count. A ninth of
-# them are enough for an order, and no period of two, in which a transposed convolution repeats.
-AP_BINS = 21
-AP_STRIDE = 3
+    return SoftmaxLoss(classes, config.label_smoothing, config.z_loss, config.dice)
 
 
 @keras.saving.register_keras_serializable("tfproj")
 class SoftmaxLoss(keras.losses.Loss):
-    """Cross entropy with class indices; on request smoothed, and with three losses beside it.
+    """Cross entropy with class indices; on request smoothed, and with a z-loss and a Dice loss.
 
-    With Z = sum(exp(scores)), it is log Z - sum(target * scores) + z_loss * (log Z)^2 + dice * D
-    + ap_loss * A. The target is 1 - smoothing at the class plus smoothing / classes everywhere
-    (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016). The z-loss
-    draws Z to 1, so that the scores are log probabilities and comparable from one pixel to the
-    next (Chowdhery et al., "PaLM", 2022, section 5).
+    With Z = sum(exp(scores)), it is log Z - sum(target * scores) + z_loss * (log Z)^2 + dice * D.
+    The target is 1 - smoothing at the class plus smoothing / classes everywhere (Szegedy et al.,
+    "Rethinking the Inception Architecture for Computer Vision", 2016). The z-loss draws Z to
+    1, so that the scores are log probabilities and comparable from one pixel to the next
+    (Chowdhery et al., "PaLM", 2022, section 5).
 
     D is the mean over the classes of 1 - (2 I + 1) / (P + N + 1), a soft Dice loss (Milletari et
     al., "V-Net", 2016): N pixels of the batch are of the class, P is the sum of its probabilities
     over all pixels and I over those N. It counts a rare class as much as a frequent one.
-
-    A is the mean over the classes of 1 - AP, the average precision with which their probabilities
-    tell the pixels of a class from all others in the batch. So that it has a gradient, a pixel
-    counts in two of ``AP_BINS`` thresholds, more in the nearer one (Revaud et al., "Learning with
-    Average Precision", 2019).
 
     Args:
         classes: number of classes.
         smoothing: share of the target spread evenly, 0..1.
         z_loss: weight of the z-loss, >= 0.
         dice: weight of the Dice loss, >= 0; it is added to the loss of every pixel.
-        ap_loss: weight of the average precision loss, >= 0; likewise.
     """
 
-    def __init__(
-        self, classes, smoothing=0.0, z_loss=0.0, dice=0.0, ap_loss=0.0, name="softmax_loss",
-        **kwargs,
-    ):  # fmt: skip
+    def __init__(self, classes, smoothing=0.0, z_loss=0.0, dice=0.0, name="softmax_loss", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.classes, self.smoothing, self.z_loss = classes, smoothing, z_loss
-        self.dice, self.ap_loss = dice, ap_loss
+        self.classes, self.smoothing, self.z_loss, self.dice = classes, smoothing, z_loss, dice
 
     def call(self, y_true, y_pred):
         """Class indices (B, ...) and scores (B, ..., classes) -> losses (B, ...)."""
@@ -142,14 +126,10 @@ class SoftmaxLoss(keras.losses.Loss):
         if self.dice:
             probabilities = keras.ops.exp(y_pred - log_z[..., None])
             loss = loss + self.dice * keras.ops.mean(_dice_losses(one_hot, probabilities))
-        if self.ap_loss:
-            few = (slice(None), slice(None, None, AP_STRIDE), slice(None, None, AP_STRIDE))
-            log_p = y_pred[few] - log_z[few][..., None]
-            loss = loss + self.ap_loss * keras.ops.mean(_ap_losses(one_hot[few], log_p))
         return loss
 
     def get_config(self):
-        own = ("classes", "smoothing", "z_loss", "dice", "ap_loss")
+        own = ("classes", "smoothing", "z_loss", "dice")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
@@ -159,20 +139,3 @@ def _dice_losses(one_hot, probabilities):
     inside = keras.ops.sum(probabilities * one_hot, axis=pixels)
     total = keras.ops.sum(probabilities + one_hot, axis=pixels)
     return 1 - (2 * inside + 1) / (total + 1)
-
-
-def _ap_losses(one_hot, log_p):
-    """(B, H, W, classes) each -> (classes,); 0 for a class that is nowhere."""
-    ops, classes = keras.ops, one_hot.shape[-1]
-    # Half the log odds, so that the thresholds lie where the probabilities do, near 0 and 1.
-    log_p = ops.minimum(log_p, -1e-6)
-    places = ops.sigmoid((log_p - ops.log(-ops.expm1(log_p))) / 2) * (AP_BINS - 1)
-    places, inside = (ops.transpose(ops.reshape(x, (-1, classes))) for x in (places, one_hot))
-    hits, chosen = [], []  # pixels of the class and all pixels at each threshold, highest first
-    for threshold in reversed(range(AP_BINS)):
-        share = ops.relu(1 - ops.abs(places - threshold))
-        hits.append(ops.sum(share * inside, axis=1))
-        chosen.append(ops.sum(share, axis=1))
-    hits, chosen = ops.stack(hits, axis=1), ops.stack(chosen, axis=1)  # (classes, thresholds)
-    precision = ops.divide_no_nan(ops.cumsum(hits, axis=1), ops.cumsum(chosen, axis=1))
-    return 1 - (ops.sum(precision * hits, axis=1) + 1) / (ops.sum(hits, axis=1) + 1)
