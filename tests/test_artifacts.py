@@ -168,12 +168,30 @@ def test_evaluation_of_a_segmenter_feeds_the_report(segmenter):
         )  # fmt: skip
         assert truth.shape == guess.shape == tuple(example["size"][::-1])
         assert truth.max() < 5 and guess.max() < 5
-        if truth.shape == (32, 32):
-            assert (truth == guess).mean() == pytest.approx(example["pixel_accuracy"], abs=1e-5)
+        # Every pixel of the 32 x 32 masks has become 8 x 8.
+        assert (truth == guess).mean() == pytest.approx(example["pixel_accuracy"], abs=1e-5)
     curves = json.loads((run.report_data / "curves.json").read_text())
     assert set(curves) == {"raw", "softmax"} and len(curves["raw"]) == 5
     text = build([run]).read_text(encoding="utf-8")
     assert 'id="figure-precision_recall_raw"' in text and "<h2>Class collapse</h2>" in text
+
+
+def test_pictures_of_a_mirrored_evaluation_are_those_of_its_numbers(segmenter):
+    from tfproj.evaluate import evaluate
+
+    run, plain = segmenter
+    mirrored = evaluate(run, flip=True)
+    shown = artifacts.shown_split(plain["splits"])
+    both = [r["splits"][shown]["pixel_accuracy"] for r in (plain, mirrored)]
+    assert both[0] != both[1]
+    examples = json.loads((run.report_data / "examples.json").read_text())["examples"]
+    for example in examples:
+        stem = run.report_data / example["file"][:-4]
+        truth, guess = (
+            np.asarray(Image.open(f"{stem}_{k}.png")) for k in ("truth", "prediction")
+        )  # fmt: skip
+        assert (truth == guess).mean() == pytest.approx(example["pixel_accuracy"], abs=1e-5)
+    evaluate(run)  # as the other tests want it
 
 
 def test_standardised_kernels_are_shown(tmp_path):

@@ -15,7 +15,8 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,22 @@ def shown_split(splits: Iterable[str]) -> str:
     return next(name for name in SHOWN_SPLITS if name in splits)
 
 
-def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict) -> None:
+def predict_scores(model, images: np.ndarray, flip: bool = False) -> np.ndarray:
+    """Scores float32 (B, classes) or (B, H, W, classes) of uint8 images (B, H, W, C).
+
+    Args:
+        flip: the mean of these and of those of the mirror images, brought back.
+    """
+    scores = model.predict_on_batch(images)
+    if flip:
+        mirrored = model.predict_on_batch(images[:, :, ::-1])
+        scores = (scores + (mirrored[:, :, ::-1] if scores.ndim == 4 else mirrored)) / 2
+    return scores
+
+
+def save(
+    run: Run, model, split: Split, name: str, rows: list[dict], facts: dict, flip: bool = False
+) -> None:
     """Write ``report_data/``, replacing an earlier one as a whole.
 
     Args:
@@ -53,6 +69,7 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
         rows: its lines of ``predictions.csv``.
         facts: for segmentation ``confusions`` int (N, classes, classes) and
             ``precision_recall``; empty for classification.
+        flip: whether ``rows`` are averaged with the mirror image.
     """
     spec = run.spec()
     with replacing_directory(run.report_data) as folder:
@@ -63,7 +80,9 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
             sample = _typical(rows)
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
-            records = _save_masks(folder, model, split, rows, chosen, spec)
+            records = _save_masks(
+                folder, partial(predict_scores, model, flip=flip), split, rows, chosen, spec
+            )
             sample = next(i for i, roles in chosen.items() if "median" in roles)
             write_json(folder / "curves.json", facts.get("precision_recall", {}))
         pixels = image.load(split.read_image(sample), spec.size, spec.channels)
@@ -121,15 +140,15 @@ def encode(picture: Image.Image) -> tuple[bytes, str]:
 
 
 def _save_masks(
-    folder: Path, model, split: Split, rows: list[dict], chosen: dict[int, list[str]],
-    spec: ModelSpec,
+    folder: Path, predict: Callable[[np.ndarray], np.ndarray], split: Split, rows: list[dict],
+    chosen: dict[int, list[str]], spec: ModelSpec,
 ) -> list[dict]:  # fmt: skip
     """Input, truth and prediction of each chosen image, in the image's own proportions."""
     records = []
     for number, (index, roles) in enumerate(chosen.items()):
         picture = image.open_image(split.read_image(index), split.label_of(index))
         pixels = image.to_array(picture, spec.size, spec.channels)
-        scores = model.predict_on_batch(pixels[None])[0]
+        scores = predict(pixels[None])[0]
         shown = image.convert(picture, spec.channels)
         shown.thumbnail((256, 256))
         data, suffix = encode(shown)

@@ -51,7 +51,8 @@ def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) 
     }
     shown = artifacts.shown_split(results)
     of_shown = [row for row in rows if row["split"] == shown]
-    artifacts.save(run, model, planned.dataset.splits[shown], shown, of_shown, facts[shown])
+    split = planned.dataset.splits[shown]
+    artifacts.save(run, model, split, shown, of_shown, facts[shown], flip)
     write_json(run.metrics_file, record)
     write_csv(run.predictions_file, rows)
     return record
@@ -89,11 +90,7 @@ def predict_split(
     starts = range(0, len(cache), batch)
     for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        scores = model.predict_on_batch(images)
-        if flip:
-            mirrored = model.predict_on_batch(images[:, :, ::-1])
-            scores = (scores + (mirrored[:, :, ::-1] if scores.ndim == 4 else mirrored)) / 2
-        yield scores, targets
+        yield artifacts.predict_scores(model, images, flip), targets
 
 
 def classification_metrics(
