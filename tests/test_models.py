@@ -66,6 +66,19 @@ def test_unet_statistics_are_those_of_the_report(original_unet):
     assert [round(size, 2) for size in sizes] == [0.75, 89.00, 1.78, 91.53]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_norm": True, "dropout": 0.2}, {"weight_standardization": True}],
+)
+def test_rows_of_the_table_add_up(options):
+    model = build_model(spec("unet"), options)
+    summary = summarize(model)
+    assert summary.parameters == model.count_params() == sum(r.parameters for r in summary.rows)
+    kinds = [row.kind.split("-")[0] for row in summary.rows]
+    assert kinds.count("Conv2d") == 14
+    assert kinds.count("BatchNorm2d") == (13 if "batch_norm" in options else 0)
+
+
 def test_skips_are_added(original_unet):
     adds = [layer for layer in original_unet.layers if type(layer).__name__ == "Add"]
     assert [layer.output.shape[-1] for layer in adds] == [96, 52, 24]

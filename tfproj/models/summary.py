@@ -60,15 +60,18 @@ def summarize(model: keras.Model) -> Summary:
     """Compute the table from a built model."""
     rows: list[Row] = []
     for layer in model.layers:
-        kind = LISTED.get(type(layer).__name__)
+        # The package's own layers are listed as what they are derived from.
+        kinds = (LISTED.get(base.__name__) for base in type(layer).__mro__)
+        kind = next(filter(None, kinds), None)
         if layer.name == "scores_relu":
             kind = "ReLU"
         if kind:
             height_width_channels = layer.output.shape[1:]
             shape = (height_width_channels[-1], *height_width_channels[:-1])
             rows.append(Row(f"{kind}-{len(rows) + 1}", layer.name, shape, layer.count_params()))
-    trainable = sum(math.prod(v.shape) for v in model.trainable_variables)
-    fixed = sum(math.prod(v.shape) for v in model.non_trainable_variables if v.dtype != "uint32")
+    # Weights, not variables: a dropout's random state is no parameter.
+    trainable = sum(math.prod(v.shape) for v in model.trainable_weights)
+    fixed = sum(math.prod(v.shape) for v in model.non_trainable_weights)
     return Summary(
         rows=tuple(rows),
         trainable=trainable,
