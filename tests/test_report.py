@@ -187,9 +187,10 @@ def test_without_what_makes_it_a_run(file, tmp_path):
 )  # fmt: skip
 def test_a_damaged_file_is_named(file, tmp_path, light):
     run = classified(tmp_path / "run")
-    (run.path / file).write_text("split,epoch\ntest,{")
-    with pytest.raises(InputError, match=f"{file}.*damaged"):
-        build([run])
+    for content in ("split,epoch\ntest,{", *([""] if file.endswith(".npz") else [])):
+        (run.path / file).write_text(content)
+        with pytest.raises(InputError, match=f"{file}.*damaged"):
+            build([run])
 
 
 @pytest.mark.parametrize("splits", [("train",), ("val",), ("train", "val")])
@@ -255,7 +256,32 @@ def test_metrics_of_an_earlier_version_without_scores(tmp_path, light):
 def test_trained_on_after_the_evaluation(tmp_path, light):
     run = classified(tmp_path / "run")
     write_history(run, 5)
-    assert "Evaluated after 3 epochs; the run has been trained for 5" in Page(build([run])).text
+    text = Page(build([run])).text
+    assert "Evaluated after 3 epochs; by now the run has been trained for 5" in text
+
+
+def test_a_test_split_that_was_not_evaluated(tmp_path, light):
+    run = classified(tmp_path / "my run", splits=("val",))
+    edit_json(run.splits_file, lambda record: record["counts"].update(test=40))
+    text = Page(build([run])).text
+    assert f"not evaluated (to do so: tfproj evaluate '{run.path}'); examples are from" in text
+
+
+def test_mirrored_metrics_are_said_to_be(tmp_path, light):
+    plain, mirrored = (classified(tmp_path / name) for name in ("plain", "mirrored"))
+    edit_json(mirrored.metrics_file, lambda record: record.update(flip_averaged=True))
+    assert "mirror image" not in Page(build([plain])).text
+    assert "the mean of that of the image and of its mirror image" in Page(build([mirrored])).text
+    page = Page(build([plain, mirrored], tmp_path / "page.html"))
+    assert "Only mirrored averaged with the mirror image" in page.text
+
+
+def test_names_of_files_that_are_no_text(tmp_path, light):
+    run = classified(tmp_path / "run", names=lambda i: f"caf\udce9 {i}.png")
+    assert b"caf\xe9 1.png" in run.predictions_file.read_bytes()
+    page = Page(build([run]))
+    assert_sound(page)
+    assert "caf\\udce9" in page.text
 
 
 def test_examples_of_another_evaluation_are_not_shown(tmp_path, light):

@@ -89,11 +89,28 @@ def test_hardest_and_easiest_names_the_confusion():
 @pytest.mark.parametrize(
     ("accuracy", "part"),
     [({"a": 1.0, "b": 1.0}, "Every class is right"), ({"a": 0.5, "b": 0.5}, "equally hard"),
-     ({"a": None, "b": None}, "no examples"), ({"a": 0.0, "b": None}, "equally hard")],
+     ({"a": None, "b": None}, "no examples"),
+     ({"a": 0.25, "b": None}, "All val images are of “a”; 25.0% of them are right")],
 )  # fmt: skip
 def test_hardest_and_easiest_without_a_difference(accuracy, part):
     found = sentences.hardest_and_easiest(accuracy, np.zeros((2, 2), int), ("a", "b"), "val")
     assert part in found
+
+
+def test_a_class_without_mistakes_is_not_among_the_hardest():
+    matrix = np.diag([10] * 6)
+    matrix[0, :3] = 9, 0, 1
+    accuracy = dict(zip("abcdef", (0.9, 1.0, 1.0, 1.0, 1.0, 1.0), strict=True))
+    found = sentences.hardest_and_easiest(accuracy, matrix, "abcdef", "test")
+    assert found.startswith(
+        "Of the test images, “a” (90.0% right, taken for “c” (10.0%)) is hardest"
+    )
+
+
+def test_what_is_not_quite_all_or_none_does_not_look_so():
+    nearly = [text.percent(v) for v in (0.9995, 0.99949, 0.0004, 1.0, 0.0)]
+    assert nearly == [">99.9%", "99.9%", "<0.1%", "100.0%", "0.0%"]
+    assert text.percent(0.99995, 2) == ">99.99%"
 
 
 def test_collapse_says_what_happened():
@@ -122,6 +139,29 @@ def test_names_that_matplotlib_would_hide_are_in_the_legend():
     figure = figures.precision_recall(["_background_", "sky"], ["#000000", "#00FF00"], [curve] * 2)
     words = [text.get_text().lstrip("\u200b") for text in figure.legends[0].get_texts()]
     assert words == ["_background_", "sky"]
+    assert_legend_is_inside(figure)
     lines = [figures.Line(name, [1, 2], [0.5, 0.6], "#000000") for name in ("_a", "", "_b")]
     (legend,) = [axes.get_legend() for axes in figures.curves(lines, "loss").axes]
     assert [text.get_text().lstrip("\u200b") for text in legend.get_texts()] == ["_a", "_b"]
+
+
+def assert_legend_is_inside(figure):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).draw()
+    box, (width, height) = figure.legends[0].get_window_extent(), figure.bbox.size
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+    assert not box.overlaps(figure.axes[0].get_window_extent())
+    assert figure.axes[0].get_window_extent().height > 0.5 * 3.5 * figure.dpi
+
+
+@pytest.mark.parametrize("classes", [3, 9, 20])
+@pytest.mark.parametrize("name", ["part", "a rather long name for {}"])
+def test_precision_recall_has_room_for_its_legend(classes, name):
+    from tfproj.report import figures
+
+    curve = {"recall": [0.0, 1.0], "precision": [1.0, 0.5]}
+    names = [f"{i} {name}" for i in range(classes)]
+    given = names, ["#00FF00"] * classes, [curve] * classes
+    assert_legend_is_inside(figures.precision_recall(*given))
+    assert not figures.precision_recall(*(part * 10 for part in given)).legends

@@ -259,10 +259,10 @@ def _umask() -> int:
     return value
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+def write_text(path: str | Path, text: str, errors: str = "strict") -> None:
+    """Write UTF-8 text atomically; ``errors`` as in ``str.encode``."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -277,4 +277,5 @@ def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    # Names of files may hold bytes that are no UTF-8; they are written as they are.
+    write_text(path, buffer.getvalue(), errors="surrogateescape")

@@ -24,6 +24,7 @@ GREY = "#808080"
 COLORS = ("#e0803a", "#3d8fd9", "#37a86b", "#b06fd8", "#d9535f", "#9a8c2f", "#2fa5a5", "#8a6d5b")
 SPLIT_COLORS = {"train": COLORS[0], "val": COLORS[1], "test": COLORS[2]}
 WIDTH = 4.4  # inches
+MAX_LEGEND = 20  # classes; more would hide what it explains
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,11 @@ def precision_recall(
     names: Sequence[str], colors: Sequence[str], curves: Sequence[Mapping | None]
 ) -> Figure:
     """Precision by recall, one line per class in its colour."""
-    figure, (axes,) = _figure(3.9, 1)
-    drawn = 0
+    labels = [short(n) for n, curve in zip(names, curves, strict=True) if curve]
+    columns = 3 if max(map(len, labels), default=0) <= 10 else 2
+    explained = 0 < len(labels) <= MAX_LEGEND  # the table beside it has the colours, too
+    rows = -(-len(labels) // columns) if explained else 0
+    figure, (axes,) = _figure(3.5 + 0.2 * rows, 1)
     for name, color, curve in zip(names, colors, curves, strict=True):
         if curve:
             recall, precision = curve["recall"], curve["precision"]
@@ -143,13 +147,12 @@ def precision_recall(
             axes.plot(recall, precision, color=INK, linewidth=2.4, alpha=0.35)
             visible = INK if color in ("#000000", "#FFFFFF") else color
             axes.plot(recall, precision, color=visible, linewidth=1.7, label=short(name))
-            drawn += 1
     for side in ("x", "y"):
         _percent_axis(axes, side)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    if drawn:
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    if explained:
+        figure.legend(loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     return _styled(figure)
 
 

@@ -31,6 +31,7 @@ class RunData:
         counts: examples per split.
         fingerprint: of the data set, None where it was not recorded.
         parameters: of the model, None where it was not evaluated.
+        flip: whether the metrics are averaged with those of the mirror image.
         model: ``model.json`` of the report data.
         examples: records of the examples, all of split :attr:`shown`.
         curves: ``raw`` and ``softmax`` -> one curve (or None) per class.
@@ -46,6 +47,7 @@ class RunData:
     counts: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
     parameters: int | None = None
+    flip: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, list] = field(default_factory=dict)
@@ -120,6 +122,7 @@ def read_run(run: Run) -> RunData:
         counts=data.get("counts", {}),
         fingerprint=data.get("fingerprint"),
         parameters=metrics.get("parameters"),
+        flip=bool(metrics.get("flip_averaged")),
         model=_optional(run.report_data / "model.json"),
         examples=examples["examples"] if fitting else [],
         curves=_optional(run.report_data / "curves.json") if fitting else {},
@@ -143,7 +146,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             return dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{file}: damaged ({error})") from None
 
 
@@ -152,7 +155,9 @@ def read_answers(run: Run, split: str) -> tuple[np.ndarray, np.ndarray]:
     if not run.predictions_file.exists():
         return np.empty(0), np.empty(0, bool)
     try:
-        with run.predictions_file.open(newline="", encoding="utf-8") as file:
+        with run.predictions_file.open(
+            newline="", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             rows = [
                 (float(row["probability"]), row["label"] == row["prediction"])
                 for row in csv.DictReader(file)

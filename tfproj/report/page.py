@@ -56,6 +56,10 @@ def page_path(output: str | Path) -> Path:
 
 
 def render(template: str, output: Path, values: dict[str, Any]) -> Path:
-    """Fill in a template and write the page atomically."""
-    write_text(output, environment().get_template(template).render(values))
+    """Fill in a template and write the page atomically.
+
+    Names of files may hold bytes that are no UTF-8; on the page they are escaped.
+    """
+    page = environment().get_template(template).render(values)
+    write_text(output, page, errors="backslashreplace")
     return output

@@ -28,10 +28,13 @@ def hardest_and_easiest(
         return f"The {split} split has no examples."
     if present[0][0] == 1:
         return f"Every class is right on all of its {split} images."
-    if len(present) == 1 or present[0][0] == present[-1][0]:
+    if len(present) == 1:
+        value, name = present[0]
+        return f"All {split} images are of {quoted(name)}; {percent(value)} of them are right."
+    if present[0][0] == present[-1][0]:
         return f"All classes are equally hard: {percent(present[0][0])} of each are right."
     many = len(present) >= 6
-    hard = present[: 2 if many else 1]
+    hard = [pair for pair in present[: 2 if many else 1] if pair[0] < present[-1][0]]
     easy = present[: -4 if many else -2 : -1]
     parts = [_hard_part(value, name, matrix, classes) for value, name in hard]
     return (
@@ -96,8 +99,9 @@ def collapse(name: str, facts: Mapping, split: str, final_relu: bool) -> str | N
             else f"its score is {value:.4g} for every pixel"
         )
         guess = (
-            ", so its average precision is only its share of the pixels" if facts["true"] else ""
-        )
+            ", so its average precision by raw scores is only its share of the pixels"
+            if facts["true"] else ""
+        )  # fmt: skip
         return f"{quoted(name)} has collapsed: {cause}{guess} ({share})."
     rarely = f"is hardly ever predicted ({percent(facts['predicted'], 2)} of the pixels)"
     how = "is never predicted" if never else rarely

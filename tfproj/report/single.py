@@ -93,21 +93,27 @@ def commands(data: RunData) -> dict[str, str]:
 def notes(data: RunData) -> list[str]:
     """What the reader must know of an incomplete run."""
     found = []
-    command = f"tfproj evaluate {data.run.path}"
+    command = f"tfproj evaluate {shlex.quote(str(data.run.path))}"
     if not data.splits:
         found.append(f"This run has not been evaluated; for numbers and examples: {command}")
     elif not data.model:
         found.append(f"The examples and the layer table are missing; to make them: {command}")
     elif data.model.get("epochs", len(data.history)) < len(data.history):
         found.append(
-            f"Evaluated after {plural(data.model['epochs'], 'epoch')}; the run has been trained "
-            f"for {len(data.history)} since. To bring it up to date: {command}"
+            f"Evaluated after {plural(data.model['epochs'], 'epoch')}; by now the run has been "
+            f"trained for {len(data.history)}. To bring it up to date: {command}"
         )
     if data.history and len(data.history) < data.config.epochs:
         wanted = data.config.epochs
         found.append(f"Trained for {len(data.history)} of at most {wanted} epochs.")
+    if data.flip:
+        found.append("Every prediction is the mean of that of the image and of its mirror image.")
     if data.splits and "test" not in data.splits:
-        found.append(f"There is no test split here; examples are from the {data.shown} split.")
+        missing = (
+            f"The test split was not evaluated (to do so: {command})"
+            if data.counts.get("test") else "There is no test split here"
+        )  # fmt: skip
+        found.append(f"{missing}; examples are from the {data.shown} split.")
     return found
 
 

@@ -20,11 +20,12 @@ def percent(value: float | None, digits: int = 1) -> str:
     if not _known(value):
         return NONE
     step = 10**-digits
-    if 0 < value < step / 200:
+    none, some, everything = (f"{v:.{digits}f}%" for v in (0, 100 * value, 100))
+    if some == none and value > 0:
         return f"<{step:.{digits}f}%"
-    if 1 - step / 200 < value < 1:
+    if some == everything and value < 1:
         return f">{100 - step:.{digits}f}%"
-    return f"{100 * value:.{digits}f}%"
+    return some
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
