@@ -180,11 +180,15 @@ def test_a_class_with_its_gallery_closed_opens_by_its_link(pages, browser):
     show(browser, pages["many"])
     closed = browser.find_elements("css selector", "details.class:not([open])")
     assert len(closed) > 100
-    target = closed[0].get_attribute("id")
-    assert browser.find_elements("css selector", f"a[href='#{target}']")
-    summary = closed[0].find_element("tag name", "summary")
-    summary.click()
+    target = closed[0].find_element("css selector", "[id]").get_attribute("id")
+    assert not closed[0].find_element("tag name", "img").is_displayed()
+    browser.find_element("css selector", f"a[href='#{target}']").click()
     assert closed[0].find_element("tag name", "img").is_displayed()
+    summary = closed[0].find_element("tag name", "summary")
+    top = browser.execute_script("return arguments[0].getBoundingClientRect().top", summary)
+    assert 0 <= top < 800
+    summary.click()
+    assert not closed[0].find_element("tag name", "img").is_displayed()
 
 
 def test_names_are_shown_and_not_run(pages, browser):
