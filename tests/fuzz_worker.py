@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,6 @@ from tfproj.config import config_from_dict, make_config
 from tfproj.errors import TfprojError
 from tfproj.modelfile import OPERATORS
 from tfproj.runs import find_run, read_json
-from tfproj.spec import ModelSpec
 
 SECONDS = 20  # for one case on a busy machine; most take some milliseconds
 EXTREMES = (0, 1, -1, 2, 7, 255, 65535, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))
@@ -146,7 +146,8 @@ class Fuzzer:
         self.predictors = [Predictor(data, threads=1) for data in self.models.values()]
         self.configs = [make_config(task).to_dict() for task in SPECS]
         often = [self.onnx_bytes, self.onnx_graph, self.picture]
-        self.kinds = [*often, self.metadata, self.config, *often, self.command_line]
+        seldom = [self.metadata, self.config, self.run_directory, self.command_line]
+        self.kinds = [*often, *seldom, *often]
 
     @staticmethod
     def _record(task: str) -> dict:
@@ -179,9 +180,11 @@ class Fuzzer:
             Image.fromarray(noise[..., :3]).save(buffer, "TIFF", compression=compression)
             yield buffer.getvalue()
 
+    def kind(self, number: int):
+        return self.kinds[number % len(self.kinds)]
+
     def case(self, number: int) -> None:
-        rng = random.Random(number)
-        self.kinds[number % len(self.kinds)](rng)
+        self.kind(number)(random.Random(number))
 
     def onnx_bytes(self, rng: random.Random) -> None:
         task, other = rng.sample(sorted(SPECS), 2)
@@ -226,9 +229,18 @@ class Fuzzer:
             build_config(record["task"], None, str(path), {})
         else:
             config_from_dict(read_json(path))
-        path.rename(self.folder / "spec.json")
-        ModelSpec.from_dict(read_json(self.folder / "spec.json"))
-        find_run(str(self.folder)).spec()
+
+    def run_directory(self, rng: random.Random) -> None:
+        task = rng.choice(sorted(SPECS))
+        folder = self.folder / "run"
+        folder.mkdir(exist_ok=True)
+        for name, record in (("config", make_config(task).to_dict()),
+                             ("spec", SPECS[task].to_dict())):  # fmt: skip
+            text = json.dumps(scramble(record, rng) if rng.random() < 0.4 else record).encode()
+            data = damage(text, rng, text) if rng.random() < 0.2 else text
+            (folder / f"{name}.json").write_bytes(data)
+        found = find_run(str(folder))
+        found.config(), found.spec()
 
     def command_line(self, rng: random.Random) -> None:
         """Through ``tfproj predict``: one line on stderr and a documented exit code."""
@@ -254,15 +266,15 @@ def run(cases: int, first: int) -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         fuzzer = Fuzzer(Path(folder))
-        outcomes = {"accepted": 0, "refused": 0}
+        outcomes = {"accepted": Counter(), "refused": Counter()}
         for number in range(first, first + cases):
             print(number, flush=True)
             faulthandler.dump_traceback_later(SECONDS, exit=True)
             try:
                 fuzzer.case(number)
-                outcomes["accepted"] += 1
+                outcomes["accepted"][fuzzer.kind(number).__name__] += 1
             except TfprojError as error:
-                outcomes["refused"] += 1
+                outcomes["refused"][fuzzer.kind(number).__name__] += 1
                 if "\n" in str(error):
                     failed += 1
                     print(f"case {number}: not one line: {error!r:.300}")
@@ -270,6 +282,13 @@ def run(cases: int, first: int) -> int:
                 failed += 1
                 print(f"case {number}:\n{traceback.format_exc()}")
             faulthandler.cancel_dump_traceback_later()
+        if cases >= 1000:  # a kind that is always refused, or never, tries nothing
+            kinds = {kind.__name__ for kind in fuzzer.kinds}
+            outcomes["refused"]["command_line"] += 1  # it looks at its refusals itself
+            for outcome, counts in outcomes.items():
+                for name in kinds - set(counts):
+                    failed += 1
+                    print(f"{name}: not one case was {outcome}")
     print(f"{outcomes}, {failed} failed")
     return 1 if failed else 0
 

@@ -3,6 +3,7 @@ import pytest
 
 from tfproj.config import AUGMENTATIONS
 from tfproj.data.augment import (
+    ASPECT,
     AUGMENT,
     ERASE_AREA,
     PASTE_AREA,
@@ -104,6 +105,16 @@ def test_photo_wide_turns_and_stretches():
     moved = photo_wide(column[..., None], np.arange(16), generator())[0][..., 0].astype(int)
     inner = moved[:, 16:48, 16:48]
     assert (np.ptp(inner, axis=1).max(axis=1) > 0).mean() > 0.9  # columns are no longer upright
+
+
+def test_photo_wide_stretches_one_side(monkeypatch):
+    monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, rng: images)
+    row, column = np.mgrid[:64, :64].astype(np.uint8) * 4
+    images = np.stack([np.stack([row, column], -1)] * 64)
+    moved = photo_wide(images, np.arange(64), generator())[0][:, 16:48, 16:48].astype(float)
+    along_y, along_x = (np.abs(np.diff(moved[..., k], axis=k + 1)).mean((1, 2)) for k in (0, 1))
+    ratios = along_y / along_x  # of source pixels to a target pixel
+    assert ASPECT[0] * 0.95 < ratios.min() < 0.9 and 1.11 < ratios.max() < ASPECT[1] * 1.05
 
 
 @pytest.mark.parametrize("channels", [1, 3])

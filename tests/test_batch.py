@@ -92,8 +92,17 @@ def test_bad_files_are_told_and_the_others_written(task, predictor, folder, tmp_
         expected = alone[record["image"]]
         assert row["image"] == record["image"]
         if task == "classify":
-            assert record["top"][0]["label"] == expected.label and len(record["top"]) == 2
+            top = [(answer["label"], answer["probability"]) for answer in record["top"]]
+            assert [label for label, _ in top] == [label for label, _ in expected.top(2)]
+            assert [p for _, p in top] == pytest.approx([p for _, p in expected.top(2)], abs=1e-5)
+            if file_format == "csv":
+                told = [(row[f"label{k}"], float(row[f"probability{k}"])) for k in ("", "_2")]
+                assert told == top
         else:
+            assert record["shares"] == pytest.approx(expected.shares(), abs=1e-5)
+            if file_format == "csv":
+                told = {name: float(row[f"share_{name}"]) for name in expected.shares()}
+                assert told == record["shares"]
             with Image.open(record["mask"]) as mask:
                 np.testing.assert_array_equal(np.asarray(mask), expected.mask)
     extra = [] if task == "classify" else [f"{i:02}.png" for i in range(12) if i not in (2, 3, 11)]

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tfproj.cli.main import COMMANDS, main
@@ -206,3 +208,25 @@ def test_data_prepare_writes_what_data_reads(capsys):
     assert dataset.classes == original.classes
     assert {name: len(split) for name, split in dataset.splits.items()} == counts
     assert "not an empty directory" in error_line(capsys, args[:-1], 2)
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic_facades"])
+def test_prepared_examples_are_those_of_the_data_set(name):
+    from tfproj import image
+    from tfproj.data import load_dataset
+
+    assert main(["data", "prepare", name, "--output", "out", "--limit", "20"]) == 0
+    written, original = load_dataset("./out"), load_dataset(name)
+    for part, split in written.splits.items():
+        source = original.splits[part]
+        for index, file in enumerate(split.names):
+            of_source = source.names.index(Path(file).stem)
+            pictures = [
+                image.load(s.read_image(i), None, original.channels)
+                for s, i in ((split, index), (source, of_source))
+            ]
+            np.testing.assert_array_equal(*pictures)
+            if original.task == "classify":
+                assert split.labels[index] == source.labels[of_source]
+            else:
+                np.testing.assert_array_equal(split.read_mask(index), source.read_mask(of_source))

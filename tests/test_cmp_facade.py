@@ -1,6 +1,9 @@
 """The CMP Facade Database from small archives drawn here, through real TFDS."""
 
 import io
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -207,9 +210,14 @@ def test_archives_that_do_not_hold_what_they_should(tmp_path, members, reason):
     assert reason in text
 
 
-def test_nothing_is_written_to_the_home_directory(folder, tmp_path, monkeypatch):
+def test_no_data_are_written_to_the_home_directory(folder, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    cmp_facade.load(folder)
-    assert list(home.iterdir()) == []
+    # Another process: where home is, TFDS asks as it is imported.
+    code = "import sys, pathlib; from tfproj.data import cmp_facade\n"
+    code += "print(len(cmp_facade.load(pathlib.Path(sys.argv[1])).splits['train']))"
+    command = [sys.executable, "-c", code, str(folder)]
+    environment = {**os.environ, "HOME": str(home)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and int(done.stdout) > 0, done.stderr
+    assert not list(home.rglob("*facade*")) and not (home / "tensorflow_datasets").exists()
