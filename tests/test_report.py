@@ -273,7 +273,7 @@ def test_mirrored_metrics_are_said_to_be(tmp_path, light):
     assert "mirror image" not in Page(build([plain])).text
     assert "the mean of that of the image and of its mirror image" in Page(build([mirrored])).text
     page = Page(build([plain, mirrored], tmp_path / "page.html"))
-    assert "Only mirrored averaged with the mirror image" in page.text
+    assert "Averaged with the mirror image (tfproj evaluate --flip): only mirrored." in page.text
 
 
 def test_names_of_files_that_are_no_text(tmp_path, light):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,13 +81,12 @@ def notes(data: Sequence[RunData], split: str | None) -> list[str]:
         )
     for d in data:
         if not d.splits:
-            evaluate = f"tfproj evaluate {shlex.quote(str(d.run.path))}"
-            found.append(f"{d.name} has not been evaluated: {evaluate}")
+            found.append(f"{d.name} has not been evaluated: {d.evaluate_command}")
     if split is None and any(d.splits for d in data):
         found.append("There is no held-out split on which all of the runs were evaluated.")
     if len({d.flip for d in data if d.splits}) > 1:
         mirrored = text.listed([d.name for d in data if d.flip])
-        found.append(f"Only {mirrored} averaged with the mirror image (tfproj evaluate --flip).")
+        found.append(f"Averaged with the mirror image (tfproj evaluate --flip): only {mirrored}.")
     if len({d.classes for d in data}) > 1:
         found.append("The runs have different classes; those that all of them have are compared.")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,10 @@ class RunData:
     @property
     def name(self) -> str:
         return self.run.path.resolve().name
+
+    @property
+    def evaluate_command(self) -> str:
+        return f"tfproj evaluate {shlex.quote(str(self.run.path))}"
 
     @property
     def classes(self) -> tuple[str, ...]:

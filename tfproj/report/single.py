@@ -93,7 +93,7 @@ def commands(data: RunData) -> dict[str, str]:
 def notes(data: RunData) -> list[str]:
     """What the reader must know of an incomplete run."""
     found = []
-    command = f"tfproj evaluate {shlex.quote(str(data.run.path))}"
+    command = data.evaluate_command
     if not data.splits:
         found.append(f"This run has not been evaluated; for numbers and examples: {command}")
     elif not data.model:
