@@ -28,6 +28,66 @@ def test_a_quota_caps_the_cpus(monkeypatch):
     assert machine.available_cpus() >= 1
 
 
+GIB = 2**30
+
+
+def memory_files(tmp_path, available=16, **groups):
+    """meminfo, membership and cgroup files: {folder: {file: text}} with __ for /."""
+    (tmp_path / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {available << 20} kB\n")
+    (tmp_path / "membership").write_text("0::/a/b\n7:memory:/c\n")
+    for folder, files in groups.items():
+        place = tmp_path / "groups" / folder.replace("__", "/")
+        place.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (place / name).write_text(str(text))
+    return tmp_path / "groups", tmp_path / "membership", tmp_path / "meminfo"
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ({}, 16),
+        ({"a": {"memory.max": "max", "memory.current": 2 * GIB}}, 16),
+        ({"a": {"memory.max": 8 * GIB, "memory.current": 2 * GIB}}, 6),
+        ({"a__b": {"memory.max": 8 * GIB, "memory.current": 9 * GIB}}, 0),
+        ({"a": {"memory.max": 8 * GIB, "memory.current": 7 * GIB,
+                "memory.stat": f"anon 5\ninactive_file {4 * GIB}\n"}}, 5),
+        ({"memory__c": {"memory.limit_in_bytes": 4 * GIB, "memory.usage_in_bytes": GIB}}, 3),
+        ({"memory__c": {"memory.limit_in_bytes": 4 * GIB, "memory.usage_in_bytes": 3 * GIB,
+                        "memory.stat": f"inactive_file 1\ntotal_inactive_file {GIB}\n"}}, 2),
+    ],
+)  # fmt: skip
+def test_free_memory_is_what_the_nearest_limit_leaves(tmp_path, groups, expected):
+    assert machine.free_memory(*memory_files(tmp_path, **groups)) == expected * GIB
+
+
+def test_memory_is_capped_by_the_group(tmp_path):
+    group = {"memory.max": GIB, "memory.current": 0}
+    root, membership, _ = memory_files(tmp_path, a=group)
+    assert machine.memory(root, membership) == GIB
+    assert machine.memory(tmp_path / "none", membership) > GIB
+
+
+def test_a_system_that_does_not_tell_its_memory(tmp_path, monkeypatch):
+    """Windows has no sysconf, macOS not all of its names."""
+    nothing = tmp_path / "nothing"
+    monkeypatch.setattr("os.sysconf", _known(SC_PAGE_SIZE=2, SC_PHYS_PAGES=GIB))
+    assert machine.memory(nothing, nothing) == 2 * GIB
+    assert machine.free_memory(nothing, nothing, nothing) == GIB
+    monkeypatch.delattr("os.sysconf")
+    assert machine.memory(nothing, nothing) == machine.ASSUMED_MEMORY
+    assert machine.free_memory(nothing, nothing, nothing) == machine.ASSUMED_MEMORY // 2
+
+
+def _known(**values):
+    def sysconf(name):
+        if name not in values:
+            raise ValueError("unrecognized configuration name")
+        return values[name]
+
+    return sysconf
+
+
 def test_the_record_names_versions_and_command():
     record = machine.describe("float32")
     assert record["precision"] == "float32"

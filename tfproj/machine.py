@@ -20,6 +20,9 @@ PACKAGES = (
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
+MEMINFO = Path("/proc/meminfo")
+# Where the system does not tell (Windows has no sysconf).
+ASSUMED_MEMORY = 8 * 2**30
 
 
 def available_cpus() -> int:
@@ -46,14 +49,61 @@ def cgroup_quota(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP)
 
 def memory(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP) -> int:
     """Bytes of memory that this process may use at most: the machine's, capped by the cgroups."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [_bytes("SC_PHYS_PAGES") or ASSUMED_MEMORY]
     for folder in _groups(root, membership, ("memory",)):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            try:
-                limits.append(int((folder / name).read_text(encoding="ascii")))
-            except (OSError, ValueError):  # absent, or "max"
-                continue
+        limits += [limit for limit, _ in _limits(folder)]
     return min(limits)
+
+
+def free_memory(
+    root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP, meminfo: Path = MEMINFO
+) -> int:
+    """Bytes that this process may still take: what the machine has free, or its cgroups allow.
+
+    Pages of files that the kernel can drop count as free. Half of the machine's memory where it
+    does not tell.
+    """
+    free = _lines(meminfo, ":").get("MemAvailable", "").split()
+    machine = int(free[0]) * 1024 if free else _bytes("SC_AVPHYS_PAGES")
+    room = [memory(root, membership) // 2 if machine is None else machine]
+    for folder in _groups(root, membership, ("memory",)):
+        statistics = _lines(folder / "memory.stat", " ")
+        cached = statistics.get("total_inactive_file") or statistics.get("inactive_file") or "0"
+        room += [max(0, limit - usage + int(cached)) for limit, usage in _limits(folder)]
+    return min(room)
+
+
+def _bytes(name: str) -> int | None:
+    """Pages by ``sysconf``, in bytes; not every system has it, or all of its names."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf(name)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _limits(folder: Path) -> list[tuple[int, int]]:
+    """(limit, usage) in bytes of the group in a folder, for version 2 and for version 1."""
+    found = []
+    for names in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limit, usage = (int((folder / name).read_text(encoding="ascii")) for name in names)
+        except (OSError, ValueError):  # absent, or "max"
+            continue
+        found.append((limit, usage))
+    return found
+
+
+def _lines(path: Path, separator: str) -> dict[str, str]:
+    """Keys and values of a file of the kernel's; none where it can't be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    pairs = (line.split(separator, 1) for line in text.splitlines() if separator in line)
+    return {key.strip(): value.strip() for key, value in pairs}
 
 
 def _groups(root: Path, membership: Path, controllers: tuple[str, ...]) -> list[Path]:
@@ -91,13 +141,8 @@ def _quota(folder: Path) -> float | None:
 
 @cache
 def _cpuinfo() -> dict[str, str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    first = text.split("\n\n")[0]
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
+    """Of the last CPU listed; they are alike."""
+    return _lines(Path("/proc/cpuinfo"), ":")
 
 
 def cpu_has_bfloat16() -> bool:

@@ -14,11 +14,12 @@ import concurrent.futures
 import os
 import tempfile
 from functools import lru_cache
+from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
 
-from tfproj import image
+from tfproj import image, machine
 from tfproj.data.augment import AUGMENT
 from tfproj.data.dataset import Split
 from tfproj.data.masks import require_same_size
@@ -28,6 +29,7 @@ from tfproj.errors import InputError, TfprojError
 MEMORY_SHARE = 0.4
 # Of an epoch that batch norm's statistics are taken from.
 FIRST_BATCHES = 16
+ZEROS = 1 << 24  # bytes written at a time where a file can't be given its room at once
 
 
 class Cache:
@@ -46,7 +48,7 @@ class Cache:
         mask_shape = (len(split), *size)
         masks = split.read_mask is not None
         total = np.prod(image_shape) + (np.prod(mask_shape) if masks else 0)
-        allocate = _in_memory if total <= MEMORY_SHARE * free_memory() else _on_disk
+        allocate = _in_memory if total <= MEMORY_SHARE * machine.free_memory() else _on_disk
         self.images = allocate(image_shape)
         self.targets = allocate(mask_shape) if masks else split.labels
         self._filled = np.zeros(len(split), bool)
@@ -96,8 +98,7 @@ def _in_memory(shape: tuple[int, ...]) -> np.ndarray:
 def _on_disk(shape: tuple[int, ...]) -> np.ndarray:
     file = tempfile.TemporaryFile(prefix="tfproj-cache-")  # noqa: SIM115 (the map keeps it open)
     try:
-        # Reserved now: writing to a sparse map on a full disk would kill the process (SIGBUS).
-        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+        _reserve(file, int(np.prod(shape)))
     except OSError as error:
         raise TfprojError(
             f"{tempfile.gettempdir()}: no room for the cache of {np.prod(shape) / 1e9:.1f} GB of "
@@ -106,20 +107,14 @@ def _on_disk(shape: tuple[int, ...]) -> np.ndarray:
     return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
-def free_memory() -> int:
-    """Bytes this process may still take: what the system has, or its cgroup allows."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            line = next(line for line in file if line.startswith("MemAvailable"))
-        free = int(line.split()[1]) * 1024
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limit = file.read().strip()
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
-            used = int(file.read())
-        return free if limit == "max" else max(0, min(free, int(limit) - used))
-    except (OSError, StopIteration, ValueError):
-        return free
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Room on the disk: writing to a sparse map of a full one would kill the process (SIGBUS)."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for start in range(0, size, ZEROS):
+        file.write(bytes(min(ZEROS, size - start)))
+    file.flush()
 
 
 @lru_cache(maxsize=2)
@@ -129,7 +124,7 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Whole batches in an epoch; what is left over comes first in another epoch's order."""
+    """Whole batches in an epoch; what is left over is most likely in the next, of another order."""
     return max(1, count // batch_size)
 
 
@@ -146,7 +141,6 @@ def train_batches(
     """
     batch_size = min(batch_size, len(cache))
     steps = steps_per_epoch(len(cache), batch_size)
-
     transform = AUGMENT[augment]
 
     def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
