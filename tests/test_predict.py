@@ -45,8 +45,10 @@ def test_every_kind_of_input_gives_the_model_s_own_answer(task, predictor, tmp_p
             memoryview(png(array)), io.BytesIO(png(array)), file, Image.fromarray(squeezed),
             Image.open(tmp_path / "a.png"), array, squeezed, array[None],
         ]  # fmt: skip
-        for source in sources:
-            (result,) = predictor.predict(source)
+        answers = [predictor.predict(source) for source in sources]
+        file.seek(0)
+        sources[5].seek(0)
+        for (result,) in [*answers, *(list(predictor.stream(source)) for source in sources)]:
             np.testing.assert_allclose(result.probabilities, probabilities[0], atol=1e-6)
             np.testing.assert_allclose(result.scores, scores[0], atol=1e-5)
 
@@ -63,6 +65,48 @@ def test_batch_sizes_and_orders_make_no_difference(predictor):
             np.testing.assert_allclose(actual, expected, atol=1e-6)
             source = items
     assert predictor.predict([]) == [] and predictor.predict(batch[:0]) == []
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_an_iterator_may_change_and_close_what_it_gave(predictor, tmp_path, scale):
+    """A camera fills one buffer again and again; files are open for their turn only."""
+    frames = pixels(3, predictor.spec, 20)
+    frames = frames.repeat(scale, 1).repeat(scale, 2)
+    expected = [result.probabilities for result in predictor.predict(list(frames))]
+    paths = [tmp_path / f"{i}.png" for i in range(len(frames))]
+    for path, frame in zip(paths, frames, strict=True):
+        path.write_bytes(png(frame))
+
+    def one_buffer():
+        buffer = np.empty_like(frames[0])
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    def one_bytearray():
+        buffer = bytearray()
+        for path in paths:
+            buffer[:] = path.read_bytes()
+            yield buffer
+            buffer[:] = b""
+
+    def opened(open_one):
+        for path in paths:
+            with open_one(path) as file:
+                yield file
+
+    givers = (one_buffer(), one_bytearray(), opened(lambda p: p.open("rb")), opened(Image.open))
+    for giver in givers:
+        found = [result.probabilities for result in predictor.stream(giver, 4)]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_mask_may_be_written_to_whatever_the_image_s_size():
+    predictor = Predictor(tiny_model("segment"), threads=1)
+    for side in (predictor.spec.height, 40):
+        (result,) = predictor.predict(np.zeros((side, side, 3), np.uint8))
+        result.mask[0, 0] = 1
+        assert result.mask[0, 0] == 1
 
 
 def test_other_sizes_are_resized_and_masks_have_the_image_s_size(task, predictor):

@@ -285,7 +285,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if mask.shape == size:
         return mask
     picture = Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.asarray(picture)
+    return np.array(picture)  # Pillow's own may not be written to
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -123,19 +123,19 @@ class Predictor:
             InputError: an image that can't be read; nothing is returned then.
             TfprojError: the model failed.
         """
-        if _is_one(images):
-            images = [images]
         return list(self.stream(images, batch_size))
 
     def stream(
-        self, images: Iterable[ImageLike], batch_size: int = 8, errors: str = "raise"
+        self, images: ImageLike | Iterable[ImageLike], batch_size: int = 8, errors: str = "raise"
     ) -> Iterator[Classification | Segmentation | InputError]:
         """Like :meth:`predict`, one result after the other with flat memory.
 
         The next images are decoded while the model works on the present ones.
 
         Args:
-            images, batch_size: as for :meth:`predict`; an iterable of any length.
+            images, batch_size: as for :meth:`predict`; an iterable of any length. Of one that is no
+                list, tuple or array, up to four batches are taken before the first result comes,
+                and what it gave may be changed or closed once the next image is asked for.
             errors: what an image that can't be read does: "raise" its InputError once the results
                 before it are out, or "return" it in the place of a result.
         """
@@ -143,6 +143,8 @@ class Predictor:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
+        if _is_one(images):
+            images = [images]
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
         return self._stream(images, batch_size, errors == "raise")
@@ -254,10 +256,13 @@ class Predictor:
         """
         waiting: collections.deque = collections.deque()
         pool = None
-        alone = isinstance(images, Sequence) and len(images) == 1
+        held = isinstance(images, (list, tuple, np.ndarray))
+        alone = held and len(images) == 1
         try:
             for source in images:
-                if alone or self._fits(source):
+                if not held and isinstance(source, (np.ndarray, bytearray, memoryview)):
+                    source = source.copy() if isinstance(source, np.ndarray) else bytes(source)
+                if alone or self._fits(source) or (not held and _may_close(source)):
                     waiting.append(self._try_load(source))
                 else:
                     pool = pool or _pool(self._workers)
@@ -293,10 +298,13 @@ def _is_one(images: Any) -> bool:
     """A batch (N, H, W, C) is several images; iterating over it gives them."""
     if isinstance(images, np.ndarray):
         return images.ndim < 4
-    return isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or (
-        # PIL images and files, told by what they offer: Pillow need not be loaded for arrays.
-        hasattr(images, "getextrema") or hasattr(images, "read")
-    )
+    encoded = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
+    return encoded or _may_close(images)
+
+
+def _may_close(source: Any) -> bool:
+    """PIL images and files, told by what they offer: Pillow need not be loaded for arrays."""
+    return hasattr(source, "getextrema") or hasattr(source, "read")
 
 
 def _pool(workers: int):
