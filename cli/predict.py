@@ -76,10 +76,12 @@ def predict(
     if not images and not selftest:
         raise click.UsageError("Missing argument 'IMAGES...'.")
     _check_options(options, as_json)
-    from tfproj.batch import find_images
+    from tfproj.batch import find_images, require_apart
 
     paths = find_images(images, options["output"])
     predictor = _open(model_file(model, runs_dir), options)
+    if predictor.spec.task == "segment" and options["output"] is not None:
+        require_apart(images, options["output"])
     if selftest:
         _selftest(predictor, as_json and not images)
     if paths:

@@ -229,3 +229,19 @@ def test_html_is_refused_before_any_work(files, capsys, tmp_path):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "name the HTML file to write" in captured.err
+
+
+def test_masks_do_not_go_among_the_images(task, files, capsys):
+    """An interrupted call could not be resumed: it would take the masks for images."""
+    model, folder = files
+    code = main(["predict", model, folder, "--output", f"{folder}/"])
+    assert code == (2 if task == "segment" else 0)
+    assert ("choose another --output" in capsys.readouterr().err) == (task == "segment")
+    assert main(["predict", model, folder, "--output", f"{folder}/out"]) == 0
+
+
+def test_a_page_that_can_not_be_written_costs_no_prediction(files, capsys, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["predict", *files, "--html", "page.html"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "no permission" in captured.err

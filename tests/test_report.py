@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from markupsafe import Markup
+from PIL import Image
 from report_toys import classified, edit_json, segmented, toy_run, write_history
 
 from tfproj.errors import InputError
@@ -393,11 +394,13 @@ def test_prediction_page(tmp_path):
     answer = Classification((HOSTILE, "b"), np.array([0.12, 0.88], np.float32), scores)
     doubt = Classification(("a", "b"), answer.probabilities, scores, unknown_below=0.99)
     failed = InputError("gone.png: no such file")
-    results = [(pixels, answer), (pixels, doubt), ("gone.png", failed)]
+    photo = Image.fromarray(pixels.repeat(10, 0).repeat(10, 1))
+    results = [(pixels, answer), (photo, doubt), ("gone.png", failed)]
     page = Page(prediction_page(results, tmp_path / "page.html", "Mine <b>"))
     assert_sound(page)
     assert len(page.images) == 2 and f"{HOSTILE} 12.0%" in page.text and "b 88.0%" in page.text
     assert "unknown" in page.text and "gone.png could not be read" in page.text
+    assert photo.size == (600, 400)  # the caller's own, of which the page shows a smaller one
 
 
 def test_prediction_page_of_masks(tmp_path):

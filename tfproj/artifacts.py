@@ -117,8 +117,7 @@ def _save_thumbnails(
     records, room = [], EXAMPLE_BYTES
     for index in chosen:
         picture = image.open_image(split.read_image(index), split.label_of(index))
-        picture = image.convert(picture, spec.channels)
-        picture.thumbnail((side, side))
+        picture = thumbnail(image.convert(picture, spec.channels), side)
         data, suffix = encode(picture)
         room -= len(data)
         if room < 0:
@@ -127,6 +126,13 @@ def _save_thumbnails(
         (folder / file).write_bytes(data)
         records.append({"index": index, "file": file, "size": list(picture.size), **rows[index]})
     return records
+
+
+def thumbnail(picture: Image.Image, side: int) -> Image.Image:
+    """The picture within ``side`` x ``side`` pixels; the one that was given may be another's."""
+    small = picture.copy()
+    small.thumbnail((side, side))
+    return small
 
 
 def encode(picture: Image.Image) -> tuple[bytes, str]:
@@ -149,8 +155,7 @@ def _save_masks(
         picture = image.open_image(split.read_image(index), split.label_of(index))
         pixels = image.to_array(picture, spec.size, spec.channels)
         scores = predict(pixels[None])[0]
-        shown = image.convert(picture, spec.channels)
-        shown.thumbnail((256, 256))
+        shown = thumbnail(image.convert(picture, spec.channels), 256)
         data, suffix = encode(shown)
         stem = f"examples/{number:04d}"
         (folder / f"{stem}{suffix}").write_bytes(data)

@@ -47,7 +47,7 @@ def find_images(arguments: Sequence[str], output: str | Path | None = None) -> l
     """Files as given, and the images of directories, searched through in sorted order.
 
     Each is listed once. Hidden files and folders are left out, and so is what lies in ``output``,
-    where earlier masks may be.
+    a folder below, where earlier masks may be.
 
     Raises:
         InputError: a path that does not exist, or nothing found.
@@ -64,6 +64,17 @@ def find_images(arguments: Sequence[str], output: str | Path | None = None) -> l
         else:
             raise InputError(f"{argument}: no such file")
     return list(paths)
+
+
+def require_apart(arguments: Sequence[str], output: str | Path) -> None:
+    """Refuse to write masks into a folder that is searched: the next call would find them there.
+
+    Raises:
+        InputError: ``output`` is one of the arguments.
+    """
+    target = Path(output).resolve()
+    if any(Path(argument).resolve() == target for argument in arguments):
+        raise InputError(f"{output}: masks would lie among the images; choose another --output")
 
 
 def _search(folder: Path, output: Path | None) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -52,6 +53,8 @@ def page_path(output: str | Path) -> Path:
         raise InputError(f"{path}: the page must be called something.html")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written (no permission in {path.parent})")
     return path
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from tfproj import image
-from tfproj.artifacts import encode
+from tfproj.artifacts import encode, thumbnail
 from tfproj.errors import InputError
 from tfproj.report.assets import data_uri
 from tfproj.report.page import page_path, render
@@ -57,8 +57,7 @@ class PredictionPage:
         if len(self._items) == MAX_IMAGES:
             self._left_out += 1
             return
-        picture = image.convert(image.open_image(source), 3)
-        picture.thumbnail((SIDE, SIDE))
+        picture = thumbnail(image.convert(image.open_image(source), 3), SIDE)
         describe = self._segmented if hasattr(result, "mask_image") else _classified
         self._items.append({"name": name, **describe(picture, result)})
 
