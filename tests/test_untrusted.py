@@ -21,7 +21,7 @@ from tiny_models import CLASSIFY, SPECS, pixels, png, proto, serialize, tiny_mod
 
 from tfproj import Predictor, image, modelfile
 from tfproj.errors import InputError, TfprojError
-from tfproj.wire import MAX_FIELDS
+from tfproj.wire import MAX_FIELDS, Reader
 
 
 def refused(data, *words):
@@ -286,6 +286,14 @@ def test_size_limit(tmp_path):
 
 def test_a_file_of_very_many_fields_is_refused_soon():
     refused(tiny_model() + b"\x42\x00" * (MAX_FIELDS + 1), "too many")
+
+
+def test_packed_numbers_count_as_well():
+    assert Reader().integers([memoryview(b"\x01\x02"), 3]) == [1, 2, 3]
+    reader = Reader()
+    reader.integers([memoryview(bytes(MAX_FIELDS))])
+    with pytest.raises(InputError, match="too many numbers"):
+        reader.integers([memoryview(b"\x00")])
 
 
 def test_too_much_memory_is_one_line():

@@ -27,7 +27,7 @@ from tfproj.spec import (
     ModelSpec,
     is_class_name,
 )
-from tfproj.wire import Reader, signed, text
+from tfproj.wire import Reader, text
 
 # Far above any model of this package; what is larger was not written by it.
 MAX_MODEL_BYTES = 512 * 2**20
@@ -210,7 +210,7 @@ def _check_attribute(reader: Reader, attribute: dict[str, list], operator: str) 
     name = text(attribute.get("name", []), "an attribute's name")
     if name in _AT_LEAST_ONE or name in _AT_LEAST_ZERO:
         least = 1 if name in _AT_LEAST_ONE else 0
-        numbers = signed(attribute.get("ints", []) + attribute.get("i", []))
+        numbers = reader.integers(attribute.get("ints", []) + attribute.get("i", []))
         if any(not least <= number <= MAX_WINDOW for number in numbers):
             raise InputError(f"the operator {operator[:40]!r} has {name} {numbers[:8]}")
 
@@ -222,14 +222,14 @@ def _check_tensor(reader: Reader, data: memoryview) -> None:
     if "external_data" in tensor or tensor.get("data_location", [0]) != [0]:
         raise InputError(f"the weight {name!r} is in another file (external data)")
     width = _ITEM_BYTES.get(tensor.get("data_type", [0])[0])
-    dims = signed(tensor.get("dims", []))
+    dims = reader.integers(tensor.get("dims", []))
     if width is None or len(dims) > MAX_DIMENSIONS or any(d < 0 for d in dims):
         raise InputError(f"the weight {name!r} is of an unexpected type or shape")
-    if _count(tensor, width) != math.prod(dims):
+    if _count(reader, tensor, width) != math.prod(dims):
         raise InputError(f"damaged: the weight {name!r} is not as long as its shape says")
 
 
-def _count(tensor: dict[str, list], width: int) -> int:
+def _count(reader: Reader, tensor: dict[str, list], width: int) -> int:
     """Elements that are stored, or -1 where they are stored in no way or in two."""
     stored = [key for key in tensor if key.endswith("_data")]
     if len(stored) != 1:
@@ -239,7 +239,7 @@ def _count(tensor: dict[str, list], width: int) -> int:
         return len(values[0]) // width if len(values[0]) % width == 0 else -1
     item = {"float_data": 4, "double_data": 8}.get(stored[0])
     if item is None:
-        return len(signed(values))
+        return len(reader.integers(values))
     total = sum(len(value) for value in values)
     return total // item if total % item == 0 else -1
 

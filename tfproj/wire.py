@@ -26,7 +26,7 @@ class Field(NamedTuple):
 
 
 class Reader:
-    """Parses the messages of one file and counts their fields."""
+    """Parses the messages of one file and counts their fields and packed numbers."""
 
     def __init__(self, max_fields: int = MAX_FIELDS):
         self._left = max_fields
@@ -71,6 +71,22 @@ class Reader:
                 raise InputError(f"unexpected content in {what} (too many of {field.name!r})")
         return found
 
+    def integers(self, values: list) -> list[int]:
+        """int64 values of a repeated field, whether packed or not; each packed one counts, too."""
+        numbers: list[int] = []
+        for value in values:
+            if isinstance(value, int):
+                numbers.append(value)
+                continue
+            position = 0
+            while position < len(value):
+                number, position = _varint(value, position)
+                numbers.append(number)
+                self._left -= 1
+                if self._left < 0:
+                    raise InputError("unexpected content (too many numbers)")
+        return [n - (1 << 64) if n >> 63 else n for n in numbers]
+
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """(unsigned value, position behind it)."""
@@ -86,20 +102,6 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
                 break
             return value, position
     raise InputError("damaged: not a protobuf file")
-
-
-def signed(values: list) -> list[int]:
-    """int64 values of a repeated field, whether packed or not."""
-    numbers: list[int] = []
-    for value in values:
-        if isinstance(value, int):
-            numbers.append(value)
-            continue
-        position = 0
-        while position < len(value):
-            number, position = _varint(value, position)
-            numbers.append(number)
-    return [n - (1 << 64) if n >> 63 else n for n in numbers]
 
 
 def text(values: list, what: str) -> str:
