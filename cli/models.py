@@ -61,11 +61,15 @@ def models(
 
 
 def _list_models(as_json: bool) -> None:
-    rows = [[name, entry.task, entry.summary] for name, entry in MODELS.items()]
     if as_json:
-        print_json([dict(zip(("name", "task", "summary"), row, strict=True)) for row in rows])
+        built = [
+            {"name": name, "task": entry.task, "summary": entry.summary}
+            for name, entry in MODELS.items()
+        ]
+        print_json([*built, *({"name": name, "pretrained": True} for name in pretrained.names())])
         return
-    click.echo("\n".join(f"{name:<8}{task:<10}{summary}" for name, task, summary in rows))
+    for name, entry in MODELS.items():
+        click.echo(f"{name:<8}{entry.task:<10}{entry.summary}")
     click.echo(f"pretrained: {', '.join(pretrained.names())}")
 
 

@@ -1,4 +1,5 @@
-// From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md.
+// From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md,
+// but for an orientation, which few PNG files have: such a picture is not turned here.
 import { PNG } from "pngjs";
 
 const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2
