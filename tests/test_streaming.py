@@ -12,11 +12,12 @@ import tensorflow as tf  # noqa: E402
 from tfproj.streaming import MeanAveragePrecision  # noqa: E402
 
 
-def example(classes=4, present=4, certain=3.0):
+def example(classes=4, present=4, certain=3.0, scale=1.0):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, present, (6, 40, 40)).astype(np.uint8)
     noise = rng.normal(size=(*labels.shape, classes)) * 3
-    return labels, (noise + np.eye(classes)[labels] * certain).astype(np.float32)
+    scores = (noise + np.eye(classes)[labels] * certain) * scale
+    return labels, scores.astype(np.float32)
 
 
 def sorted_average(labels, scores):
@@ -25,7 +26,10 @@ def sorted_average(labels, scores):
     return metrics.mean(pixels.average_precisions()["softmax"])
 
 
-@pytest.mark.parametrize("arguments", [{}, {"present": 3}, {"certain": 40.0}, {"certain": -3.0}])
+@pytest.mark.parametrize("arguments", [
+        {}, {"present": 3}, {"certain": 40.0}, {"certain": -3.0}, {"scale": 0.3}, {"scale": 6.0},
+        {"scale": 10.0},
+    ])  # fmt: skip
 def test_as_by_sorting(arguments):
     labels, scores = example(**arguments)
     metric = MeanAveragePrecision(scores.shape[-1])

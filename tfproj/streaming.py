@@ -10,16 +10,17 @@ class MeanAveragePrecision(keras.metrics.Metric):
     """Mean over the classes of the average precision by softmax, over all pixels seen.
 
     ``metrics.average_precision`` sorts every pixel; this one counts them in bins of the log odds,
-    so that an epoch's validation keeps a few kilobytes. The two differ by less than 0.001. Training
-    steps call the metrics as well, where it would cost time and say little: it counts only between
-    :meth:`switch` on and off.
+    so that an epoch's validation keeps some hundred kilobytes. The two differ by less than 0.001
+    in the tests, be the scores of a pixel 1 or 100 apart. Training steps call the metrics as well,
+    where it would cost time and say little: it counts only between :meth:`switch` on and off.
 
     Args:
         classes: number of classes.
     """
 
-    BINS = 2048
-    LIMIT = 16.0  # log odds beyond it share a bin: probabilities within 1e-7 of 0 or 1
+    BINS = 8192
+    # The log odds that float32 can tell apart: of 1e-38, and of the number next to 1.
+    LOW, HIGH = -87.5, 17.5
 
     def __init__(self, classes, name="mean_ap", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -49,8 +50,8 @@ class MeanAveragePrecision(keras.metrics.Metric):
         scores = keras.ops.cast(keras.ops.reshape(y_pred, (-1, self.classes)), "float32")
         probability = keras.ops.softmax(scores, axis=-1)
         rest = keras.ops.maximum(1 - probability, 1e-8)
-        odds = keras.ops.log(keras.ops.maximum(probability, 1e-8)) - keras.ops.log(rest)
-        place = (odds + self.LIMIT) * (self.BINS / (2 * self.LIMIT))
+        odds = keras.ops.log(keras.ops.maximum(probability, 1e-38)) - keras.ops.log(rest)
+        place = (odds - self.LOW) * (self.BINS / (self.HIGH - self.LOW))
         place = keras.ops.cast(keras.ops.clip(place, 0, self.BINS - 1), "int32")
         labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1, 1))
         classes = keras.ops.arange(self.classes, dtype="int32")[None]
