@@ -30,10 +30,8 @@ def evaluate(
     """Measure the best weights of RUN; writes metrics.json and predictions.csv into it."""
     found = find_run(run, runs_dir)
     click.echo(f"evaluating {found.path} ...", err=True)
-    from tfproj.evaluate import check_evaluation
     from tfproj.evaluate import evaluate as measure
 
-    check_evaluation(found, splits or None)
     metrics = measure(found, splits or None, flip)
     if report:
         write_report(found)

@@ -213,18 +213,13 @@ def model_file(model: str, runs_dir: str) -> Path:
     Raises:
         InputError: there is none, or the name is that of a pretrained model and of a run.
     """
-    from tfproj.pretrained import is_pretrained, names, pretrained_file
+    from tfproj.pretrained import means_pretrained, names, pretrained_file
     from tfproj.runs import exists, find_run
 
     path = Path(model)
     if path.suffix == ".onnx" or exists(Path.is_file, path):
         return path
-    if is_pretrained(model) and not (path / "config.json").is_file():
-        for config in Path(runs_dir).glob(f"*/{model}/config.json"):
-            raise InputError(
-                f"{model!r} is a pretrained model and a run; for the run say {config.parent}, for "
-                f"the other {pretrained_file(model)}"
-            )
+    if means_pretrained(model, runs_dir):
         return pretrained_file(model)
     run = find_run(model, runs_dir, others=names())
     if not run.onnx_file.is_file():

@@ -12,7 +12,7 @@ from tfproj import config as configs
 from tfproj import pretrained
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
 from tfproj.errors import InputError
-from tfproj.runs import DEFAULT_ROOT, find_run
+from tfproj.runs import DEFAULT_ROOT, check_place, find_run
 
 NEWEST = "newest"
 
@@ -36,7 +36,11 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--ema": ("ema", float, "Momentum of the weights' moving average, lower in short runs."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
     "--patience": ("patience", int, "Stop after so many epochs without a better validation value."),
-    "--init": ("init", str, "Start from a run's or a pretrained model's weights."),
+    "--init": (
+        "init",
+        str,
+        "Start from the weights of a run, a pretrained model or FILE.onnx.",
+    ),
     "--precision": ("precision", str, f"One of {', '.join(configs.PRECISIONS)}."),
     "--seed": ("seed", int, "Decides initial weights, order and augmentation."),
     "--val-fraction": ("val_fraction", float, "Share held out where there is no validation split."),
@@ -121,12 +125,15 @@ def _train(
         if flags or preset or config_file or name or overwrite:
             raise InputError("--resume takes everything from the run; leave out the other flags")
         run = find_run(None if resume == NEWEST else resume, runs_dir, task)
+        if run.config().task != task:
+            raise InputError(f"{run.path}: a run for {run.config().task}, not {task}")
         _announce()
         from tfproj.train import resume as continue_run
 
         continue_run(run, tensorboard)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
+        check_place(runs_dir, task, name, overwrite)
         _announce()
         from tfproj.train import plan
         from tfproj.train import train as start
@@ -153,20 +160,20 @@ def build_config(
     preset = preset or of_file
     values |= flags
     init = values.get("init")
-    if isinstance(init, str) and not pretrained.is_pretrained(init):
-        values["init"] = str(find_run(init, runs_dir, others=pretrained.names()).path)
+    names_run = isinstance(init, str) and not init.endswith(".onnx")
+    if names_run and not pretrained.means_pretrained(init, runs_dir):
+        values["init"] = str(find_run(init, runs_dir, task, others=pretrained.names()).path)
     return configs.make_config(task, preset, **values)
 
 
 def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:
     """Evaluate on the held-out splits, write the report, print."""
     from tfproj.cli.evaluate import format_metrics, write_report
-    from tfproj.evaluate import check_evaluation, evaluate
+    from tfproj.evaluate import evaluate
 
     metrics = None
     if not no_evaluate:
-        held_out = [s for s in check_evaluation(run).dataset.splits if s != "train"]
-        metrics = evaluate(run, held_out)
+        metrics = evaluate(run, [split for split in run.counts() if split != "train"])
     if report:
         write_report(run)
     if as_json:

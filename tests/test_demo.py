@@ -61,3 +61,12 @@ def test_the_whole_demo(without_data, tmp_path, monkeypatch, capsys):
     # A second demo replaces the first.
     monkeypatch.setattr(demo, "SHORT", {**TOY, "segment": {}})
     demo.run_demo(tmp_path / "out", ("classify",))
+
+
+def test_a_demo_replaces_nothing_of_the_user_s(without_data, tmp_path, capsys):
+    photo = tmp_path / "samples" / "classify" / "mine.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.touch()
+    assert main(["demo", "--output", "."]) == 2
+    assert "choose another --output" in capsys.readouterr().err
+    assert photo.exists() and len(list(tmp_path.iterdir())) == 1

@@ -55,6 +55,14 @@ def test_finding_a_run(tmp_path):
         assert find_run(name, tmp_path) == first
 
 
+def test_a_name_that_two_tasks_have(tmp_path):
+    first, second = new_run(tmp_path, "classify", "demo"), new_run(tmp_path, "segment", "demo")
+    with pytest.raises(InputError, match=r"classify/demo and of .*segment/demo; say which"):
+        find_run("demo", tmp_path)
+    assert find_run("demo", tmp_path, "segment") == second
+    assert find_run("classify/demo", tmp_path) == first
+
+
 def test_a_run_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="no run in .*tfproj train segment"):
         find_run(None, tmp_path, "segment")

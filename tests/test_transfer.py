@@ -112,12 +112,36 @@ def test_a_run_to_start_from_is_looked_for_in_the_given_folder(toy_classifier):
         build_config("segment", None, None, {"init": "facade-best"}, str(root))
 
 
+def test_a_name_that_means_two_things(tmp_path, capsys):
+    from tfproj.cli.train import build_config
+    from tfproj.runs import create_run, write_json
+
+    for task, name in (("segment", "facades"), ("segment", "mine"), ("classify", "mine")):
+        run = create_run(tmp_path, task, name, "x", overwrite=False)
+        write_json(run.config_file, make_config(task).to_dict())
+    with pytest.raises(InputError, match="a pretrained model and a run; for the run say "):
+        build_config("segment", None, None, {"init": "facades"}, str(tmp_path))
+    with pytest.raises(InputError, match="segment/mine: best.keras is missing"):
+        build_config("segment", None, None, {"init": "mine"}, str(tmp_path))
+    assert main(["train", "classify", "--resume", str(tmp_path / "segment" / "mine")]) == 2
+    assert "a run for segment, not classify" in capsys.readouterr().err
+
+
+def test_an_exported_file_is_a_start_as_the_run_is(tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(pretrained_file("fashion_mnist-tiny").read_bytes())
+    by_file, by_name = (started(name, "classify")[0] for name in (str(file), "fashion_mnist-tiny"))
+    for pair in zip(by_file.get_weights(), by_name.get_weights(), strict=True):
+        np.testing.assert_array_equal(*pair)
+
+
 @pytest.mark.parametrize(
     ("task", "init", "message"),
     [
         ("classify", "facades", "a model for segment, not classify"),
         ("segment", "facadse", "facadse"),
         ("classify", "fashion_mnist-int8", "int8 weights can't be trained"),
+        ("classify", "nothing.onnx", "nothing.onnx: no such file"),
     ],
 )
 def test_what_can_not_be_started_from(task, init, message):

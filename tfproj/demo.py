@@ -7,7 +7,6 @@ full recipes are the presets.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from tfproj.data import DataOptions, load_dataset
 from tfproj.data.arrays import find_idx_folder
 from tfproj.data.prepare import write_folder
 from tfproj.errors import InputError, TfprojError
-from tfproj.runs import Run, write_json
+from tfproj.runs import Run, write_json, writing
 
 SAMPLES = 8  # images given to the predictor, for each task
 
@@ -76,14 +75,21 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
     """Run the demo below ``root`` (replacing an earlier one) and write ``demo.json`` there.
 
     Raises:
+        InputError: ``root`` holds something else.
         TfprojError: a step failed, or a prediction without TensorFlow differed.
     """
+    record = root / "demo.json"
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()) and not record.exists():
+            raise InputError(f"{root}: not empty and no earlier demo; choose another --output")
+    write_json(record, [])  # from now on it is the demo's own
     results = []
     for task in tasks:
         data, reason = choose_data(task)
         print(f"\n== {task}: {reason}", file=sys.stderr)
         results.append(_one_task(root, demo_config(task, data), reason))
-    write_json(root / "demo.json", [to_record(result) for result in results])
+    write_json(record, [to_record(result) for result in results])
     return results
 
 
@@ -95,17 +101,11 @@ def _one_task(root: Path, config: TrainConfig, origin: str) -> Result:
 
     begin = time.monotonic()
     run = train(config, root / "runs", name="demo", overwrite=True)
-    splits = [name for name in ("val", "test") if name in load_counts(run)]
-    metrics = evaluate(run, splits)
+    metrics = evaluate(run, [split for split in run.counts() if split != "train"])
     build([run])
     export = export_onnx(run)
     predictions = _predict(run, config, root / "samples" / config.task)
     return Result(config.task, run, origin, time.monotonic() - begin, metrics, export, predictions)
-
-
-def load_counts(run: Run) -> dict[str, int]:
-    """Examples per split of a run."""
-    return json.loads(run.splits_file.read_text(encoding="utf-8"))["counts"]
 
 
 def _predict(run: Run, config: TrainConfig, folder: Path) -> Path:

@@ -81,6 +81,10 @@ class Run:
             raise InputError(f"{self.history_file}: damaged ({error})") from None
         return rows
 
+    def counts(self) -> dict[str, int]:
+        """Examples of each split that the run was started with."""
+        return read_object(self.splits_file)["counts"]
+
     def require(self, *files: Path) -> None:
         """Raise InputError for the first of ``files`` that is not there."""
         for file in files:
@@ -91,27 +95,46 @@ class Run:
                 )
 
 
-def create_run(root: str | Path, task: str, name: str | None, stem: str, overwrite: bool) -> Run:
-    """Make an empty run directory ``root/task/name``.
+def check_place(root: str | Path, task: str, name: str | None, overwrite: bool) -> bool:
+    """Whether a new run would replace an old one; changes nothing but missing folders above it.
 
-    Without a ``name`` the next free ``<stem>-<number>`` is taken. An existing directory is
-    replaced only where ``overwrite`` is set and it is a run directory.
+    Args: as for :func:`create_run`.
+
+    Raises:
+        InputError: the name is none, it is taken, or one may not write there.
     """
     parent = Path(root) / task
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
         raise InputError(f"run name {name!r} must be one plain directory name")
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(parent, os.W_OK):
+            raise InputError(f"{parent}: cannot be written (no permission)")
+        path = parent / name if name is not None else None
+        if path is None or not path.exists():
+            return False
+        if not overwrite:
+            raise InputError(
+                f"{path} exists; choose another --name, --resume it, or --overwrite it"
+            )
+        if any(path.iterdir()) and not (path / "config.json").exists():
+            raise InputError(f"{path} is not a run directory; it is left as it is")
+    return True
+
+
+def create_run(root: str | Path, task: str, name: str | None, stem: str, overwrite: bool) -> Run:
+    """Make an empty run directory ``root/task/name``.
+
+    Without a ``name`` the next free ``<stem>-<number>`` is taken. An existing directory is
+    replaced only where ``overwrite`` is set and it is a run directory.
+    """
+    replaces = check_place(root, task, name, overwrite)
+    parent = Path(root) / task
+    with writing(parent):
         if name is None:
             return Run(_next_free(parent, stem))
         path = parent / name
-        if path.exists():
-            if not overwrite:
-                raise InputError(
-                    f"{path} exists; choose another --name, --resume it, or --overwrite it"
-                )
-            if any(path.iterdir()) and not (path / "config.json").exists():
-                raise InputError(f"{path} is not a run directory; it is left as it is")
+        if replaces:
             shutil.rmtree(path)
         path.mkdir()
         return Run(path)
@@ -139,11 +162,11 @@ def find_run(
     Args:
         name: a path, a ``task/name`` or ``name`` below ``root``, or None for the newest run.
         root: where runs live.
-        task: only runs of this task, for the newest.
+        task: only runs of this task, for the newest and for a bare name.
         others: what else the name could have meant, for the message.
 
     Raises:
-        InputError: there is none; says the closest name.
+        InputError: there is none; says the closest name. Or a bare name is that of several runs.
     """
     root = Path(root)
     runs = sorted(
@@ -155,9 +178,14 @@ def find_run(
             kind = task or "classify"
             raise InputError(f"no run in {root}/; start one: tfproj train {kind}")
         return Run(runs[-1])
-    for candidate in (Path(name), root / name, *(p for p in runs if p.name == name)):
+    for candidate in (Path(name), root / name):
         if exists(Path.is_file, candidate / "config.json"):
             return Run(candidate)
+    called = [path for path in runs if path.name == name]
+    if len(called) > 1:
+        raise InputError(f"{name!r} is the name of {' and of '.join(map(str, called))}; say which")
+    if called:
+        return Run(called[0])
     if exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     kind = "model or run" if others else "run"

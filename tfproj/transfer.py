@@ -1,4 +1,4 @@
-"""Start a training from the weights of a run or of a pretrained model (``--init``).
+"""Start a training from the weights of a run or of an exported model (``--init``).
 
 The source is brought to plain convolutions first, as export does; where it was trained with batch
 norm, the new model gets norms that leave its function as it is. So it computes what the source does
@@ -26,7 +26,7 @@ class Source:
     """Where weights come from.
 
     Attributes:
-        name: of the pretrained model, or the run's path.
+        name: of the pretrained model, or the path of the run or file.
         spec: of its model; ``options``: of the builder, for the model that is to be trained: with
             batch norm where the source was trained with it, kernels plain.
         file: an ONNX file, or the run's ``best.keras``.
@@ -39,13 +39,15 @@ class Source:
 
 
 def find_source(name: str, task: str) -> Source:
-    """The pretrained model or run that ``--init`` means. No TensorFlow here.
+    """The pretrained model, ONNX file or run that ``--init`` means. No TensorFlow here.
 
     Raises:
-        InputError: there is none, or it is for another task.
+        InputError: there is none, it is for another task, or its weights are in 8 bits.
     """
-    if is_pretrained(name) and not (Path(name) / "config.json").is_file():
-        source = _pretrained(name)
+    if name.endswith(".onnx"):
+        source = _exported(name, Path(name))
+    elif is_pretrained(name) and not (Path(name) / "config.json").is_file():
+        source = _exported(name, pretrained_file(name))
     else:
         run = find_run(name)
         run.require(run.best_weights, run.spec_file)
@@ -57,14 +59,16 @@ def find_source(name: str, task: str) -> Source:
     return Source(source.name, source.spec, options, source.file)
 
 
-def _pretrained(name: str) -> Source:
+def _exported(name: str, path: Path) -> Source:
     from tfproj.modelfile import read_model
 
-    path = pretrained_file(name)
-    if path.stem.endswith("-int8"):
-        raise InputError(f"--init {name}: int8 weights can't be trained; leave out '-int8'")
-    file = read_model(path, path.name)
-    return Source(name, file.spec, file.record["training"]["model_options"], path)
+    file = read_model(path, str(path))
+    if "quantization" in file.record:
+        raise InputError(f"--init {name}: int8 weights can't be trained; take the float32 file")
+    training = file.record.get("training")
+    if not isinstance(training, dict) or not isinstance(training.get("model_options"), dict):
+        raise InputError(f"--init {name}: the file does not say what its network is made of")
+    return Source(name, file.spec, training["model_options"], path)
 
 
 def initialise(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfproj.errors import unknown_name
+from tfproj.errors import InputError, unknown_name
 
 FOLDER = Path(__file__).parent
 PREFERRED = "best"
@@ -21,6 +21,22 @@ def names() -> list[str]:
 
 def is_pretrained(name: str) -> bool:
     return _stem(name) in names()
+
+
+def means_pretrained(name: str, runs_dir: str | Path) -> bool:
+    """Whether a command's argument means a model of the package rather than a run.
+
+    Raises:
+        InputError: it is the name of both.
+    """
+    if not is_pretrained(name) or (Path(name) / "config.json").is_file():
+        return False
+    for config in Path(runs_dir).glob(f"*/{name}/config.json"):
+        raise InputError(
+            f"{name!r} is a pretrained model and a run; for the run say {config.parent}, for the "
+            f"other {pretrained_file(name)}"
+        )
+    return True
 
 
 def pretrained_file(name: str) -> Path:
