@@ -10,7 +10,7 @@ from tfproj import pretrained
 from tfproj.cli.options import common, print_json
 from tfproj.config import PRESETS
 from tfproj.errors import unknown_name
-from tfproj.models import MODELS, check_model
+from tfproj.models import MODELS, check_model, check_size
 from tfproj.spec import ModelSpec
 
 # Input and classes of the original work, so that its table comes out.
@@ -53,7 +53,8 @@ def models(
     options = values.get("model_options", {}) if own else {}
     size, colors, count = ORIGINAL[task]
     size = image_size or size
-    check_model(name, task, size, options)
+    check_model(name, task, options)
+    check_size(name, size, options)
     names = [f"class{i}" for i in range(classes or count)]
     spec = ModelSpec(task, name, names, (), *size, channels or colors)
     click.echo(f"building {name} ({preset}) ...", err=True)

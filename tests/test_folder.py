@@ -134,6 +134,44 @@ def test_a_test_split_without_labels_is_left_out(class_folder):
     assert data.notes == ("no examples in 'test'; it is left out",)
 
 
+def test_photographs_without_masks_in_test_are_left_out(mask_folder):
+    root = mask_folder({"train": 4, "test": 2})
+    shutil.rmtree(root / "test" / "masks")
+    data = load_dataset(str(root))
+    assert sizes(data) == {"train": 3, "val": 1}
+    assert data.notes == ("no examples in 'test'; it is left out",)
+
+
+def test_files_of_one_name_in_two_splits_share_no_group(mask_folder):
+    """Unless groups.csv says so."""
+    root = mask_folder({"train": 4, "val": 4})
+    for text, shared in (("0.jpg,A", {"A"}), ("train/0.jpg,A", set()), ("train/0,A", set())):
+        (root / "groups.csv").write_text(f"file,group\n{text}\n")
+        data = load_dataset(str(root))
+        groups = [set(data.splits[name].groups) for name in ("train", "val")]
+        assert "A" in groups[0] and groups[0] & groups[1] == shared
+
+
+def test_the_fingerprint_changes_with_masks_and_their_values(mask_folder):
+    root = mask_folder({"train": 4})
+
+    def fingerprint():
+        return load_dataset(str(root)).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first
+    text = (root / "classes.csv").read_text()
+    names = [line.split(",")[0] for line in text.splitlines()[1:]]
+    values = [f"{name},{len(names) - 1 - i}" for i, name in enumerate(names)]
+    (root / "classes.csv").write_text("name,value\n" + "\n".join(values))
+    assert fingerprint() != first
+    (root / "classes.csv").write_text(text)
+    assert fingerprint() == first
+    with next((root / "train" / "masks").iterdir()).open("ab") as file:
+        file.write(b"more")
+    assert fingerprint() != first
+
+
 def test_a_split_without_masks_and_an_empty_one(mask_folder):
     root = mask_folder({"train": 2, "val": 1})
     shutil.rmtree(root / "val" / "masks")
@@ -174,7 +212,7 @@ def test_groups_csv(class_folder):
     assert groups["train"] | groups["val"] == {
         "g0",
         "g1",
-        *(f"dog/{i}.png" for i in range(8) if i != 1),
+        *(f"train/dog/{i}.png" for i in range(8) if i != 1),
     }
     (root / "groups.csv").write_text("file,grp\ncat/0.png,a\n")
     fails(root, "groups.csv: expected a header line with file,group")

@@ -19,7 +19,7 @@ from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluate import evaluate, load_model  # noqa: E402
 from tfproj.runs import Run  # noqa: E402
-from tfproj.train import plan_again, resume, steps_per_call, train  # noqa: E402
+from tfproj.train import plan, plan_again, resume, steps_per_call, train  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
@@ -188,6 +188,11 @@ def test_data_are_found_again_where_they_were(tmp_path, monkeypatch):
     monkeypatch.delenv("TFPROJ_DATA")
     monkeypatch.chdir(tmp_path)
     assert plan_again(run).dataset.origin == str(folder)
+    # So they are where both the run and the shell named the folder from another place.
+    monkeypatch.chdir(tmp_path / "sets")
+    run = train(dataclasses.replace(config, data_dir="mini_facade"), tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert plan_again(run).dataset.origin == str(folder)
     for path in list((folder / "train").iterdir())[:1]:
         path.with_suffix(".jpg").unlink()
         path.with_suffix(".png").unlink()
@@ -236,6 +241,20 @@ def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
     config = toy("segment", epochs=1, limit=400, batch_size=8)
     with pytest.raises(InputError, match=r"facade_\d+57\.png: damaged image"):
         train(config, tmp_path)
+    monkeypatch.setattr(synthetic, "_example", original)
+    old = train(toy("segment", epochs=1), tmp_path, "mine").best_weights
+    monkeypatch.setattr(synthetic, "_example", sometimes)
+    with pytest.raises(InputError, match=r"facade_\d+57\.png: damaged image"):
+        train(config, tmp_path, "mine", overwrite=True)
+    assert old.exists()
+
+
+def test_the_size_of_photographs_is_one_that_the_network_takes(mask_folder):
+    root = str(mask_folder({"train": 8}, size=(80, 120)))
+    for preset, size in (("default", (80, 120)), ("best", (96, 128)), ("original", (80, 120))):
+        assert plan(make_config("segment", preset, data=root)).spec.size == size
+    with pytest.raises(InputError, match="multiples of 32; 80 x 120 is not"):
+        plan(make_config("segment", "best", data=root, image_size=(80, 120)))
 
 
 def test_a_run_says_how_to_repeat_it(tmp_path):

@@ -31,7 +31,7 @@ class TrainConfig:
     data_dir: str | None = None  # where the named data set lies, if not in a usual place
     group_modulus: int | None = None  # files N and N + modulus belong to one group
     val_fraction: float = 0.1  # share of the training groups held out where no val split exists
-    limit: int | None = None  # use only so many training examples (and a tenth for val, test)
+    limit: int | None = None  # so many training examples at most, see DataOptions
     model: str = ""  # name in MODELS
     model_options: Mapping[str, Any] = field(default_factory=dict)  # given to the model's builder
     image_size: tuple[int, int] | None = None  # (height, width); None: the data set's own

@@ -59,7 +59,7 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizer
     decoupled = {"adamw": keras.optimizers.AdamW, "muon": ConvMuon}[config.optimizer]
     optimizer = decoupled(rate, weight_decay=config.weight_decay, **average)
     # Shrinking a bias or a norm's scale only biases the network.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "gain"])
     return optimizer
 
 

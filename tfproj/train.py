@@ -23,8 +23,17 @@ from tfproj.config import TrainConfig
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.errors import InputError, TfprojError, missing_extra
-from tfproj.models import check_model
-from tfproj.runs import DEFAULT_ROOT, MONITORS, Run, create_run, read_object, write_json, write_text
+from tfproj.models import check_model, check_size, nearest_size
+from tfproj.runs import (
+    DEFAULT_ROOT,
+    MONITORS,
+    Run,
+    check_place,
+    create_run,
+    read_object,
+    write_json,
+    write_text,
+)
 from tfproj.spec import ModelSpec
 
 
@@ -44,8 +53,9 @@ def plan(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
         InputError: anything that would make the training fail or be meaningless.
     """
     dataset = load_dataset(config.data, config.task, data_options(config, classes))
-    size = config.image_size or dataset.size
-    check_model(config.model, config.task, size, config.model_options)
+    check_model(config.model, config.task, config.model_options)
+    size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
+    check_size(config.model, size, config.model_options)
     spec = ModelSpec(
         task=config.task,
         model=config.model,
@@ -74,7 +84,7 @@ def plan_again(run: Run) -> Plan:
         planned = plan(config, classes)
     except InputError:
         origin = run.environment().get("data", {}).get("origin", "")
-        if config.data_dir is not None or not Path(origin).is_dir():
+        if not Path(origin).is_dir():
             raise
         named = config.data in DATASETS or config.data.startswith("tfds:")
         there = {"data_dir" if named else "data": origin}
@@ -127,6 +137,7 @@ def train(
     """
     planned = planned or plan(config)
     _require_tensorboard(tensorboard)
+    replaces = check_place(root, config.task, name, overwrite)
     backend.setup()
     precision = backend.resolve_precision(config.precision)
     environment = machine.describe(precision)
@@ -140,6 +151,9 @@ def train(
     stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
     # Whatever can fail does so before the directory is made or an earlier run replaced.
     with _prepared(planned, precision, bool(config.init)) as prepared:
+        if replaces:
+            for cache in prepared.caches.values():
+                cache.fill()
         run = create_run(root, config.task, name, stem, overwrite)
         again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
         environment["repeat"] = shlex.join(again)

@@ -37,7 +37,7 @@ def fashion_mnist(options: DataOptions) -> Dataset:
     folder = find_idx_folder(options.data_dir)
     if folder is not None:
         splits = {split: _idx_split(folder, stem) for split, stem in IDX_STEMS.items()}
-        origin = str(folder)
+        origin = str(folder.resolve())
     else:
         splits, origin = _from_tfds(options)
     return Dataset(

@@ -15,6 +15,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from tfproj.data.check_report import ClassCount, Report, SplitReport, format_rep
 from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.masks import require_same_size
 from tfproj.data.problems import Problem, complain, noting, warn
-from tfproj.data.registry import load_dataset
+from tfproj.data.registry import DATASETS, load_dataset
 from tfproj.errors import InputError
 from tfproj.spec import MAX_NAME, is_class_name
 
@@ -59,6 +60,8 @@ def quick_check(dataset: Dataset) -> None:
                 _read_example(split, int(index))
     except InputError as error:
         hint = f"tfproj data check {shlex.quote(dataset.name)}"
+        if dataset.name in DATASETS and Path(dataset.origin).is_dir():
+            hint += f" --data-dir {shlex.quote(dataset.origin)}"
         raise InputError(f"{error} ({hint} lists all problems)") from None
 
 

@@ -115,7 +115,7 @@ def load(folder: Path) -> Dataset:
         tfds_source.prepare(builder, "CMP Facade Database", manual_dir=folder)
         dataset = tfds_reading.read_dataset(builder, "segment", "facades", "file_name")
     return dataclasses.replace(
-        dataset, colors=FACADE_COLORS, size=SIZE, origin=str(folder), license=LICENSE
+        dataset, colors=FACADE_COLORS, size=SIZE, origin=str(folder.resolve()), license=LICENSE
     )
 
 

@@ -42,6 +42,10 @@ class DataOptions:
     classes: tuple[str, ...] | None = None
     problems: list[Problem] | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise InputError(f"val_fraction is {self.val_fraction}; it must lie between 0 and 1")
+
 
 @dataclass(frozen=True)
 class Split:
@@ -54,6 +58,7 @@ class Split:
         read_mask: index -> uint8 (H, W) class indices for segmentation, else None.
         groups: (N,) group of each example (views of one object), or None.
         files: image files, where the examples are files, else None.
+        masks: mask files, likewise.
     """
 
     names: Sequence[str]
@@ -62,6 +67,7 @@ class Split:
     read_mask: Callable[[int], np.ndarray] | None = None
     groups: np.ndarray | None = None
     files: Sequence[Path] | None = None
+    masks: Sequence[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,6 +87,7 @@ class Split:
             read_mask=None if read_mask is None else lambda i: read_mask(picked[i]),
             groups=None if self.groups is None else self.groups[picked],
             files=None if self.files is None else [self.files[i] for i in picked],
+            masks=None if self.masks is None else [self.masks[i] for i in picked],
         )
 
 
@@ -96,6 +103,7 @@ class Dataset:
         channels: 1 or 3.
         origin: where the examples were found, for people.
         license: terms and source of the data, for the model's record.
+        mask_values: what a mask file holds for each class, where that is not its index.
     """
 
     name: str
@@ -108,17 +116,31 @@ class Dataset:
     colors: tuple[str, ...] = ()
     license: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
+    mask_values: tuple[int, ...] = ()
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names and labels of all splits: changes when the examples do."""
-        digest = hashlib.sha256(repr((self.task, self.classes)).encode())
+        """SHA-256 that changes with the examples: over names, labels and the lengths of files.
+
+        So it is there in a moment. A file that was changed and kept its length is not noticed.
+        """
+        said = (self.task, self.classes, *([self.mask_values] if self.mask_values else []))
+        digest = hashlib.sha256(repr(said).encode())
         for name in SPLITS:
             if name in self.splits:
                 split = self.splits[name]
                 digest.update("\n".join((name, *split.names)).encode("utf-8", "surrogateescape"))
                 if split.labels is not None:
                     digest.update(split.labels.astype("<i4").tobytes())
+                for file in (*(split.files or ()), *(split.masks or ())):
+                    digest.update(_length(file).to_bytes(8, "little"))
         return digest.hexdigest()
+
+
+def _length(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # whoever reads it says so
+        return 0
 
 
 def finish(dataset: Dataset, options: DataOptions) -> Dataset:

@@ -73,7 +73,7 @@ def mini_facade(folder: Path, problems: Problems = None) -> Dataset:
         splits=splits,
         size=(256, 256),
         channels=3,
-        origin=str(folder),
+        origin=str(folder.resolve()),
         license=LICENSE,
     )
 

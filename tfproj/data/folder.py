@@ -14,7 +14,8 @@ Segmentation, with or without split folders::
 optional columns ``color`` (``#RRGGBB``) and ``value`` (what a mask file holds for the class).
 Segmentation needs it; classification uses sorted folder names where it is absent.
 ``groups.csv`` with the columns ``file,group`` names examples that belong together, such as
-views of one object: a group is never divided between training and validation.
+views of one object: a group is never divided between training and validation. A file may be given
+as ``SPLIT/NAME`` (``train``, ``val``, ``test``) where splits have files of one name.
 """
 
 from __future__ import annotations
@@ -159,6 +160,9 @@ def _segmentation(folder: Path, roots: dict[str, Path], problems: Problems) -> D
         coding = mask_coding(listed, folder)
     splits = {}
     for split, root in roots.items():
+        if split == "test" and not (root / "masks").exists():  # as competitions have it
+            splits[split] = pair_split([], coding)
+            continue
         files = [by_stem(images_in(root / d, problems), problems) for d in ("images", "masks")]
         pairs = match_pairs(*files, problems)
         if not pairs and split == "train":
@@ -173,6 +177,7 @@ def _segmentation(folder: Path, roots: dict[str, Path], problems: Problems) -> D
         size=natural_size(splits["train"], multiple=8),
         channels=natural_channels(splits["train"]),
         origin=str(folder.resolve()),
+        mask_values=coding.values,
     )
 
 
@@ -244,22 +249,23 @@ def _with_listed_groups(dataset: Dataset, folder: Path) -> Dataset:
     if not path.is_file():
         return dataset
     group_of = {row["file"]: row["group"] for row in _read_csv(path, "file", "group")}
-    names = [name for split in dataset.splits.values() for name in split.names]
-    if names and not any(_listed_group(name, group_of) for name in names):
-        raise InputError(f"{path}: lists none of the images, which have names like {names[0]!r}")
-    splits = {name: _grouped(split, group_of) for name, split in dataset.splits.items()}
+    names = [(key, name) for key, split in dataset.splits.items() for name in split.names]
+    if names and not any(_listed_group(*each, group_of) for each in names):
+        raise InputError(f"{path}: lists none of the images, which have names like {names[0][1]!r}")
+    splits = {name: _grouped(name, split, group_of) for name, split in dataset.splits.items()}
     return dataclasses.replace(dataset, splits=splits)
 
 
-def _grouped(split: Split, group_of: dict[str, str]) -> Split:
-    # A file that is not listed is a group of its own.
-    groups = [_listed_group(name, group_of) or name for name in split.names]
+def _grouped(key: str, split: Split, group_of: dict[str, str]) -> Split:
+    # A file that is not listed is a group of its own; another split may have one of its name.
+    groups = [_listed_group(key, name, group_of) or f"{key}/{name}" for name in split.names]
     return dataclasses.replace(split, groups=np.array(groups, dtype=str))
 
 
-def _listed_group(name: str, group_of: dict[str, str]) -> str | None:
-    path = Path(name)
-    return group_of.get(name) or group_of.get(path.name) or group_of.get(path.stem)
+def _listed_group(key: str, name: str, group_of: dict[str, str]) -> str | None:
+    forms = (name, Path(name).name, Path(name).stem)
+    listed = (group_of.get(form) for form in (*(f"{key}/{form}" for form in forms), *forms))
+    return next(filter(None, listed), None)
 
 
 def _sample(split: Split) -> list[tuple[tuple[int, int], str]]:

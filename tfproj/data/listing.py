@@ -81,4 +81,5 @@ def pair_split(pairs: Sequence[tuple[Path, Path]], coding: MaskCoding) -> Split:
         read_image=lambda i: images[i],
         read_mask=lambda i: read_mask(pairs[i][1], coding),
         files=images,
+        masks=[pair[1] for pair in pairs],
     )

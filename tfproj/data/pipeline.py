@@ -60,11 +60,16 @@ class Cache:
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images uint8 (B, height, width, channels) and targets at ``indices`` int (B,)."""
-        missing = indices[~self._filled[indices]]
+        self.fill(indices)
+        return self.images[indices], self.targets[indices]
+
+    def fill(self, indices: np.ndarray | slice = slice(None)) -> None:
+        """Decode what of it is not there yet; InputError for what can't be."""
+        missing = np.arange(len(self))[indices]
+        missing = missing[~self._filled[missing]]
         if len(missing):
             with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
                 list(pool.map(self._fill, missing))
-        return self.images[indices], self.targets[indices]
 
     def close(self) -> None:
         """Let go of the arrays: TensorFlow keeps a pipeline's functions, and so this object."""

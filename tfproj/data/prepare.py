@@ -79,7 +79,8 @@ def _write_image(split: Split, index: int, target: Path) -> None:
     """``target`` with the suffix of the file it is copied from, or ``.png``."""
     source = split.read_image(index)
     if isinstance(source, Path):
-        shutil.copyfile(source, target.with_name(target.name + source.suffix))
+        # Read here, where it is the source that is named; around this, it is the output.
+        target.with_name(target.name + source.suffix).write_bytes(image.read_bytes(source))
         return
     picture = image.open_image(source, split.label_of(index))
     picture.save(target.with_name(target.name + ".png"))
@@ -102,8 +103,8 @@ def _write_classes(dataset: Dataset, path: Path) -> None:
 
 def _write_groups(dataset: Dataset, path: Path) -> None:
     rows = [
-        (split.names[i], split.groups[i])
-        for split in dataset.splits.values()
+        (f"{name}/{split.names[i]}", split.groups[i])
+        for name, split in dataset.splits.items()
         if split.groups is not None
         for i in range(len(split))
     ]

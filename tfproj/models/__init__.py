@@ -105,8 +105,8 @@ OPTION_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[str, Any]) -> None:
-    """InputError unless the model exists, fits task and input size, and can have the options."""
+def check_model(name: str, task: str, options: Mapping[str, Any]) -> None:
+    """InputError unless the model exists, is for the task, and can have the options."""
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
     entry = MODELS[name]
@@ -118,7 +118,11 @@ def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[st
         good, words = OPTION_VALUES[key]
         if not good(value):
             raise InputError(f"{key} of model {name!r} is {value!r}; it must be {words}")
-    multiple = input_multiple(name, options)
+
+
+def check_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> None:
+    """InputError unless the model takes images of (height, width)."""
+    entry, multiple = MODELS[name], input_multiple(name, options)
     if any(side % multiple for side in size):
         raise InputError(
             f"model {name!r} needs sides that are multiples of {multiple}; "
@@ -130,6 +134,12 @@ def check_model(name: str, task: str, size: tuple[int, int], options: Mapping[st
         )
 
 
+def nearest_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> tuple[int, int]:
+    """The (height, width) nearest to ``size`` that are multiples of what the model needs."""
+    multiple = input_multiple(name, options)
+    return tuple(multiple * max(1, int(side / multiple + 0.5)) for side in size)
+
+
 def input_multiple(name: str, options: Mapping[str, Any]) -> int:
     """What the input's sides must be a multiple of, in pixels."""
     return MODELS[name].multiple(options)
@@ -138,8 +148,12 @@ def input_multiple(name: str, options: Mapping[str, Any]) -> int:
 def build_model(spec: ModelSpec, options: Mapping[str, Any] | None = None):
     """The Keras model for a spec; see :class:`ModelEntry` for what it takes and gives."""
     options = dict(options or {})
-    check_model(spec.model, spec.task, spec.size, options)
+    check_model(spec.model, spec.task, options)
+    check_size(spec.model, spec.size, options)
     return MODELS[spec.model].build(spec, **options)
 
 
-__all__ = ["MODELS", "NORMS", "ModelEntry", "build_model", "check_model", "input_multiple"]
+__all__ = [
+    "MODELS", "NORMS", "ModelEntry", "build_model", "check_model", "check_size", "input_multiple",
+    "nearest_size",
+]  # fmt: skip
