@@ -4,9 +4,9 @@
     python benchmarks/int8_sums.py --quick
 
 Without VNNI a CPU adds pairs of int8 products in 16 bits, and onnxruntime lets it unless
-``session.x64quantprecision`` is set, as ``Predictor`` does. Measured are the pretrained classifiers
-of clothes on Fashion-MNIST's test split, by ``Predictor`` and by a bare onnxruntime session: the
-accuracy, and images a second at batch 100. On a CPU with VNNI both are as accurate.
+``session.x64quantprecision`` is set, as ``Predictor`` does there. Measured are the pretrained
+classifiers of clothes on Fashion-MNIST's test split, by ``Predictor`` and by a bare onnxruntime
+session: the accuracy, and images a second at batch 100. On a CPU with VNNI both are alike.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from tfproj.spec import INPUT_NAME, SCORES_NAME
 OPERATORS = ("Add", "Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose",
              "GlobalAveragePool", "AveragePool", "Concat")  # fmt: skip
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+# Operators that only move elements.
+MOVES = ("Transpose", "Reshape", "Concat")
 CHUNK = 4  # images whose activations are in memory at once
 
 
@@ -110,6 +112,7 @@ class Quantizer:
             for start in range(0, len(self._images), CHUNK):
                 calibrator.collect_data(_reader(self._images[start : start + CHUNK]))
             ranges = calibrator.compute_data()
+        _share_ranges(self._model.graph, ranges.data)
         for name in _input_tensors(self._model.graph):
             # The image itself: 0..255 is its own quantisation, with scale 1/255.
             ranges.data[name] = TensorData(
@@ -124,6 +127,7 @@ class Quantizer:
         model.opset_import.extend(standard)
         del model.metadata_props[:]
         del model.graph.value_info[:]
+        _move_bytes(model.graph)
         _feed_image(model.graph)
         check(model)
         return model
@@ -164,6 +168,48 @@ def _input_tensors(graph: onnx.GraphProto) -> list[str]:
         name = node.output[0]
         if node.op_type != "Cast":
             names.append(name)
+
+
+def _share_ranges(graph: onnx.GraphProto, ranges: dict) -> None:
+    """One range for all that a Concat puts side by side, so that it moves bytes as they are."""
+    from onnxruntime.quantization.calibrate import TensorData
+
+    for node in graph.node:
+        if node.op_type != "Concat":
+            continue
+        sources = [_before_moves(graph, name) for name in node.input]
+        lowest, highest = zip(*(ranges[name].range_value for name in sources), strict=True)
+        for name in (*sources, node.output[0]):
+            ranges[name] = TensorData(
+                lowest=np.min(lowest, axis=0), highest=np.max(highest, axis=0)
+            )
+
+
+def _before_moves(graph: onnx.GraphProto, name: str) -> str:
+    """The tensor whose elements ``name`` holds in another order."""
+    node = next(n for n in graph.node if name in n.output)
+    return _before_moves(graph, node.input[0]) if node.op_type in MOVES[:2] else name
+
+
+def _move_bytes(graph: onnx.GraphProto) -> None:
+    """Move 8-bit tensors as they are, where they were dequantised and quantised again as before.
+
+    onnxruntime leaves these steps out by itself; OpenVINO would run every one.
+    """
+    values = constants(graph)
+    for node in [n for n in graph.node if n.op_type in MOVES]:
+        count = len(node.input) if node.op_type == "Concat" else 1
+        before = [n for name in node.input[:count] for n in graph.node if name in n.output]
+        after = [n for n in graph.node if node.output[0] in n.input]
+        kinds = [n.op_type for n in (*before, *after)]
+        if kinds != ["DequantizeLinear"] * count + ["QuantizeLinear"]:
+            continue
+        codings = [[values[name] for name in n.input[1:]] for n in (*before, *after)]
+        if all(np.array_equal(a, b) for c in codings for a, b in zip(c, codings[0], strict=True)):
+            node.input[:count] = [n.input[0] for n in before]
+            node.output[0] = after[0].output[0]
+            graph.node.remove(after[0])
+    drop_unused(graph)
 
 
 def _feed_image(graph: onnx.GraphProto) -> None:
@@ -224,11 +270,12 @@ class _quiet:
 
 
 def upsample_by_convolution(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Each 2x2 ConvTranspose of stride 2 as a 1x1 Conv whose channels are put in place.
+    """Each 2x2 ConvTranspose of stride 2 as two 1x1 Conv whose channels are put in place.
 
-    Exact: without overlap, output (2y + i, 2x + j) is one matrix product for each (i, j). Slower
-    in float32, but onnxruntime has no 8-bit ConvTranspose. The pixels are moved in NHWC, in which
-    its 8-bit convolutions work, so that nothing is transposed in between. Needs known sizes;
+    Exact: without overlap, output (2y + i, 2x + j) is one matrix product for each (i, j). A Conv
+    makes row i: in NHWC its channels (j, c) are the pixels 2x and 2x + 1, and both rows side by
+    side are the doubled image. Slower in float32, but onnxruntime has no 8-bit ConvTranspose. In
+    NHWC, in which 8-bit convolutions work, nothing is transposed in between. Needs known sizes;
     where height or width is free the graph stays as it is.
     """
     model = onnx.ModelProto()
@@ -239,6 +286,7 @@ def upsample_by_convolution(proto: onnx.ModelProto) -> onnx.ModelProto:
             height, width = known[node.input[0]][2:]
             if height and width:
                 _replace_upsampling(graph, node, height, width)
+    drop_unused(graph)
     del graph.value_info[:]
     return model
 
@@ -256,28 +304,29 @@ def _doubles(node: onnx.NodeProto, values: dict[str, np.ndarray]) -> bool:
 
 def _replace_upsampling(graph: onnx.GraphProto, node: onnx.NodeProto, height: int, width: int):
     values, name = constants(graph), node.name
-    weight = values[node.input[1]]  # (in, out, 2, 2)
-    channels = weight.shape[1]
-    stacked = weight.transpose(2, 3, 1, 0).reshape(4 * channels, -1, 1, 1)
-    set_constant(graph, node.input[1], stacked)
-    set_constant(graph, node.input[2], np.tile(values[node.input[2]], 4))
-    apart = np.array([-1, height, width, 2, 2 * channels], np.int64)
-    together = np.array([-1, 2 * height, 2 * width, channels], np.int64)
-    set_constant(graph, f"{name}/apart/shape", apart)
-    set_constant(graph, f"{name}/together/shape", together)
-    steps = (
-        ("Conv", name, node.input[1:], {"kernel_shape": [1, 1]}),
-        ("Transpose", f"{name}/nhwc", (), {"perm": [0, 2, 3, 1]}),
-        ("Reshape", f"{name}/apart", (f"{name}/apart/shape",), {}),
-        ("Transpose", f"{name}/interleave", (), {"perm": [0, 1, 3, 2, 4]}),
-        ("Reshape", f"{name}/together", (f"{name}/together/shape",), {}),
-        ("Transpose", f"{name}/nchw", (), {"perm": [0, 3, 1, 2]}),
-    )
+    weight, bias = values[node.input[1]], values[node.input[2]]  # (in, out, 2, 2), (out,)
+    channels = len(bias)
+    shape = f"{name}/together/shape"
+    set_constant(graph, shape, np.array([-1, 2 * height, 2 * width, channels], np.int64))
+    made, rows = [], []
+
+    def add(kind: str, title: str, inputs: list[str], **attributes) -> str:
+        made.append(helper.make_node(kind, inputs, [title], name=title, **attributes))
+        return title
+
+    for i in range(2):
+        row = f"{name}/row{i}"
+        kernel = weight[:, :, i].transpose(2, 1, 0).reshape(2 * channels, -1, 1, 1)
+        set_constant(graph, f"{row}/weight", kernel)
+        set_constant(graph, f"{row}/bias", np.tile(bias, 2))
+        inputs = [node.input[0], f"{row}/weight", f"{row}/bias"]
+        made_row = add("Conv", row, inputs, kernel_shape=[1, 1])
+        rows.append(add("Transpose", f"{row}/nhwc", [made_row], perm=[0, 2, 3, 1]))
+    beside = add("Concat", f"{name}/rows", rows, axis=2)
+    together = add("Reshape", f"{name}/together", [beside, shape])
+    add("Transpose", f"{name}/nchw", [together], perm=[0, 3, 1, 2])
+    made[-1].output[0] = node.output[0]
     position = list(graph.node).index(node)
     graph.node.remove(node)
-    tensor = node.input[0]
-    for offset, (kind, title, constant, attributes) in enumerate(steps):
-        result = node.output[0] if offset == len(steps) - 1 else f"{title}/moved"
-        made = helper.make_node(kind, [tensor, *constant], [result], name=title, **attributes)
-        graph.node.insert(position + offset, made)
-        tensor = result
+    for offset, new in enumerate(made):
+        graph.node.insert(position + offset, new)

@@ -313,6 +313,29 @@ def test_openvino_gives_the_same_answers(task):
     np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
+def test_openvino_gets_large_images_one_at_a_time():
+    if session.OPENVINO not in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-openvino is not installed")
+    predictor = Predictor.pretrained("facades-default", providers=[session.OPENVINO])
+    assert isinstance(predictor._session, session.OneByOne)
+    images = pixels(1, predictor.spec, 3)
+    expected = Predictor.pretrained("facades-default").run(images)[1]
+    np.testing.assert_allclose(predictor.run(images)[1], expected, atol=1e-3)
+
+
+def test_one_by_one_gives_the_batch_s_answers(task):
+    images, data = pixels(1, SPECS[task], 3), tiny_model(task)
+    options = onnxruntime.SessionOptions()
+    options.add_free_dimension_override_by_name(session.BATCH, 1)
+    one = session.OneByOne(onnxruntime.InferenceSession(data, options))
+    for count in (1, 3):
+        found = one.run(["scores", "probabilities"], {"image": images[:count]})
+        for actual, expected in zip(found, bare(data, images[:count]), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=1e-6)
+    raw = onnxruntime.InferenceSession(data, options)
+    assert raw.get_inputs()[0].shape[0] == 1  # so the name of the free dimension is right
+
+
 def test_threads_come_from_the_cpus_we_may_use(monkeypatch):
     monkeypatch.setattr("tfproj.machine.available_cpus", lambda: 3)
     assert session._options(None).intra_op_num_threads == 3
@@ -332,6 +355,17 @@ def test_weights_that_are_not_numbers():
     data = tiny_models.serialize(model, SPECS["classify"].to_dict())
     with pytest.raises(TfprojError, match="not numbers"):
         Predictor(data).predict(pixels(1, SPECS["classify"]))
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_int8_sums_take_the_exact_way_where_the_cpu_would_clip_them(monkeypatch, vnni):
+    """With VNNI it is not needed, and halves the speed of some CPUs (Zen 5)."""
+    monkeypatch.setattr("tfproj.machine.cpu_has_vnni", lambda: vnni)
+    try:
+        setting = session._options(1).get_session_config_entry("session.x64quantprecision")
+    except RuntimeError:  # not set
+        setting = "0"
+    assert setting == ("0" if vnni else "1")
 
 
 def test_int8_sums_are_not_clipped_on_any_cpu():
@@ -361,9 +395,6 @@ def test_int8_sums_are_not_clipped_on_any_cpu():
     stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items()]
     graph = helper.make_graph(nodes, "sum", [image], [out], stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    # CPUs with VNNI are right without it, so that a test on one sees only the setting.
-    setting = session._options(1).get_session_config_entry("session.x64quantprecision")
-    assert setting == "1"
     opened = session.open_session(model.SerializeToString(), "sum", 1, [session.CPU])
     (found,) = opened.run(None, {"x": np.full((1, 16, 4, 4), 255, np.float32)})
     expected = 16 * 255 * 127

@@ -151,6 +151,11 @@ def cpu_has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def cpu_has_vnni() -> bool:
+    """Whether the CPU adds int8 products in 32 bits; False where the system does not tell."""
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(_cpuinfo().get("flags", "").split())
+
+
 def describe(precision: str) -> dict[str, Any]:
     """The record kept with a run: versions, CPU, commit of the working directory, command."""
     import platform

@@ -90,7 +90,8 @@ class Predictor:
             raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
         self._shape = (*self.spec.size, self.spec.channels)
         self._workers = min(threads or available_cpus(), MAX_DECODERS)
-        self._session = open_session(file.data, name, threads, providers)
+        size = None if self.spec.dynamic_size else self.spec.size
+        self._session = open_session(file.data, name, threads, providers, size)
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:

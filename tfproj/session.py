@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnxruntime
 
 from tfproj import machine
@@ -13,6 +15,9 @@ from tfproj.errors import InputError, first_line, missing_extra
 
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
+BATCH = "N"  # what exported files call the free dimension
+# Of the model's input: images as large or larger go to OpenVINO one at a time.
+ALONE_PIXELS = 64 * 64
 # What all predictors of a process may take together. A file can ask for any size; without a limit
 # the kernel would end the process where it should get one line.
 MAX_MEMORY = 4 * 2**30
@@ -21,9 +26,33 @@ _once = threading.Lock()
 _memory_is_limited = False
 
 
+class OneByOne:
+    """A session for batches of one image, and its answers for any batch.
+
+    OpenVINO computes a graph of known shapes twice as fast as one whose batch is free, and images
+    that fill its caches no faster in a batch.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession):
+        self._session = session
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """As ``InferenceSession.run``."""
+        count = len(next(iter(inputs.values())))
+        answers = [
+            self._session.run(outputs, {k: v[i : i + 1] for k, v in inputs.items()})
+            for i in range(count)
+        ]
+        return answers[0] if count == 1 else list(map(np.concatenate, zip(*answers, strict=True)))
+
+
 def open_session(
-    data: bytes, name: str, threads: int | None, providers: Sequence[str]
-) -> onnxruntime.InferenceSession:
+    data: bytes,
+    name: str,
+    threads: int | None,
+    providers: Sequence[str],
+    size: tuple[int, int] | None = None,
+) -> onnxruntime.InferenceSession | OneByOne:
     """A session over a model that :mod:`tfproj.modelfile` has looked through.
 
     Args:
@@ -31,6 +60,7 @@ def open_session(
         name: what error messages call it.
         threads: for the arithmetic; None: the CPUs this process may use.
         providers: in order of preference.
+        size: (height, width) of the input; None where it is free.
 
     Raises:
         InputError: onnxruntime can't use the file, or a provider is not available, was left out
@@ -41,6 +71,9 @@ def open_session(
     plugin = _find_providers(providers)
     _limit_memory()
     options = _options(threads)
+    alone = OPENVINO in providers and size is not None and math.prod(size) >= ALONE_PIXELS
+    if alone:
+        options.add_free_dimension_override_by_name(BATCH, 1)
     if CPU not in providers:
         # Else operators that the provider can't run would go to the CPU without a word.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -58,7 +91,7 @@ def open_session(
     dropped = [p for p in providers if p not in session.get_providers()]
     if dropped:
         raise InputError(f"{name}: onnxruntime left out the provider {dropped[0]}")
-    return session
+    return OneByOne(session) if alone else session
 
 
 def _options(threads: int | None) -> onnxruntime.SessionOptions:
@@ -70,9 +103,10 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
     # Its threads spin for a while after a run, in case another follows: that is time which the
     # decoding of the next images needs, and the application around us.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Without VNNI the CPU adds pairs of int8 products in 16 bits, which clips large sums. This is
-    # an exact and slower way there, and changes nothing elsewhere (benchmarks/int8_sums.py).
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not machine.cpu_has_vnni():
+        # It adds pairs of int8 products in 16 bits, which clips large sums. This is an exact and
+        # slower way (benchmarks/int8_sums.py); on a CPU with VNNI onnxruntime may take it as well.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     # Else bytes that look like onnxruntime's own format are read as such, unchecked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options

@@ -14,7 +14,8 @@ if (!model) {
 }
 const file = await readFile(model);
 const record = readMetadata(file);
-// int8 sums that are right on CPUs without VNNI, too; see docs/onnx-contract.md, "int8".
+// int8 sums that are right on CPUs without VNNI, too. One with VNNI may be faster without it; see
+// docs/onnx-contract.md, "int8".
 const extra = { session: { x64quantprecision: "1" } };
 const session = await ort.InferenceSession.create(file, { extra });
 
