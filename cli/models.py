@@ -10,6 +10,7 @@ from tfproj import pretrained
 from tfproj.cli.options import common, print_json
 from tfproj.config import PRESETS
 from tfproj.errors import unknown_name
+from tfproj.modelfile import read_model
 from tfproj.models import MODELS, check_model, check_size
 from tfproj.spec import ModelSpec
 
@@ -67,11 +68,16 @@ def _list_models(as_json: bool) -> None:
             {"name": name, "task": entry.task, "summary": entry.summary}
             for name, entry in MODELS.items()
         ]
-        print_json([*built, *({"name": name, "pretrained": True} for name in pretrained.names())])
+        print_json([*built, *map(_pretrained_record, pretrained.names())])
         return
     for name, entry in MODELS.items():
         click.echo(f"{name:<8}{entry.task:<10}{entry.summary}")
     click.echo(f"pretrained: {', '.join(pretrained.names())}")
+
+
+def _pretrained_record(name: str) -> dict[str, str]:
+    spec = read_model(pretrained.pretrained_file(name), name).spec
+    return {"name": name, "task": spec.task, "summary": f"{spec.model}, trained on {spec.data}"}
 
 
 def _print_card(name: str, path: Path, text: str, as_json: bool) -> None:

@@ -161,7 +161,7 @@ def build_config(
     values |= flags
     init = values.get("init")
     names_run = isinstance(init, str) and not init.endswith(".onnx")
-    if names_run and not pretrained.means_pretrained(init, runs_dir):
+    if names_run and not pretrained.means_pretrained(init, runs_dir, task):
         values["init"] = str(find_run(init, runs_dir, task, others=pretrained.names()).path)
     return configs.make_config(task, preset, **values)
 

@@ -29,6 +29,7 @@ OPERATORS = ("Add", "Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Tra
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 # Operators that only move elements.
 MOVES = ("Transpose", "Reshape", "Concat")
+ROW = "/row"  # follows the name of an upsampling layer in those of its rows
 CHUNK = 4  # images whose activations are in memory at once
 
 
@@ -40,7 +41,7 @@ class Quantizer:
         images: uint8 (N, H, W, C) at the model's size, to find the ranges of the activations.
 
     Attributes:
-        layers: names of the nodes with weights that may be left in float32.
+        layers: names of those with weights that may be left in float32.
         float_layers: those that always are: the one that makes the scores, and ConvTranspose
             that could not be rewritten.
     """
@@ -54,7 +55,8 @@ class Quantizer:
         weighted = [n for n in self._model.graph.node if n.op_type in WEIGHTED]
         fixed = [n.name for n in self._model.graph.node if n.op_type == "ConvTranspose"]
         self.float_layers = list(dict.fromkeys([_last(self._model.graph), *fixed]))
-        self.layers = [n.name for n in weighted if n.name not in self.float_layers]
+        names = dict.fromkeys(_layer(n) for n in weighted)
+        self.layers = [name for name in names if name not in self.float_layers]
         self._ranges: dict[str, object] = {}
 
     def build(self, method: str, excluded: Sequence[str]) -> onnx.ModelProto:
@@ -62,7 +64,7 @@ class Quantizer:
 
         Args:
             method: one of :attr:`METHODS`.
-            excluded: nodes that stay in float32, besides :attr:`float_layers`.
+            excluded: of :attr:`layers`, those that stay in float32, too.
         """
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -72,6 +74,7 @@ class Quantizer:
         model = onnx.ModelProto()
         model.CopyFrom(self._prepared)
         outputs = [n.name for n in model.graph.node if n.output[0] == SCORES_NAME]
+        spared = [n.name for n in model.graph.node if _layer(n) in excluded]
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
@@ -81,7 +84,7 @@ class Quantizer:
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges[method],
             nodes_to_quantize=[],
-            nodes_to_exclude=[*self.float_layers, *outputs, *excluded],
+            nodes_to_exclude=[*self.float_layers, *outputs, *spared],
             op_types_to_quantize=list(OPERATORS),
             extra_options={},
         )
@@ -147,6 +150,11 @@ def _prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.load(path)
 
 
+def _layer(node: onnx.NodeProto) -> str:
+    """The layer that a node comes from: each row of an upsampling is a node of its own."""
+    return node.name.partition(ROW)[0]
+
+
 def _last(graph: onnx.GraphProto) -> str:
     """The node with weights nearest before the scores."""
     name = SCORES_NAME
@@ -179,7 +187,7 @@ def _share_ranges(graph: onnx.GraphProto, ranges: dict) -> None:
             continue
         sources = [_before_moves(graph, name) for name in node.input]
         lowest, highest = zip(*(ranges[name].range_value for name in sources), strict=True)
-        for name in (*sources, node.output[0]):
+        for name in (*sources, *node.input, node.output[0]):
             ranges[name] = TensorData(
                 lowest=np.min(lowest, axis=0), highest=np.max(highest, axis=0)
             )
@@ -275,14 +283,15 @@ def upsample_by_convolution(proto: onnx.ModelProto) -> onnx.ModelProto:
     Exact: without overlap, output (2y + i, 2x + j) is one matrix product for each (i, j). A Conv
     makes row i: in NHWC its channels (j, c) are the pixels 2x and 2x + 1, and both rows side by
     side are the doubled image. Slower in float32, but onnxruntime has no 8-bit ConvTranspose. In
-    NHWC, in which 8-bit convolutions work, nothing is transposed in between. Needs known sizes;
-    where height or width is free the graph stays as it is.
+    NHWC, in which 8-bit convolutions work, nothing is transposed in between. The layer that makes
+    the scores stays as it is; so does the graph where height or width is free.
     """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     known, graph = shapes(model), model.graph
-    for node in list(graph.node):
-        if node.op_type == "ConvTranspose" and _doubles(node, constants(graph)):
+    last = _last(graph)
+    for node in [n for n in graph.node if n.op_type == "ConvTranspose" and n.name != last]:
+        if _doubles(node, constants(graph)):
             height, width = known[node.input[0]][2:]
             if height and width:
                 _replace_upsampling(graph, node, height, width)
@@ -315,7 +324,7 @@ def _replace_upsampling(graph: onnx.GraphProto, node: onnx.NodeProto, height: in
         return title
 
     for i in range(2):
-        row = f"{name}/row{i}"
+        row = f"{name}{ROW}{i}"
         kernel = weight[:, :, i].transpose(2, 1, 0).reshape(2 * channels, -1, 1, 1)
         set_constant(graph, f"{row}/weight", kernel)
         set_constant(graph, f"{row}/bias", np.tile(bias, 2))

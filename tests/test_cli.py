@@ -154,8 +154,10 @@ def test_lists_as_text_and_json(capsys):
         assert main(command) == 0
         text = capsys.readouterr().out
         assert main([*command, "--json"]) == 0
-        for record in json.loads(capsys.readouterr().out):
-            assert record["name"] in text
+        records = json.loads(capsys.readouterr().out)
+        for record in records:
+            assert record["name"] in text and record["task"] in ("classify", "segment")
+    assert {"unet", "facades-best", "fashion_mnist-tiny-int8"} <= {r["name"] for r in records}
 
 
 def test_models_prints_the_table_of_the_report(capsys):
@@ -211,6 +213,20 @@ def test_data_prepare_writes_what_data_reads(capsys):
     assert dataset.classes == original.classes
     assert {name: len(split) for name, split in dataset.splits.items()} == counts
     assert "not an empty directory" in error_line(capsys, args[:-1], 2)
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic_facades"])
+def test_prepared_groups_are_those_of_the_data_set(name):
+    from tfproj.data import DataOptions, load_dataset
+
+    args = ["data", "prepare", name, "--output", "out", "--limit", "40", "--group-modulus", "7"]
+    assert main(args) == 0
+    original = load_dataset(name, options=DataOptions(limit=40, group_modulus=7))
+    for part, split in load_dataset("./out").splits.items():
+        source = original.splits[part]
+        expected = dict(zip(source.names, map(str, source.groups), strict=True))
+        stems = {Path(key).stem: group for key, group in expected.items()}
+        assert [stems[Path(n).stem] for n in split.names] == list(split.groups)
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic_facades"])

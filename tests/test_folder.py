@@ -145,31 +145,49 @@ def test_photographs_without_masks_in_test_are_left_out(mask_folder):
 def test_files_of_one_name_in_two_splits_share_no_group(mask_folder):
     """Unless groups.csv says so."""
     root = mask_folder({"train": 4, "val": 4})
-    for text, shared in (("0.jpg,A", {"A"}), ("train/0.jpg,A", set()), ("train/0,A", set())):
+    for text, shared in (("0.jpg,A", {"A"}), ("train/0.jpg,A", set())):
         (root / "groups.csv").write_text(f"file,group\n{text}\n")
         data = load_dataset(str(root))
         groups = [set(data.splits[name].groups) for name in ("train", "val")]
         assert "A" in groups[0] and groups[0] & groups[1] == shared
 
 
-def test_the_fingerprint_changes_with_masks_and_their_values(mask_folder):
+def test_a_class_may_be_called_as_a_split_is(class_folder):
+    root = class_folder({"train": {"train": 4, "car": 4}, "val": {"train": 1, "car": 1}})
+    (root / "groups.csv").write_text("file,group\ntrain/0.png,A\n")  # of the class 'train'
+    data = load_dataset(str(root))
+    grouped = [n for s in data.splits.values() for n, g in zip(s.names, s.groups, strict=True)
+               if g == "A"]  # fmt: skip
+    assert grouped == ["train/0.png", "train/0.png"]
+
+
+def test_a_folder_by_another_name_of_its_split_is_one_of_groups_csv(mask_folder):
+    root = mask_folder({"train": 4, "validation": 4})
+    (root / "groups.csv").write_text("file,group\ntrain/0.jpg,A\nvalidation/1.jpg,A\n")
+    data = load_dataset(str(root))
+    for name, file in (("train", "0.jpg"), ("val", "1.jpg")):
+        split = data.splits[name]
+        assert [n for n, g in zip(split.names, split.groups, strict=True) if g == "A"] == [file]
+
+
+def test_the_contents_change_with_masks_and_their_values(mask_folder):
     root = mask_folder({"train": 4})
 
-    def fingerprint():
-        return load_dataset(str(root)).fingerprint()
+    def contents():
+        return load_dataset(str(root)).contents()
 
-    first = fingerprint()
-    assert fingerprint() == first
+    first = contents()
+    assert contents() == first
     text = (root / "classes.csv").read_text()
     names = [line.split(",")[0] for line in text.splitlines()[1:]]
     values = [f"{name},{len(names) - 1 - i}" for i, name in enumerate(names)]
     (root / "classes.csv").write_text("name,value\n" + "\n".join(values))
-    assert fingerprint() != first
+    assert contents() != first
     (root / "classes.csv").write_text(text)
-    assert fingerprint() == first
+    assert contents() == first
     with next((root / "train" / "masks").iterdir()).open("ab") as file:
         file.write(b"more")
-    assert fingerprint() != first
+    assert contents() != first
 
 
 def test_a_split_without_masks_and_an_empty_one(mask_folder):

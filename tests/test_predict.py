@@ -16,6 +16,7 @@ from tiny_models import SPECS, pixels, png, tiny_model, with_golden
 
 from tfproj import Predictor, session
 from tfproj.errors import InputError, TfprojError
+from tfproj.pretrained import pretrained_file
 
 
 @pytest.fixture(params=["classify", "segment"])
@@ -332,8 +333,14 @@ def test_one_by_one_gives_the_batch_s_answers(task):
         found = one.run(["scores", "probabilities"], {"image": images[:count]})
         for actual, expected in zip(found, bare(data, images[:count]), strict=True):
             np.testing.assert_allclose(actual, expected, atol=1e-6)
-    raw = onnxruntime.InferenceSession(data, options)
-    assert raw.get_inputs()[0].shape[0] == 1  # so the name of the free dimension is right
+
+
+def test_the_free_dimension_of_exported_files_has_its_name():
+    options = onnxruntime.SessionOptions()
+    options.add_free_dimension_override_by_name(session.BATCH, 1)
+    file = pretrained_file("fashion_mnist-tiny")
+    assert onnxruntime.InferenceSession(file).get_inputs()[0].shape[0] == session.BATCH
+    assert onnxruntime.InferenceSession(file, options).get_inputs()[0].shape[0] == 1
 
 
 def test_threads_come_from_the_cpus_we_may_use(monkeypatch):

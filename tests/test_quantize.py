@@ -11,8 +11,10 @@ from tfproj.cli.main import main
 from tfproj.errors import TfprojError
 from tfproj.export import qdq, quantize
 from tfproj.export.convert import Options
+from tfproj.export.graph import constants, set_constant
 from tfproj.export.quantize import export_int8
 from tfproj.export.samples import balanced_labels, balanced_shares
+from tfproj.pretrained import pretrained_file
 
 
 def run_graph(model, pixels):
@@ -62,9 +64,12 @@ def test_quantised_graph(quantizer, toy_models, pixels, method):
     assert {types[n] for n in weights} == {onnx.TensorProto.INT8}
     # What is only moved is moved in 8 bits.
     made_by = {output: node.op_type for node in model.graph.node for output in node.output}
-    for node in model.graph.node:
-        if node.op_type in ("Concat", "Reshape"):
-            assert made_by[node.input[0]] in ("QuantizeLinear", *qdq.MOVES)
+    sources = {
+        made_by.get(name)
+        for node in model.graph.node if node.op_type in qdq.MOVES and node.output[0] != "scores"
+        for name in (node.input if node.op_type == "Concat" else node.input[:1])
+    }  # fmt: skip
+    assert sources == {"QuantizeLinear", None, *qdq.MOVES}  # None: the image
     found = run_graph(model, pixels)[1]
     plain = onnxruntime.SessionOptions()
     plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -82,11 +87,27 @@ def test_scales_are_per_channel(quantizer):
 
 
 def test_excluded_layers_stay_in_float32(quantizer):
-    model = quantizer.build("MinMax", ["enc1_conv1", "dec1_up/row1"])
+    assert {"enc1_conv1", "dec1_up"} < set(quantizer.layers)
+    model = quantizer.build("MinMax", ["enc1_conv1", "dec1_up"])
     types = {i.name: i.data_type for i in model.graph.initializer}
-    assert types["enc1_conv1/weight"] == types["dec1_up/row1/weight"] == onnx.TensorProto.FLOAT
-    assert "dec1_up/row0/weight" not in types
+    for kept in ("enc1_conv1", "dec1_up/row0", "dec1_up/row1"):
+        assert types[f"{kept}/weight"] == onnx.TensorProto.FLOAT
     assert "enc1_conv2/weight" not in types
+
+
+def test_scores_of_a_transposed_convolution_stay_in_float32():
+    """As where the stem halves the image; 256 levels would tie in a ranking."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
+    model = onnx.load(pretrained_file("facades-best"))
+    halves = constants(model.graph)
+    for cast in [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in halves]:
+        set_constant(model.graph, cast.output[0], halves[cast.input[0]].astype(np.float32))
+        model.graph.node.remove(cast)
+    quantizer = qdq.Quantizer(model, images)
+    assert quantizer.float_layers == ["dec0_up"] and "dec0_up" not in quantizer.layers
+    for method in ("MinMax", "Percentile"):
+        scores = run_graph(quantizer.build(method, ["dec1_up"]), images)[0]
+        assert len(np.unique(scores)) > 10_000
 
 
 def test_int8_file(toy_segmenter, tmp_path, fast):

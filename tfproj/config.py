@@ -34,7 +34,7 @@ class TrainConfig:
     limit: int | None = None  # so many training examples at most, see DataOptions
     model: str = ""  # name in MODELS
     model_options: Mapping[str, Any] = field(default_factory=dict)  # given to the model's builder
-    image_size: tuple[int, int] | None = None  # (height, width); None: the data set's own
+    image_size: tuple[int, int] | None = None  # (height, width); None: near the data set's own
     channels: int | None = None  # 1 grey, 3 RGB; None: the data set's own
     epochs: int = 10
     batch_size: int = 32
@@ -49,7 +49,7 @@ class TrainConfig:
     ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
     augment: str = "none"  # name in AUGMENTATIONS
     patience: int | None = None  # stop after so many epochs without a better validation value
-    init: str | None = None  # run or pretrained model whose weights the training starts from
+    init: str | None = None  # run, pretrained model or ONNX file whose weights it starts from
     precision: str = "auto"  # "mixed_bfloat16" where the hardware has it, else "float32"
     seed: int = 0
 

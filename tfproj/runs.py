@@ -169,10 +169,11 @@ def find_run(
         InputError: there is none; says the closest name. Or a bare name is that of several runs.
     """
     root = Path(root)
-    runs = sorted(
-        (p.parent for p in root.glob("*/*/config.json") if task in (None, p.parts[-3])),
+    everyone = sorted(
+        (path.parent for path in root.glob("*/*/config.json")),
         key=lambda p: (p / "config.json").stat().st_mtime_ns,
     )
+    runs = [path for path in everyone if task in (None, path.parent.name)]
     if name is None:
         if not runs:
             kind = task or "classify"
@@ -186,6 +187,9 @@ def find_run(
         raise InputError(f"{name!r} is the name of {' and of '.join(map(str, called))}; say which")
     if called:
         return Run(called[0])
+    for path in everyone:
+        if path.name == name:
+            raise InputError(f"{path}: a run for {path.parent.name}, not {task}")
     if exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     kind = "model or run" if others else "run"

@@ -96,7 +96,10 @@ def plan_again(run: Run) -> Plan:
                 f"{run.spec_file}: {name} {getattr(recorded, name)!r} does not fit "
                 f"{run.config_file.name} and the data, which give {getattr(planned.spec, name)!r}"
             )
-    if read_object(run.splits_file).get("fingerprint") != planned.dataset.fingerprint():
+    begun, now = read_object(run.splits_file), _split_record(planned.dataset)
+    # Runs of before contents were recorded have none.
+    kept = ("fingerprint", "contents") if "contents" in begun else ("fingerprint",)
+    if any(begun.get(key) != now[key] for key in kept):
         raise InputError(f"{run.path}: the data set is not the one this run was started with")
     return planned
 
@@ -145,7 +148,8 @@ def train(
     environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
     if config.init:
         environment["init"] = transfer.describe(config.init, config.task)
-        if name and (Path(root) / config.task / name).resolve() == Path(config.init).resolve():
+        source = Path(config.init).resolve()
+        if replaces and (Path(root) / config.task / name).resolve() in (source, *source.parents):
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
     data = Path(planned.dataset.name)
     stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
@@ -189,7 +193,12 @@ def _split_record(dataset: Dataset) -> dict:
     """Counts per split and the names held out, so that a reader can check for leaks."""
     counts = {name: len(split) for name, split in dataset.splits.items()}
     held_out = list(dataset.splits["val"].names) if "val" in dataset.splits else []
-    return {"fingerprint": dataset.fingerprint(), "counts": counts, "val": held_out}
+    return {
+        "fingerprint": dataset.fingerprint(),
+        "contents": dataset.contents(),
+        "counts": counts,
+        "val": held_out,
+    }
 
 
 @dataclass(frozen=True)

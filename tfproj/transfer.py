@@ -170,22 +170,40 @@ def _onnx_weights(source: Source) -> dict[str, list[np.ndarray]]:
         from onnx import numpy_helper
     except ImportError:
         raise missing_extra("onnx", "train") from None
-    graph = onnx.load(source.file).graph
+    from tfproj.export.graph import shapes
+
+    model = onnx.load(source.file)
+    graph, known = model.graph, shapes(model)
+    # The export flattens (channels, height, width), Keras (height, width, channels).
+    flattened = {n.output[0]: known[n.input[0]] for n in graph.node if n.op_type == "Reshape"}
     arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for node in graph.node:  # weights that the file keeps in 16 bits
         if node.op_type == "Cast" and node.input[0] in arrays:
             arrays[node.output[0]] = arrays[node.input[0]].astype(np.float32)
     kinds = ("Conv", "ConvTranspose", "Gemm")
     return {
-        node.name: [_keras_kernel(arrays[node.input[1]]), *(arrays[n] for n in node.input[2:])]
+        node.name: [
+            _keras_kernel(arrays[node.input[1]], flattened.get(node.input[0])),
+            *(arrays[name] for name in node.input[2:]),
+        ]
         for node in graph.node
         if node.op_type in kinds
     }
 
 
-def _keras_kernel(kernel: np.ndarray) -> np.ndarray:
-    """(out, in, h, w) -> (h, w, in, out), and the like for transposed; matrices as they are."""
-    return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel
+def _keras_kernel(kernel: np.ndarray, flattened: list[int | None] | None) -> np.ndarray:
+    """(out, in, h, w) -> (h, w, in, out), and the like for transposed; matrices as they are.
+
+    Args:
+        kernel: of a graph's node.
+        flattened: shape (N, C, H, W) of what a matrix' rows were flattened from, if it was.
+    """
+    if kernel.ndim == 4:
+        return kernel.transpose(2, 3, 1, 0)
+    if flattened is None or len(flattened) != 4:
+        return kernel
+    rows = kernel.reshape(*flattened[1:], -1)
+    return rows.transpose(1, 2, 0, 3).reshape(kernel.shape)
 
 
 def describe(name: str, task: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Dataset:
         channels: 1 or 3.
         origin: where the examples were found, for people.
         license: terms and source of the data, for the model's record.
-        mask_values: what a mask file holds for each class, where that is not its index.
+        mask_values: what a mask file of the user's holds for each class.
     """
 
     name: str
@@ -119,20 +119,25 @@ class Dataset:
     mask_values: tuple[int, ...] = ()
 
     def fingerprint(self) -> str:
-        """SHA-256 that changes with the examples: over names, labels and the lengths of files.
-
-        So it is there in a moment. A file that was changed and kept its length is not noticed.
-        """
-        said = (self.task, self.classes, *([self.mask_values] if self.mask_values else []))
-        digest = hashlib.sha256(repr(said).encode())
+        """SHA-256 over the names and labels of all splits: changes when the examples do."""
+        digest = hashlib.sha256(repr((self.task, self.classes)).encode())
         for name in SPLITS:
             if name in self.splits:
                 split = self.splits[name]
                 digest.update("\n".join((name, *split.names)).encode("utf-8", "surrogateescape"))
                 if split.labels is not None:
                     digest.update(split.labels.astype("<i4").tobytes())
-                for file in (*(split.files or ()), *(split.masks or ())):
-                    digest.update(_length(file).to_bytes(8, "little"))
+        return digest.hexdigest()
+
+    def contents(self) -> str:
+        """SHA-256 over the lengths of all files and what masks mean: changes when files do.
+
+        So it is there in a moment; a file that was changed and kept its length is not noticed.
+        """
+        digest = hashlib.sha256(repr(self.mask_values).encode())
+        for split in self.splits.values():
+            for file in (*(split.files or ()), *(split.masks or ())):
+                digest.update(_length(file).to_bytes(8, "little"))
         return digest.hexdigest()
 
 

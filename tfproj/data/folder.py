@@ -14,8 +14,8 @@ Segmentation, with or without split folders::
 optional columns ``color`` (``#RRGGBB``) and ``value`` (what a mask file holds for the class).
 Segmentation needs it; classification uses sorted folder names where it is absent.
 ``groups.csv`` with the columns ``file,group`` names examples that belong together, such as
-views of one object: a group is never divided between training and validation. A file may be given
-as ``SPLIT/NAME`` (``train``, ``val``, ``test``) where splits have files of one name.
+views of one object: a group is never divided between training and validation. Where splits have
+files of one name, they are given as ``SPLIT/a.jpg``, or ``SPLIT/dog/7.png`` with class folders.
 """
 
 from __future__ import annotations
@@ -263,9 +263,9 @@ def _grouped(key: str, split: Split, group_of: dict[str, str]) -> Split:
 
 
 def _listed_group(key: str, name: str, group_of: dict[str, str]) -> str | None:
-    forms = (name, Path(name).name, Path(name).stem)
-    listed = (group_of.get(form) for form in (*(f"{key}/{form}" for form in forms), *forms))
-    return next(filter(None, listed), None)
+    exact = (f"{folder}/{name}" for folder in SPLIT_FOLDERS[key])
+    forms = (*exact, name, Path(name).name, Path(name).stem)
+    return next(filter(None, map(group_of.get, forms)), None)
 
 
 def _sample(split: Split) -> list[tuple[tuple[int, int], str]]:

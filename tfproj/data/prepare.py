@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,36 +55,45 @@ def write_folder(dataset: Dataset, output: str | Path) -> Path:
 
 
 def _write_all(dataset: Dataset, folder: Path) -> None:
+    groups: list[tuple[str, str]] = []
     for name, split in dataset.splits.items():
         print(f"writing {len(split):,} examples of {name} ...", file=sys.stderr)
-        _write_split(dataset, split, folder / name)
+        files = _write_split(dataset, split, folder / name)
+        if split.groups is not None:
+            groups += zip((f"{name}/{file}" for file in files), split.groups, strict=True)
     _write_classes(dataset, folder / "classes.csv")
-    _write_groups(dataset, folder / "groups.csv")
+    if groups:
+        _write_rows(folder / "groups.csv", ["file", "group"], groups)
 
 
-def _write_split(dataset: Dataset, split: Split, root: Path) -> None:
+def _write_split(dataset: Dataset, split: Split, root: Path) -> list[str]:
+    """Write the examples; the names that they have when the folder is read."""
+    names = []
     for folder in ("images", "masks") if dataset.task == "segment" else ():
         (root / folder).mkdir(parents=True)
     for index in range(len(split)):
         stem = Path(split.names[index]).stem
         if dataset.task == "segment":
-            _write_image(split, index, root / "images" / stem)
+            names.append(_write_image(split, index, root / "images" / stem).name)
             _mask_picture(dataset, split.read_mask(index)).save(root / "masks" / f"{stem}.png")
         else:
             folder = root / class_folder(dataset.classes[split.labels[index]])
             folder.mkdir(parents=True, exist_ok=True)
-            _write_image(split, index, folder / stem)
+            names.append(f"{folder.name}/{_write_image(split, index, folder / stem).name}")
+    return names
 
 
-def _write_image(split: Split, index: int, target: Path) -> None:
-    """``target`` with the suffix of the file it is copied from, or ``.png``."""
+def _write_image(split: Split, index: int, target: Path) -> Path:
+    """``target`` with the suffix of the file it is copied from, or ``.png``; the file."""
     source = split.read_image(index)
     if isinstance(source, Path):
+        file = target.with_name(target.name + source.suffix)
         # Read here, where it is the source that is named; around this, it is the output.
-        target.with_name(target.name + source.suffix).write_bytes(image.read_bytes(source))
-        return
-    picture = image.open_image(source, split.label_of(index))
-    picture.save(target.with_name(target.name + ".png"))
+        file.write_bytes(image.read_bytes(source))
+    else:
+        file = target.with_name(target.name + ".png")
+        image.open_image(source, split.label_of(index)).save(file)
+    return file
 
 
 def _mask_picture(dataset: Dataset, mask: np.ndarray) -> Image.Image:
@@ -95,21 +105,11 @@ def _mask_picture(dataset: Dataset, mask: np.ndarray) -> Image.Image:
 
 def _write_classes(dataset: Dataset, path: Path) -> None:
     colors = dataset.colors or default_colors(len(dataset.classes))
+    _write_rows(path, ["name", "color"], zip(dataset.classes, colors, strict=True))
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["name", "color"])
-        writer.writerows(zip(dataset.classes, colors, strict=True))
-
-
-def _write_groups(dataset: Dataset, path: Path) -> None:
-    rows = [
-        (f"{name}/{split.names[i]}", split.groups[i])
-        for name, split in dataset.splits.items()
-        if split.groups is not None
-        for i in range(len(split))
-    ]
-    if rows:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["file", "group"])
-            writer.writerows(rows)
+        writer.writerow(header)
+        writer.writerows(rows)

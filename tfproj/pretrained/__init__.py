@@ -23,15 +23,15 @@ def is_pretrained(name: str) -> bool:
     return _stem(name) in names()
 
 
-def means_pretrained(name: str, runs_dir: str | Path) -> bool:
-    """Whether a command's argument means a model of the package rather than a run.
+def means_pretrained(name: str, runs_dir: str | Path, task: str = "*") -> bool:
+    """Whether a command's argument means a model of the package rather than a run of the task.
 
     Raises:
         InputError: it is the name of both.
     """
     if not is_pretrained(name) or (Path(name) / "config.json").is_file():
         return False
-    for config in Path(runs_dir).glob(f"*/{name}/config.json"):
+    for config in Path(runs_dir).glob(f"{task}/{name}/config.json"):
         raise InputError(
             f"{name!r} is a pretrained model and a run; for the run say {config.parent}, for the "
             f"other {pretrained_file(name)}"

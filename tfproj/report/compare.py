@@ -75,7 +75,8 @@ def common_split(data: Sequence[RunData]) -> str | None:
 def notes(data: Sequence[RunData], split: str | None) -> list[str]:
     """Why the numbers might not be comparable."""
     found = []
-    if len({d.fingerprint for d in data}) > 1:
+    contents = {d.contents for d in data} - {None}
+    if len({d.fingerprint for d in data}) > 1 or len(contents) > 1:
         found.append(
             "The runs saw different data or other splits: differences are not only theirs."
         )

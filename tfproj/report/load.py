@@ -30,7 +30,7 @@ class RunData:
         history: one mapping per epoch.
         splits: metrics of each evaluated split, as in ``metrics.json``.
         counts: examples per split.
-        fingerprint: of the data set, None where it was not recorded.
+        fingerprint, contents: of the data set, None where it was not recorded.
         parameters: of the model, None where it was not evaluated.
         flip: whether the metrics are averaged with those of the mirror image.
         model: ``model.json`` of the report data.
@@ -47,6 +47,7 @@ class RunData:
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
+    contents: str | None = None
     parameters: int | None = None
     flip: bool = False
     model: dict[str, Any] = field(default_factory=dict)
@@ -126,6 +127,7 @@ def read_run(run: Run) -> RunData:
         splits=splits,
         counts=data.get("counts", {}),
         fingerprint=data.get("fingerprint"),
+        contents=data.get("contents"),
         parameters=metrics.get("parameters"),
         flip=bool(metrics.get("flip_averaged")),
         model=_optional(run.report_data / "model.json"),
