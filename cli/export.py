@@ -51,13 +51,14 @@ def export(
     from tfproj.export.convert import Options, export_onnx
     from tfproj.export.triton import check_repository, write_repository
 
+    entry = f"{found.name}-int8" if int8 else found.name
     if triton is not None:
-        check_repository(triton, found.name)
+        check_repository(triton, entry)
     if int8:
         from tfproj.export.quantize import export_int8 as export_onnx  # noqa: F811
     result = export_onnx(found, output, Options(**options))
     if triton is not None:
-        result["triton"] = str(write_repository(result["path"], triton, found.name))
+        result["triton"] = str(write_repository(result["path"], triton, entry))
     if as_json:
         print_json({"run": str(found.path), **result})
     else:

@@ -127,10 +127,12 @@ def test_int8_file(toy_segmenter, tmp_path, fast):
     assert record["verification"]["max_difference"] <= 1e-4
 
 
-def test_int8_classifier_by_command(toy_classifier, fast, capsys):
-    assert main(["export", str(toy_classifier.path), "--int8"]) == 0
+def test_int8_classifier_by_command(toy_classifier, fast, capsys, tmp_path):
+    command = ["export", str(toy_classifier.path), "--int8", "--triton", str(tmp_path)]
+    assert main(command) == 0
     assert (toy_classifier.path / "model.int8.onnx").is_file()
     assert "int8: 2.50 times as fast as float32" in capsys.readouterr().out
+    assert [p.name for p in tmp_path.iterdir()] == [f"{toy_classifier.name}-int8"]
 
 
 def test_slower_is_no_file(toy_classifier, tmp_path, monkeypatch):
