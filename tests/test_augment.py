@@ -6,10 +6,8 @@ from tfproj.data.augment import (
     ASPECT,
     AUGMENT,
     ERASE_AREA,
-    MAX_SHIFT_ERASE,
     PASTE_AREA,
     _recolor,
-    _shift_flip,
     photo,
     photo_mix,
     photo_wide,
@@ -102,16 +100,6 @@ def test_shift_flip_moves_whole_pixels_by_at_most_two():
     assert 16 < flips < 48
 
 
-@pytest.mark.parametrize("most", [2, 4])
-def test_a_shift_goes_as_far_as_it_may(most):
-    column = np.broadcast_to(np.arange(32, dtype=np.uint8), (256, 32, 32))
-    images = np.stack([column, column.transpose(0, 2, 1)], -1)
-    moved = _shift_flip(images, np.arange(256), most, generator())[0][:, 16, 16].astype(int)
-    # Column 16 came from 16 + shift, or mirrored from 15 - shift.
-    assert moved.min(0).tolist() == [15 - most, 16 - most]
-    assert moved.max(0).tolist() == [16 + most, 16 + most]
-
-
 def test_photo_wide_turns_and_stretches():
     column = np.broadcast_to(np.arange(64) * 4, (16, 64, 64)).astype(np.uint8)
     moved = photo_wide(column[..., None], np.arange(16), generator())[0][..., 0].astype(int)
@@ -157,7 +145,7 @@ def test_pasted_rectangles_come_from_the_image_before_with_their_mask(monkeypatc
 
 def test_erasing_leaves_masks_where_shift_and_flip_put_them():
     images, masks = coordinates()
-    moved = _shift_flip(images, masks, MAX_SHIFT_ERASE, generator())[1]
+    moved = shift_flip(images, masks, generator())[1]
     np.testing.assert_array_equal(shift_flip_erase(images, masks, generator())[1], moved)
     assert (moved != masks).any()
 

@@ -21,9 +21,7 @@ TURN = math.radians(6)
 BRIGHTNESS = (0.75, 1.25)
 CONTRAST = (0.75, 1.25)
 SATURATION = (0.6, 1.4)
-# Pixels. A long training gets further with more of it, a short one has no time for it.
-MAX_SHIFT = 2
-MAX_SHIFT_ERASE = 4
+MAX_SHIFT = 2  # pixels, for "shift_flip"
 # Random erasing: share of images, share of the area (Zhong et al., 2020).
 ERASE_SHARE = 0.5
 ERASE_AREA = (0.02, 0.4)
@@ -38,12 +36,16 @@ Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]
 
 def shift_flip(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
     """Left-right flip of half the images, shift by up to 2 px; the edge is reflected."""
-    return _shift_flip(images, labels, MAX_SHIFT, rng)
+    flip = _signs(len(images), rng)
+    shifts = rng.integers(-MAX_SHIFT, MAX_SHIFT, (2, len(images)), endpoint=True)
+    moves = _moves(images, (flip, 0, 0, 1), *shifts)
+    # Whole pixels: nearest is exact and cheaper than bilinear.
+    return _move(images, moves, cv2.INTER_NEAREST), _move_masks(labels, moves)
 
 
 def shift_flip_erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """Flip, shift by up to 4 px; then a rectangle of half the images becomes noise."""
-    images, labels = _shift_flip(images, labels, MAX_SHIFT_ERASE, rng)
+    """``shift_flip``, then a rectangle of half the images becomes noise ("random erasing")."""
+    images, labels = shift_flip(images, labels, rng)
     for index, box in _rectangles(images, rng, ERASE_AREA, ERASE_SHARE):
         erased = images[index][box]
         erased[:] = rng.integers(0, 256, erased.shape, np.uint8)
@@ -88,14 +90,6 @@ def photo_mix(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -
         images[index][box] = whole_images[index - 1][box]
         masks[index][box] = whole_masks[index - 1][box]
     return images, masks
-
-
-def _shift_flip(images, labels, pixels: int, rng: np.random.Generator) -> Batch:
-    flip = _signs(len(images), rng)
-    shifts = rng.integers(-pixels, pixels, (2, len(images)), endpoint=True)
-    moves = _moves(images, (flip, 0, 0, 1), *shifts)
-    # Whole pixels: nearest is exact and cheaper than bilinear.
-    return _move(images, moves, cv2.INTER_NEAREST), _move_masks(labels, moves)
 
 
 def _signs(count: int, rng: np.random.Generator) -> np.ndarray:
