@@ -97,12 +97,13 @@ def _limits(folder: Path) -> list[tuple[int, int]]:
 
 
 def _lines(path: Path, separator: str) -> dict[str, str]:
-    """Keys and values of a file of the kernel's; none where it can't be read."""
+    """Keys and values of a kernel file's first paragraph; none where it can't be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
         return {}
-    pairs = (line.split(separator, 1) for line in text.splitlines() if separator in line)
+    lines = text.split("\n\n", 1)[0].splitlines()
+    pairs = (line.split(separator, 1) for line in lines if separator in line)
     return {key.strip(): value.strip() for key, value in pairs}
 
 
@@ -141,7 +142,7 @@ def _quota(folder: Path) -> float | None:
 
 @cache
 def _cpuinfo() -> dict[str, str]:
-    """Of the last CPU listed; they are alike."""
+    """Of the first CPU; they are alike."""
     return _lines(Path("/proc/cpuinfo"), ":")
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfproj import backend, machine, transfer
 from tfproj.config import TrainConfig
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
@@ -157,7 +159,7 @@ def train(
     with _prepared(planned, precision, bool(config.init)) as prepared:
         if replaces:
             for cache in prepared.caches.values():
-                cache.fill()
+                cache.fill(np.arange(len(cache)))
         run = create_run(root, config.task, name, stem, overwrite)
         again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
         environment["repeat"] = shlex.join(again)
@@ -190,7 +192,7 @@ def _require_tensorboard(wanted: bool) -> None:
 
 
 def _split_record(dataset: Dataset) -> dict:
-    """Counts per split and the names held out, so that a reader can check for leaks."""
+    """What the data were, for a later look; the names held out, so that leaks can be seen."""
     counts = {name: len(split) for name, split in dataset.splits.items()}
     held_out = list(dataset.splits["val"].names) if "val" in dataset.splits else []
     return {

@@ -175,7 +175,7 @@ def _onnx_weights(source: Source) -> dict[str, list[np.ndarray]]:
     model = onnx.load(source.file)
     graph, known = model.graph, shapes(model)
     # The export flattens (channels, height, width), Keras (height, width, channels).
-    flattened = {n.output[0]: known[n.input[0]] for n in graph.node if n.op_type == "Reshape"}
+    flattened = {n.output[0]: known.get(n.input[0]) for n in graph.node if n.op_type == "Reshape"}
     arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for node in graph.node:  # weights that the file keeps in 16 bits
         if node.op_type == "Cast" and node.input[0] in arrays:

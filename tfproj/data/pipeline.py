@@ -63,10 +63,9 @@ class Cache:
         self.fill(indices)
         return self.images[indices], self.targets[indices]
 
-    def fill(self, indices: np.ndarray | slice = slice(None)) -> None:
-        """Decode what of it is not there yet; InputError for what can't be."""
-        missing = np.arange(len(self))[indices]
-        missing = missing[~self._filled[missing]]
+    def fill(self, indices: np.ndarray) -> None:
+        """Decode those of ``indices`` int (B,) that are missing; InputError for what can't be."""
+        missing = indices[~self._filled[indices]]
         if len(missing):
             with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
                 list(pool.map(self._fill, missing))
