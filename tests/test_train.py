@@ -357,6 +357,19 @@ def test_dice_counts_every_class_of_the_batch_alike():
     assert with_dice - plain == pytest.approx(0.5 * np.mean(expected), rel=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(1152, 128), (9, 32), (10, 10)])
+def test_muon_is_that_of_keras(shape):
+    from tfproj.optim import ConvMuon
+
+    spectrum = np.logspace(0, -6, min(shape))  # momenta have few large singular values
+    left, right = (np.linalg.qr(np.random.default_rng(side).normal(size=(side, min(shape))))[0]
+                   for side in shape)  # fmt: skip
+    matrix = keras.ops.convert_to_tensor((left * spectrum) @ right.T, "float32")
+    theirs, ours = (optimizer().zeropower_via_newtonschulz5(matrix, 5)
+                    for optimizer in (keras.optimizers.Muon, ConvMuon))  # fmt: skip
+    assert np.linalg.norm(ours - theirs) < 3e-3 * np.linalg.norm(theirs)
+
+
 def test_muon_moves_a_convolution_by_an_orthogonal_matrix():
     from tfproj.optim import ConvMuon
 
