@@ -8,6 +8,8 @@ from tfproj.data.augment import (
     ERASE_AREA,
     PASTE_AREA,
     _recolor,
+    flip,
+    flip_erase,
     photo,
     photo_mix,
     photo_wide,
@@ -35,7 +37,10 @@ def test_every_configured_policy_exists():
 PHOTOS = [photo, photo_mix, photo_wide]
 
 
-@pytest.mark.parametrize("transform", [*PHOTOS, shift_flip, shift_flip_erase])
+FLIPS = [flip, flip_erase, shift_flip, shift_flip_erase]
+
+
+@pytest.mark.parametrize("transform", [*PHOTOS, *FLIPS])
 def test_what_is_given_stays_as_it_was(transform):
     images, masks = coordinates()
     target = masks if transform in PHOTOS else np.arange(len(images), dtype=np.int32)
@@ -61,7 +66,7 @@ def test_examples_of_a_batch_differ():
     assert len({mask.tobytes() for mask in changed}) > len(images) // 2
 
 
-@pytest.mark.parametrize("transform", [*PHOTOS, shift_flip])
+@pytest.mark.parametrize("transform", [*PHOTOS, flip, shift_flip])
 def test_image_and_mask_move_together(monkeypatch, transform):
     monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, rng: images)
     images, masks = coordinates()
@@ -78,6 +83,14 @@ def test_labels_are_never_mixed():
     masks = np.where(np.arange(32) % 2, 4, 0)[None, None].repeat(32, 1).repeat(16, 0)
     moved = photo(images, masks.astype(np.uint8), generator())[1]
     assert set(np.unique(moved)) == {0, 4}
+
+
+def test_flip_mirrors_half_of_the_images():
+    images = np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1), np.uint8)
+    moved, labels = flip(images, np.arange(256), generator())
+    np.testing.assert_array_equal(labels, np.arange(256))
+    plain, mirrored = ((moved == x).all((1, 2, 3)) for x in (images, images[:, :, ::-1]))
+    assert (plain ^ mirrored).all() and 96 < mirrored.sum() < 160
 
 
 def test_shift_flip_moves_whole_pixels_by_at_most_two():

@@ -15,7 +15,16 @@ from typing import Any
 from tfproj.errors import InputError, missing_extra, unknown_name
 from tfproj.spec import TASKS
 
-AUGMENTATIONS = ("none", "shift_flip", "shift_flip_erase", "photo", "photo_wide", "photo_mix")
+AUGMENTATIONS = (
+    "none",
+    "flip",
+    "flip_erase",
+    "shift_flip",
+    "shift_flip_erase",
+    "photo",
+    "photo_wide",
+    "photo_mix",
+)
 OPTIMIZERS = ("adam", "adamw", "muon")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")

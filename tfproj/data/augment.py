@@ -34,6 +34,17 @@ Batch = tuple[np.ndarray, np.ndarray]
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]
 
 
+def flip(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Left-right flip of half the images."""
+    mirrored = _signs(len(images), rng) < 0
+    return _mirror(images, mirrored), _mirror(labels, mirrored) if labels.ndim == 3 else labels
+
+
+def flip_erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
+    """``flip``, then a rectangle of half the images becomes noise ("random erasing")."""
+    return _erase(*flip(images, labels, rng), rng)
+
+
 def shift_flip(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
     """Left-right flip of half the images, shift by up to 2 px; the edge is reflected."""
     flip = _signs(len(images), rng)
@@ -44,8 +55,12 @@ def shift_flip(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator)
 
 
 def shift_flip_erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """``shift_flip``, then a rectangle of half the images becomes noise ("random erasing")."""
-    images, labels = shift_flip(images, labels, rng)
+    """``shift_flip``, then random erasing as in ``flip_erase``."""
+    return _erase(*shift_flip(images, labels, rng), rng)
+
+
+def _erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
+    """In place: a rectangle of half the images becomes noise."""
     for index, box in _rectangles(images, rng, ERASE_AREA, ERASE_SHARE):
         erased = images[index][box]
         erased[:] = rng.integers(0, 256, erased.shape, np.uint8)
@@ -95,6 +110,13 @@ def photo_mix(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -
 def _signs(count: int, rng: np.random.Generator) -> np.ndarray:
     """-1 for the half of the images that are flipped, else 1."""
     return np.where(rng.random(count) < 0.5, -1.0, 1.0)
+
+
+def _mirror(images: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Images or masks, those of ``mirrored`` bool (B,) from right to left."""
+    changed = images.copy()
+    changed[mirrored] = images[mirrored, :, ::-1]
+    return changed
 
 
 def _photo(images, masks, matrix, zoom: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -179,6 +201,8 @@ def _move_masks(labels: np.ndarray, moves: np.ndarray) -> np.ndarray:
 
 AUGMENT: dict[str, Transform | None] = {
     "none": None,
+    "flip": flip,
+    "flip_erase": flip_erase,
     "shift_flip": shift_flip,
     "shift_flip_erase": shift_flip_erase,
     "photo": photo,
@@ -193,4 +217,4 @@ def for_statistics(name: str) -> str:
     None: plain images are what the model will meet. But one that was trained with noise in every
     other image is better with the statistics of these (``benchmarks/averaging.py``).
     """
-    return name if name == "shift_flip_erase" else "none"
+    return name if name.endswith("_erase") else "none"
