@@ -8,13 +8,13 @@ from tfproj.data.augment import (
     ERASE_AREA,
     PASTE_AREA,
     _recolor,
-    flip,
-    flip_erase,
+    erase,
+    mirror,
     photo,
     photo_mix,
     photo_wide,
-    shift_flip,
-    shift_flip_erase,
+    shift,
+    shift_erase,
 )
 
 
@@ -37,10 +37,11 @@ def test_every_configured_policy_exists():
 PHOTOS = [photo, photo_mix, photo_wide]
 
 
-FLIPS = [flip, flip_erase, shift_flip, shift_flip_erase]
+def mirror_half(images, masks, rng):
+    return mirror(images, masks, rng.random(len(images)) < 0.5)
 
 
-@pytest.mark.parametrize("transform", [*PHOTOS, *FLIPS])
+@pytest.mark.parametrize("transform", [*PHOTOS, erase, mirror_half, shift, shift_erase])
 def test_what_is_given_stays_as_it_was(transform):
     images, masks = coordinates()
     target = masks if transform in PHOTOS else np.arange(len(images), dtype=np.int32)
@@ -66,7 +67,7 @@ def test_examples_of_a_batch_differ():
     assert len({mask.tobytes() for mask in changed}) > len(images) // 2
 
 
-@pytest.mark.parametrize("transform", [*PHOTOS, flip, shift_flip])
+@pytest.mark.parametrize("transform", [*PHOTOS, mirror_half, shift])
 def test_image_and_mask_move_together(monkeypatch, transform):
     monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, rng: images)
     images, masks = coordinates()
@@ -85,32 +86,32 @@ def test_labels_are_never_mixed():
     assert set(np.unique(moved)) == {0, 4}
 
 
-def test_flip_mirrors_half_of_the_images():
-    images = np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1), np.uint8)
-    moved, labels = flip(images, np.arange(256), generator())
-    np.testing.assert_array_equal(labels, np.arange(256))
-    plain, mirrored = ((moved == x).all((1, 2, 3)) for x in (images, images[:, :, ::-1]))
-    assert (plain ^ mirrored).all() and 96 < mirrored.sum() < 160
+def test_only_the_chosen_are_mirrored():
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+    chosen = np.array([True, False, False, True])
+    moved, labels = mirror(images, np.arange(4), chosen)
+    np.testing.assert_array_equal(labels, np.arange(4))
+    np.testing.assert_array_equal(moved[chosen], images[chosen, :, ::-1])
+    np.testing.assert_array_equal(moved[~chosen], images[~chosen])
 
 
-def test_shift_flip_moves_whole_pixels_by_at_most_two():
+def test_shift_moves_whole_pixels_by_at_most_two():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (64, 28, 28, 1), np.uint8)
-    moved, labels = shift_flip(images, np.arange(64), generator())
+    moved, labels = shift(images, np.arange(64), generator())
     np.testing.assert_array_equal(labels, np.arange(64))
-    flips = 0
+    found = set()
     for before, after in zip(images[..., 0], moved[..., 0], strict=True):
         inner = after[2:-2, 2:-2]
         matches = [
-            flipped
-            for flipped in (False, True)
+            (dy, dx)
             for dy in range(5)
             for dx in range(5)
-            if ((before[:, ::-1] if flipped else before)[dy : dy + 24, dx : dx + 24] == inner).all()
+            if (before[dy : dy + 24, dx : dx + 24] == inner).all()
         ]
         assert len(matches) == 1
-        flips += matches[0]
-    assert 16 < flips < 48
+        found.update(matches)
+    assert len(found) > 16
 
 
 def test_photo_wide_turns_and_stretches():
@@ -156,10 +157,10 @@ def test_pasted_rectangles_come_from_the_image_before_with_their_mask(monkeypatc
     assert shares.max() <= PASTE_AREA[1] * 1.1
 
 
-def test_erasing_leaves_masks_where_shift_and_flip_put_them():
+def test_erasing_leaves_masks_where_the_shift_put_them():
     images, masks = coordinates()
-    moved = shift_flip(images, masks, generator())[1]
-    np.testing.assert_array_equal(shift_flip_erase(images, masks, generator())[1], moved)
+    moved = shift(images, masks, generator())[1]
+    np.testing.assert_array_equal(shift_erase(images, masks, generator())[1], moved)
     assert (moved != masks).any()
 
 
@@ -170,7 +171,7 @@ def test_labels_can_not_be_pasted():
 
 def test_erased_rectangles_are_noise_and_the_rest_is_untouched():
     images = np.full((256, 28, 28, 1), 255, np.uint8)
-    changed, labels = shift_flip_erase(images, np.arange(256), generator())
+    changed, labels = shift_erase(images, np.arange(256), generator())
     np.testing.assert_array_equal(labels, np.arange(256))
     erased = changed[..., 0] != 255
     chosen = erased[erased.any(axis=(1, 2))]

@@ -7,7 +7,7 @@ backend.setup()
 
 from tfproj.data import pipeline  # noqa: E402
 from tfproj.data.arrays import array_split  # noqa: E402
-from tfproj.data.augment import for_statistics, photo_mix  # noqa: E402
+from tfproj.data.augment import for_statistics, mirror, photo_mix  # noqa: E402
 from tfproj.data.dataset import Split  # noqa: E402
 from tfproj.data.pipeline import Cache, eval_batches, train_batches  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
@@ -62,10 +62,29 @@ def test_a_step_is_augmented_by_its_own_generator_after_it_was_cached():
     changed = list(train_batches(examples, 5, range(2), seed=3, augment="photo_mix"))
     for step, (before, after) in enumerate(zip(plain, changed, strict=True)):
         own = np.random.default_rng([3, step, 1])
-        expected = photo_mix(*(part.numpy() for part in before), own)
+        epoch, place = divmod(step, 4)
+        order = pipeline.epoch_order(3, epoch, 20)[place * 5 : (place + 1) * 5]
+        mirrored = pipeline.mirrored_in(3, epoch, 20)[order]
+        expected = photo_mix(*mirror(*(part.numpy() for part in before), mirrored), own)
         for part, wanted in zip(after, expected, strict=True):
             np.testing.assert_array_equal(part, wanted)
     np.testing.assert_array_equal(examples.images, images)
+
+
+def test_an_image_and_its_mirror_image_take_turns():
+    examples = cache(array_split(np.tile(np.arange(8, dtype=np.uint8), (20, 8, 1)), np.arange(20)))
+    plain = np.arange(8)
+    seen = []
+    for epoch in range(4):
+        batches = train_batches(examples, 5, range(epoch, epoch + 1), seed=3, augment="flip")
+        images, numbers = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        rows = dict(zip(numbers, images[:, 0, :, 0].tolist(), strict=True))
+        assert all(row in (plain.tolist(), plain[::-1].tolist()) for row in rows.values())
+        seen.append([rows[i] == plain.tolist() for i in range(20)])
+    even, odd = np.array(seen[0]), np.array(seen[1])
+    assert 3 < even.sum() < 17
+    np.testing.assert_array_equal(odd, ~even)
+    assert seen[2:] == seen[:2]
 
 
 def test_statistics_come_from_the_first_batches_plain_unless_noise_was_trained_with():

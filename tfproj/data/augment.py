@@ -3,6 +3,9 @@
 Each takes uint8 images (B, H, W, C) with 0..255, labels int32 (B,) or masks uint8 (B, H, W), and a
 generator, and returns new ones: they are a function of these alone. Masks are moved by nearest
 neighbour, so a class index is never mixed with another.
+
+The flip that comes before each of them is not drawn here: an image and its mirror image take turns
+(:func:`mirror`, and ``mirrored_in`` in ``tfproj/data/pipeline.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ TURN = math.radians(6)
 BRIGHTNESS = (0.75, 1.25)
 CONTRAST = (0.75, 1.25)
 SATURATION = (0.6, 1.4)
-MAX_SHIFT = 2  # pixels, for "shift_flip"
+MAX_SHIFT = 2  # pixels
 # Random erasing: share of images, share of the area (Zhong et al., 2020).
 ERASE_SHARE = 0.5
 ERASE_AREA = (0.02, 0.4)
@@ -34,47 +37,51 @@ Batch = tuple[np.ndarray, np.ndarray]
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]
 
 
+def mirror(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> Batch:
+    """Those of ``chosen`` bool (B,) from right to left, masks with them; labels (B,) stay."""
+    return _mirror(images, chosen), _mirror(labels, chosen) if labels.ndim == 3 else labels
+
+
+def _mirror(arrays: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    changed = arrays.copy()
+    changed[chosen] = arrays[chosen, :, ::-1]
+    return changed
+
+
 def flip(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """Left-right flip of half the images."""
-    mirrored = _signs(len(images), rng) < 0
-    return _mirror(images, mirrored), _mirror(labels, mirrored) if labels.ndim == 3 else labels
+    """Nothing but the flip."""
+    return images, labels
 
 
-def flip_erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """``flip``, then a rectangle of half the images becomes noise ("random erasing")."""
-    return _erase(*flip(images, labels, rng), rng)
-
-
-def shift_flip(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """Left-right flip of half the images, shift by up to 2 px; the edge is reflected."""
-    flip = _signs(len(images), rng)
+def shift(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Shift by up to 2 px; the edge is reflected."""
     shifts = rng.integers(-MAX_SHIFT, MAX_SHIFT, (2, len(images)), endpoint=True)
-    moves = _moves(images, (flip, 0, 0, 1), *shifts)
+    moves = _moves(images, (1, 0, 0, 1), *shifts)
     # Whole pixels: nearest is exact and cheaper than bilinear.
     return _move(images, moves, cv2.INTER_NEAREST), _move_masks(labels, moves)
 
 
-def shift_flip_erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """``shift_flip``, then random erasing as in ``flip_erase``."""
-    return _erase(*shift_flip(images, labels, rng), rng)
-
-
-def _erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """In place: a rectangle of half the images becomes noise."""
+def erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
+    """A rectangle of half the images becomes noise ("random erasing")."""
+    images = images.copy()
     for index, box in _rectangles(images, rng, ERASE_AREA, ERASE_SHARE):
         erased = images[index][box]
         erased[:] = rng.integers(0, 256, erased.shape, np.uint8)
     return images, labels
 
 
+def shift_erase(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
+    """``shift``, then ``erase``."""
+    return erase(*shift(images, labels, rng), rng)
+
+
 def photo(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Batch:
-    """Flip, scale 0.8 to 1.4 with a random crop, brightness, contrast and saturation.
+    """Scale 0.8 to 1.4 with a random crop, brightness, contrast and saturation.
 
     ``masks`` may be labels (B,), which a geometric change leaves as they are.
     """
-    flip = _signs(len(images), rng)
     zoom = 1 / rng.uniform(*SCALE, len(images))  # source pixels per target pixel
-    return _photo(images, masks, (flip * zoom, 0, 0, zoom), zoom, rng)
+    return _photo(images, masks, (zoom, 0, 0, zoom), zoom, rng)
 
 
 def photo_wide(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -82,12 +89,11 @@ def photo_wide(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) 
 
     For long trainings, which see every image often.
     """
-    flip = _signs(len(images), rng)
     zoom = 1 / rng.uniform(*WIDE_SCALE, len(images))
     stretch = np.sqrt(rng.uniform(*ASPECT, len(images)))
     angle = rng.uniform(-TURN, TURN, len(images))
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
-    matrix = (flip * cos * stretch, -sin * stretch, flip * sin / stretch, cos / stretch)
+    matrix = (cos * stretch, -sin * stretch, sin / stretch, cos / stretch)
     return _photo(images, masks, matrix, zoom, rng)
 
 
@@ -105,18 +111,6 @@ def photo_mix(images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -
         images[index][box] = whole_images[index - 1][box]
         masks[index][box] = whole_masks[index - 1][box]
     return images, masks
-
-
-def _signs(count: int, rng: np.random.Generator) -> np.ndarray:
-    """-1 for the half of the images that are flipped, else 1."""
-    return np.where(rng.random(count) < 0.5, -1.0, 1.0)
-
-
-def _mirror(images: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """Images or masks, those of ``mirrored`` bool (B,) from right to left."""
-    changed = images.copy()
-    changed[mirrored] = images[mirrored, :, ::-1]
-    return changed
 
 
 def _photo(images, masks, matrix, zoom: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -199,12 +193,13 @@ def _move_masks(labels: np.ndarray, moves: np.ndarray) -> np.ndarray:
     return _move(labels, moves, cv2.INTER_NEAREST) if labels.ndim == 3 else labels
 
 
+# What follows the flip; "none" has no flip either.
 AUGMENT: dict[str, Transform | None] = {
     "none": None,
     "flip": flip,
-    "flip_erase": flip_erase,
-    "shift_flip": shift_flip,
-    "shift_flip_erase": shift_flip_erase,
+    "flip_erase": erase,
+    "shift_flip": shift,
+    "shift_flip_erase": shift_erase,
     "photo": photo,
     "photo_wide": photo_wide,
     "photo_mix": photo_mix,

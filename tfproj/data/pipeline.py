@@ -1,8 +1,9 @@
 """From a split to batches: decode -> resize -> cache -> shuffle -> batch -> augment -> prefetch.
 
 Every batch is a function of (seed, step) alone: the order of epoch ``e`` is a permutation drawn
-from ``[seed, e]`` and the augmentation of step ``s`` from ``[seed, s, 1]``. A run can thus start at
-any step and see what an uninterrupted run sees.
+from ``[seed, e]``, the images that even epochs mirror and odd ones don't from ``[seed, 0, 2]``, and
+the rest of the augmentation of step ``s`` from ``[seed, s, 1]``. A run can thus start at any step
+and see what an uninterrupted run sees.
 
 TensorFlow only carries the batches: its own operators take several times as long as OpenCV to move
 and colour images, and the training step would wait.
@@ -20,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfproj import image, machine
-from tfproj.data.augment import AUGMENT
+from tfproj.data.augment import AUGMENT, mirror
 from tfproj.data.dataset import Split
 from tfproj.data.masks import require_same_size
 from tfproj.errors import InputError, TfprojError
@@ -127,6 +128,18 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
+@lru_cache(maxsize=2)
+def mirrored_in(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Which of ``count`` examples an epoch shows from right to left: bool (count,).
+
+    Half of them, and the next epoch the others, so that every image is seen both ways in two
+    epochs; were each flip drawn, half the images would not be ("alternating flip", Jordan, "94% on
+    CIFAR-10 in 3.29 Seconds on a Single GPU", 2024).
+    """
+    first = np.random.default_rng([seed, 0, 2]).random(count) < 0.5
+    return first ^ (epoch % 2 == 1)
+
+
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Whole batches in an epoch; what is left over is most likely in the next, of another order."""
     return max(1, count // batch_size)
@@ -148,13 +161,14 @@ def train_batches(
     transform = AUGMENT[augment]
 
     def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        step = int(step)
-        order = epoch_order(seed, step // steps, len(cache))
-        start = step % steps * batch_size
-        batch = cache.batch(order[start : start + batch_size])
+        epoch, place = divmod(int(step), steps)
+        order = epoch_order(seed, epoch, len(cache))
+        chosen = order[place * batch_size : (place + 1) * batch_size]
+        batch = cache.batch(chosen)
         if transform is None:
             return batch
-        return transform(*batch, np.random.default_rng([seed, step, 1]))
+        batch = mirror(*batch, mirrored_in(seed, epoch, len(cache))[chosen])
+        return transform(*batch, np.random.default_rng([seed, int(step), 1]))
 
     dataset = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
     dataset = dataset.map(_numpy_batch(gather, cache, batch_size))
