@@ -31,7 +31,7 @@ import subjects
 from tfproj.machine import available_cpus, cpu_has_bfloat16
 
 BATCH = {"unet": 8, "cnn": 128}
-AUGMENT = {"unet": "photo_mix", "cnn": "shift_flip"}  # of the presets "default"
+AUGMENT = {"unet": "photo_mix", "cnn": "flip"}  # of the presets "default"
 COUNT = {"unet": 256, "cnn": 25_600}  # images of an epoch; the facades have 813
 QUICK_COUNT = {"unet": 16, "cnn": 256}
 QUICK_SIZE = {"unet": (32, 32), "cnn": (28, 28)}
