@@ -136,7 +136,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             **MUON,
             "weight_decay": 2e-2,
             "label_smoothing": 0.02,
-            "augment": "flip",
+            "augment": "shift_flip",
         },
         # From existing weights (--init), on few images: the rate that made them. A smaller one was
         # worse on 100 digits and on 100 facades.
