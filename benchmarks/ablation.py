@@ -113,7 +113,8 @@ def main() -> None:
 def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
     """Train in a temporary directory; the metrics on the whole validation split."""
     from tfproj import evaluate
-    from tfproj.train import plan, train
+    from tfproj.plan import plan
+    from tfproj.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, folder)

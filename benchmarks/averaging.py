@@ -59,7 +59,8 @@ def measure(config: TrainConfig) -> list[dict[str, Any]]:
     from tfproj import callbacks, evaluate
     from tfproj.averaging import WeightAverage
     from tfproj.data import pipeline
-    from tfproj.train import compiled_model, make_cache, plan
+    from tfproj.plan import plan
+    from tfproj.train import compiled_model, make_cache
 
     keras.utils.set_random_seed(config.seed)
     planned = plan(config)

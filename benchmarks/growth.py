@@ -129,7 +129,8 @@ def _train(folder: str, where: str) -> dict[str, float]:
     backend.setup()
     from tfproj.config import make_config
     from tfproj.data import pipeline
-    from tfproj.train import compiled_model, make_cache, plan
+    from tfproj.plan import plan
+    from tfproj.train import compiled_model, make_cache
 
     if where == "disk":
         pipeline.MEMORY_SHARE = 0.0

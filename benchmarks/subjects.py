@@ -38,7 +38,7 @@ def make_plan(
     model: str | None = None,
     **values: Any,
 ):
-    """A :class:`tfproj.train.Plan` over noise in memory, for any of the package's models.
+    """A :class:`tfproj.plan.Plan` over noise in memory, for any of the package's models.
 
     Args:
         net: whose input and classes it takes.
@@ -49,8 +49,8 @@ def make_plan(
     from tfproj.config import make_config
     from tfproj.data import Dataset
     from tfproj.data.dataset import Split
+    from tfproj.plan import Plan
     from tfproj.spec import ModelSpec
-    from tfproj.train import Plan
 
     facts = NETS[net]
     images, answers = pixels(net, count, size), targets(net, count, size)

@@ -122,7 +122,8 @@ def _tfproj(recipe: str, facts: dict[str, Any], seed: int) -> Iterator[tuple[flo
 
     from tfproj.config import make_config
     from tfproj.data import pipeline
-    from tfproj.train import compiled_model, make_cache, plan
+    from tfproj.plan import plan
+    from tfproj.train import compiled_model, make_cache
 
     short = {"limit": 512, "epochs": 1, "precision": "float32"} if facts["quick"] else {}
     values = {"epochs": EPOCHS[recipe], "warmup_epochs": 0.3, **short}

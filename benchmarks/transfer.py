@@ -76,7 +76,8 @@ def configure(task: str, way: str, images: int, seed: int) -> TrainConfig:
 def measure(config: TrainConfig) -> float:
     """Train in a temporary directory; the metric on the whole test split."""
     from tfproj import evaluate
-    from tfproj.train import plan, train
+    from tfproj.plan import plan
+    from tfproj.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, folder)

@@ -135,7 +135,7 @@ def _train(
         config = build_config(task, preset, config_file, flags, runs_dir)
         check_place(runs_dir, task, name, overwrite)
         _announce()
-        from tfproj.train import plan
+        from tfproj.plan import plan
         from tfproj.train import train as start
 
         planned = plan(config)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tfproj import image, machine
 from tfproj.models import input_multiple
+from tfproj.plan import Plan
 from tfproj.runs import Run
 from tfproj.spec import (
     INPUT_NAME,
@@ -24,7 +25,6 @@ from tfproj.spec import (
     SCORES_NAME,
     ModelSpec,
 )
-from tfproj.train import Plan
 
 GOLDEN_TOLERANCE = 1e-4
 # A vector of a 256 x 256 segmenter would be 1.3 MB; every k-th row and column is proof enough.

@@ -17,10 +17,10 @@ from tfproj import backend, metrics
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
 from tfproj.evaluate import check_evaluation, load_model, predict_split
 from tfproj.models.fold import fold_norms
+from tfproj.plan import Plan
 from tfproj.predict import Predictor
 from tfproj.runs import Run, replacing
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
-from tfproj.train import Plan
 
 # uint8 images (B, H, W, C) -> scores float32, by Keras.
 Answers = Callable[[np.ndarray], np.ndarray]

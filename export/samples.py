@@ -10,7 +10,7 @@ from PIL import Image
 
 from tfproj import image, metrics
 from tfproj.data import Split
-from tfproj.train import Plan
+from tfproj.plan import Plan
 
 # What a file with fewer bits may lose on validation data: 0.3 points of accuracy, 0.005 of mean
 # average precision.

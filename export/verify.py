@@ -16,8 +16,8 @@ from tfproj.export.convert import Answers
 from tfproj.export.replay import Pass, replay
 from tfproj.export.samples import DECIDING, Samples, draw
 from tfproj.models import input_multiple
+from tfproj.plan import Plan
 from tfproj.spec import ModelSpec
-from tfproj.train import Plan
 
 # float32 sums in another order differ by about 1e-6 in a probability, or of a score; 1e-4 is a
 # defect.

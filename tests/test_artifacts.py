@@ -137,7 +137,7 @@ def test_evaluation_of_a_classifier_feeds_the_report(classifier):
 
 def test_examples_are_what_the_data_set_holds(classifier):
     from tfproj.data import load_dataset
-    from tfproj.train import data_options
+    from tfproj.plan import data_options
 
     run, _ = classifier
     config, spec = run.config(), run.spec()

@@ -18,8 +18,9 @@ from tfproj.config import make_config  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluate import evaluate, load_model  # noqa: E402
+from tfproj.plan import plan, plan_again  # noqa: E402
 from tfproj.runs import Run  # noqa: E402
-from tfproj.train import plan, plan_again, resume, steps_per_call, train  # noqa: E402
+from tfproj.train import resume, steps_per_call, train  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from tfproj import artifacts, backend, metrics
 from tfproj.errors import InputError
+from tfproj.plan import Plan, plan_again
 from tfproj.runs import Run, write_csv, write_json
-from tfproj.train import Plan, eval_batch, make_cache, plan_again
+from tfproj.train import eval_batch, make_cache
 
 
 def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) -> dict[str, Any]:

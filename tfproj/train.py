@@ -1,13 +1,12 @@
 """Train a model into a run directory.
 
 ``tfproj train classify`` and ``tfproj train segment`` are thin covers of :func:`train` and
-:func:`resume`. :func:`plan` does all that needs no TensorFlow, so that a mistake shows at once.
+:func:`resume`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import math
 import shlex
@@ -22,99 +21,17 @@ import numpy as np
 
 from tfproj import backend, machine, transfer
 from tfproj.config import TrainConfig
-from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
-from tfproj.data.check import quick_check
 from tfproj.errors import InputError, TfprojError, missing_extra
-from tfproj.models import check_model, check_size, nearest_size
+from tfproj.plan import Plan, plan, plan_again, split_record
 from tfproj.runs import (
     DEFAULT_ROOT,
     MONITORS,
     Run,
     check_place,
     create_run,
-    read_object,
     write_json,
     write_text,
 )
-from tfproj.spec import ModelSpec
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A checked configuration: what will be trained on what."""
-
-    config: TrainConfig
-    dataset: Dataset
-    spec: ModelSpec
-
-
-def plan(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
-    """Find the data, settle the model's input and classes, check that they fit.
-
-    Raises:
-        InputError: anything that would make the training fail or be meaningless.
-    """
-    dataset = load_dataset(config.data, config.task, data_options(config, classes))
-    check_model(config.model, config.task, config.model_options)
-    size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
-    check_size(config.model, size, config.model_options)
-    spec = ModelSpec(
-        task=config.task,
-        model=config.model,
-        classes=dataset.classes,
-        colors=dataset.colors,
-        height=size[0],
-        width=size[1],
-        channels=config.channels or dataset.channels,
-        data=dataset.name,
-    )
-    quick_check(dataset)
-    return Plan(config, dataset, spec)
-
-
-def plan_again(run: Run) -> Plan:
-    """The plan of an existing run, with its classes, on the data it was started with.
-
-    The data are looked for where the configuration says, then where they were found then.
-
-    Raises:
-        InputError: files missing, or the data are gone or not what they were.
-    """
-    run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
-    config, classes = run.config(), run.spec().classes
-    try:
-        planned = plan(config, classes)
-    except InputError:
-        origin = run.environment().get("data", {}).get("origin", "")
-        if not Path(origin).is_dir():
-            raise
-        named = config.data in DATASETS or config.data.startswith("tfds:")
-        there = {"data_dir" if named else "data": origin}
-        planned = plan(dataclasses.replace(config, **there), classes)
-    recorded = run.spec()
-    for name in ("task", "model", "size", "channels"):
-        if getattr(recorded, name) != getattr(planned.spec, name):
-            raise InputError(
-                f"{run.spec_file}: {name} {getattr(recorded, name)!r} does not fit "
-                f"{run.config_file.name} and the data, which give {getattr(planned.spec, name)!r}"
-            )
-    begun, now = read_object(run.splits_file), _split_record(planned.dataset)
-    # Runs of before contents were recorded have none.
-    kept = ("fingerprint", "contents") if "contents" in begun else ("fingerprint",)
-    if any(begun.get(key) != now[key] for key in kept):
-        raise InputError(f"{run.path}: the data set is not the one this run was started with")
-    return planned
-
-
-def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) -> DataOptions:
-    """The part of a configuration that finds and splits the data."""
-    return DataOptions(
-        data_dir=config.data_dir,
-        group_modulus=config.group_modulus,
-        val_fraction=config.val_fraction,
-        limit=config.limit,
-        classes=classes,
-    )
 
 
 def train(
@@ -164,7 +81,7 @@ def train(
         again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
         environment["repeat"] = shlex.join(again)
         write_text(run.spec_file, planned.spec.to_json() + "\n")
-        write_json(run.splits_file, _split_record(planned.dataset))
+        write_json(run.splits_file, split_record(planned.dataset))
         write_json(run.environment_file, environment)
         write_json(run.config_file, config.to_dict())  # last: its presence makes it a run
         _fit(run, planned, prepared, tensorboard)
@@ -189,18 +106,6 @@ def resume(run: Run, tensorboard: bool = False) -> Run:
 def _require_tensorboard(wanted: bool) -> None:
     if wanted and importlib.util.find_spec("tensorboard") is None:
         raise missing_extra("tensorboard", "tensorboard")
-
-
-def _split_record(dataset: Dataset) -> dict:
-    """What the data were, for a later look; the names held out, so that leaks can be seen."""
-    counts = {name: len(split) for name, split in dataset.splits.items()}
-    held_out = list(dataset.splits["val"].names) if "val" in dataset.splits else []
-    return {
-        "fingerprint": dataset.fingerprint(),
-        "contents": dataset.contents(),
-        "counts": counts,
-        "val": held_out,
-    }
 
 
 @dataclass(frozen=True)
