@@ -48,11 +48,6 @@ def _mirror(arrays: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return changed
 
 
-def flip(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
-    """Nothing but the flip."""
-    return images, labels
-
-
 def shift(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
     """Shift by up to 2 px; the edge is reflected."""
     shifts = rng.integers(-MAX_SHIFT, MAX_SHIFT, (2, len(images)), endpoint=True)
@@ -193,10 +188,10 @@ def _move_masks(labels: np.ndarray, moves: np.ndarray) -> np.ndarray:
     return _move(labels, moves, cv2.INTER_NEAREST) if labels.ndim == 3 else labels
 
 
-# What follows the flip; "none" has no flip either.
+# What follows the flip, if anything does; "none" has no flip either.
 AUGMENT: dict[str, Transform | None] = {
     "none": None,
-    "flip": flip,
+    "flip": None,
     "flip_erase": erase,
     "shift_flip": shift,
     "shift_flip_erase": shift_erase,

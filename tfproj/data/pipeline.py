@@ -165,9 +165,11 @@ def train_batches(
         order = epoch_order(seed, epoch, len(cache))
         chosen = order[place * batch_size : (place + 1) * batch_size]
         batch = cache.batch(chosen)
-        if transform is None:
+        if augment == "none":
             return batch
         batch = mirror(*batch, mirrored_in(seed, epoch, len(cache))[chosen])
+        if transform is None:
+            return batch
         return transform(*batch, np.random.default_rng([seed, int(step), 1]))
 
     dataset = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
