@@ -387,6 +387,25 @@ def test_muon_moves_a_convolution_by_an_orthogonal_matrix():
     np.testing.assert_allclose(bias.numpy(), -np.sign(gradients[1]), rtol=1e-3)
 
 
+def test_sgd_has_nesterov_momentum_and_shrinks_kernels_only():
+    rate, decay, momentum = 0.1, 0.5, 0.9
+    values = {"learning_rate": rate, "schedule": "constant", "weight_decay": decay}
+    config = toy("classify", optimizer="sgd", **values)
+    optimizer = optim.make_optimizer(config, steps_per_epoch=10)
+    kernel = keras.Variable(np.ones((2, 2), np.float32), name="kernel")
+    bias = keras.Variable(np.ones(2, np.float32), name="bias")
+    optimizer.build([kernel, bias])
+    expected, velocity = np.array([1.0, 1.0]), np.zeros(2)  # of a kernel's weight, of a bias
+    for gradient in (1.0, -0.5):
+        gradients = [np.full(v.shape, gradient, np.float32) for v in (kernel, bias)]
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients])
+        expected *= 1 - rate * np.array([decay, 0])
+        velocity = momentum * velocity + gradient  # Sutskever et al., 2013, as PyTorch has it
+        expected -= rate * (gradient + momentum * velocity)
+    np.testing.assert_allclose(kernel.numpy(), expected[0], rtol=1e-5)
+    np.testing.assert_allclose(bias.numpy(), expected[1], rtol=1e-5)
+
+
 def test_a_short_training_averages_over_its_end_only():
     config = toy("classify", epochs=10, ema=0.999)
     assert optim.ema_momentum(config, steps_per_epoch=2000) == 0.999

@@ -25,7 +25,7 @@ AUGMENTATIONS = (
     "photo_wide",
     "photo_mix",
 )
-OPTIMIZERS = ("adam", "adamw", "muon")
+OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
 
