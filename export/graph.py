@@ -231,14 +231,25 @@ def _flatten_in_place(model: onnx.ModelProto) -> None:
 
 
 def _softmax_last(graph: onnx.GraphProto) -> None:
-    """Softmax of the final scores: tf2onnx has it before its own transpose, on a strided axis."""
+    """Both softmaxes after the last transpose: tf2onnx has them before it, on a strided axis."""
+    transpose = _producer(graph, SCORES_NAME)
+    log_softmax = _producer(graph, transpose.input[0])
+    if transpose.op_type == "Transpose" and log_softmax.op_type == "LogSoftmax":
+        source, between = log_softmax.input[0], log_softmax.output[0]
+        log_softmax.CopyFrom(_on_last_axis("LogSoftmax", between, SCORES_NAME, log_softmax.name))
+        transpose.input[0], transpose.output[0] = source, between
+        graph.node.remove(log_softmax)
+        graph.node.append(log_softmax)
     for node in list(graph.node):
         if node.output[0] == PROBABILITIES_NAME and node.op_type == "Transpose":
-            softmax = helper.make_node(
-                "Softmax", [SCORES_NAME], [PROBABILITIES_NAME], name=PROBABILITIES_NAME, axis=-1
-            )
             graph.node.remove(node)
-            graph.node.append(softmax)
+            graph.node.append(
+                _on_last_axis("Softmax", SCORES_NAME, PROBABILITIES_NAME, PROBABILITIES_NAME)
+            )
+
+
+def _on_last_axis(kind: str, source: str, target: str, name: str) -> onnx.NodeProto:
+    return helper.make_node(kind, [source], [target], name=name, axis=-1)
 
 
 def _producer(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:

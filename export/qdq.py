@@ -22,8 +22,8 @@ from tfproj.export.graph import (
 )
 from tfproj.spec import INPUT_NAME, SCORES_NAME
 
-# Operators that onnxruntime computes in 8 bits on a CPU, or that only move data. ConvTranspose
-# and Softmax are not among them.
+# Operators that onnxruntime computes in 8 bits on a CPU, or that only move data. ConvTranspose,
+# Softmax and LogSoftmax are not among them.
 OPERATORS = ("Add", "Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose",
              "GlobalAveragePool", "AveragePool", "Concat")  # fmt: skip
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -54,7 +54,7 @@ class Quantizer:
         self._prepared = _prepare(self._model)
         weighted = [n for n in self._model.graph.node if n.op_type in WEIGHTED]
         fixed = [n.name for n in self._model.graph.node if n.op_type == "ConvTranspose"]
-        self.float_layers = list(dict.fromkeys([_last(self._model.graph), *fixed]))
+        self.float_layers = list(dict.fromkeys([_ending(self._model.graph)[-1], *fixed]))
         names = dict.fromkeys(_layer(n) for n in weighted)
         self.layers = [name for name in names if name not in self.float_layers]
         self._ranges: dict[str, object] = {}
@@ -73,7 +73,6 @@ class Quantizer:
             self._ranges[method] = self._calibrate(method)
         model = onnx.ModelProto()
         model.CopyFrom(self._prepared)
-        outputs = [n.name for n in model.graph.node if n.output[0] == SCORES_NAME]
         spared = [n.name for n in model.graph.node if _layer(n) in excluded]
         quantizer = QDQQuantizer(
             model,
@@ -84,7 +83,7 @@ class Quantizer:
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges[method],
             nodes_to_quantize=[],
-            nodes_to_exclude=[*self.float_layers, *outputs, *spared],
+            nodes_to_exclude=[*self.float_layers, *_ending(model.graph), *spared],
             op_types_to_quantize=list(OPERATORS),
             extra_options={},
         )
@@ -155,13 +154,14 @@ def _layer(node: onnx.NodeProto) -> str:
     return node.name.partition(ROW)[0]
 
 
-def _last(graph: onnx.GraphProto) -> str:
-    """The node with weights nearest before the scores."""
-    name = SCORES_NAME
+def _ending(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes from the scores back to the last one with weights."""
+    name, names = SCORES_NAME, []
     while True:
         node = next(n for n in graph.node if name in n.output)
+        names.append(node.name)
         if node.op_type in (*WEIGHTED, "ConvTranspose"):
-            return node.name
+            return names
         name = node.input[0]
 
 
@@ -289,7 +289,7 @@ def upsample_by_convolution(proto: onnx.ModelProto) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     known, graph = shapes(model), model.graph
-    last = _last(graph)
+    last = _ending(graph)[-1]
     for node in [n for n in graph.node if n.op_type == "ConvTranspose" and n.name != last]:
         if _doubles(node, constants(graph)):
             height, width = known[node.input[0]][2:]

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx.helper import get_node_attr_value
 from PIL import Image
 
 from tfproj import Predictor
@@ -57,11 +58,14 @@ def test_graph_of_the_classifier(toy_models):
 
 
 def test_graph_of_the_segmenter(toy_models):
-    kinds = Counter(node.op_type for node in onnx.load(toy_models["segment"]).graph.node)
+    nodes = onnx.load(toy_models["segment"]).graph.node
+    kinds = Counter(node.op_type for node in nodes)
     assert kinds == {
         "Conv": 14, "Relu": 13, "MaxPool": 3, "ConvTranspose": 3, "Add": 3, "Transpose": 2,
-        "Cast": 1, "Mul": 1, "Softmax": 1,
+        "Cast": 1, "Mul": 1, "LogSoftmax": 1, "Softmax": 1,
     }  # fmt: skip
+    assert [node.op_type for node in nodes[-3:]] == ["Transpose", "LogSoftmax", "Softmax"]
+    assert all(get_node_attr_value(node, "axis") == -1 for node in nodes[-2:])  # contiguous
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -93,6 +93,15 @@ def test_only_the_original_has_a_relu_on_the_scores():
         assert ("scores_relu" in layers) == (name == "original")
 
 
+@pytest.mark.parametrize("options", [{}, {"stem_stride": 2}])
+def test_scores_of_a_unet_are_log_probabilities(options):
+    model = build_model(spec("unet", (32, 32)), options)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    total = np.exp(model.predict_on_batch(images)).sum(axis=-1)
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    assert summarize(model).rows[-1].kind.startswith("LogSoftmax")
+
+
 def test_cnn_has_two_convolutions_of_32_filters_and_two_dense_layers():
     rows = summarize(build_model(spec("cnn", (28, 28), 1, 10))).rows
     assert [row.kind.split("-")[0] for row in rows] == [

@@ -82,7 +82,8 @@ class Segmentation:
     Attributes:
         classes, colors: names and ``#RRGGBB`` in the model's order.
         probabilities: float32 (H, W, classes) at the model's input size, 0..1.
-        scores: float32 (H, W, classes) at the model's input size, before softmax.
+        scores: float32 (H, W, classes) at the model's input size, before softmax; log probabilities
+            where the network ends in a log-softmax, as the UNet does.
         size: (height, width) of the image that was given.
     """
 

@@ -11,7 +11,7 @@ FLOAT_BYTES = 4
 MB = 2**20
 
 # What the table lists, under the names that the report uses. Activations that follow a
-# convolution, additions and renamings are left out, as there; a ReLU on the scores is listed.
+# convolution, additions and renamings are left out, as there; what ends in the scores is listed.
 LISTED = {
     "Conv2D": "Conv2d",
     "Conv2DTranspose": "ConvTranspose2d",
@@ -20,6 +20,7 @@ LISTED = {
     "GlobalAveragePooling2D": "AvgPool2d",
     "Dense": "Linear",
 }
+LISTED_BY_NAME = {"scores_relu": "ReLU", "scores_log_softmax": "LogSoftmax"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,7 @@ def summarize(model: keras.Model) -> Summary:
     for layer in model.layers:
         # The package's own layers are listed as what they are derived from.
         kinds = (LISTED.get(base.__name__) for base in type(layer).__mro__)
-        kind = next(filter(None, kinds), None)
-        if layer.name == "scores_relu":
-            kind = "ReLU"
+        kind = LISTED_BY_NAME.get(layer.name) or next(filter(None, kinds), None)
         if kind:
             height_width_channels = layer.output.shape[1:]
             shape = (height_width_channels[-1], *height_width_channels[:-1])

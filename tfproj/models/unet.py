@@ -28,10 +28,14 @@ def unet(
 ) -> keras.Model:
     """Three levels down, a bottleneck, three levels up; skips are added, not concatenated.
 
+    A log-softmax ends it: scores that are log probabilities rank the pixels of all images alike,
+    where the scores of a pixel could otherwise all be high or all low and mean the same.
+
     Args:
         spec: input (sides multiples of 8) and classes.
         batch_norm: after each convolution but the last; folds away on export.
-        final_relu: a ReLU on the scores, as in the original; it can silence a class for good.
+        final_relu: a ReLU on the scores in its place, as in the original; it can silence a class
+            for good.
         initializer: ``keras`` or ``torch``, see ``blocks.kernel_initializer``.
         widths: filters of each level, from the full size to the bottleneck, in the place of the
             original's; every level halves the resolution.
@@ -43,7 +47,8 @@ def unet(
         strip_pooling: in the decoder every place learns the means of its row and its column.
 
     Returns:
-        uint8 images (B, H, W, C) -> scores float32 (B, H, W, classes), before softmax.
+        uint8 images (B, H, W, C) -> scores float32 (B, H, W, classes): log probabilities, or
+        anything at least 0 with ``final_relu``.
     """
     inputs, x = image_input(spec)
     encoder, bottleneck, decoder = _table(widths)
@@ -81,6 +86,9 @@ def unet(
         x = conv(len(spec.classes), "dec1_conv2", initializer=initializer)(x)
     if final_relu:
         x = keras.layers.ReLU(name="scores_relu")(x)
+    else:
+        # In float32: bfloat16 knows log probabilities to three digits only.
+        x = keras.layers.Activation("log_softmax", dtype="float32", name="scores_log_softmax")(x)
     return keras.Model(inputs, scores(x), name="unet")
 
 
