@@ -58,7 +58,6 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "standardised kernels for batch norm": {"model_options": {"weight_standardization": True}},
         "ReLU on the scores": {"model_options": {"batch_norm": True, "final_relu": True}},
         "dropout 0.2": {"model_options": {"batch_norm": True, "dropout": 0.2}},
-        "no z-loss": {"z_loss": 0.0},
         "no Dice": {"dice": 0.0},
         "Dice 0.5": {"dice": 0.5},
         "Dice 4": {"dice": 4.0},

@@ -64,7 +64,7 @@ def make_plan(
     classes = tuple(f"class {index}" for index in range(facts["classes"]))
     base = {"model": model or net, "model_options": {}, "optimizer": "adam", "augment": "none",
             "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0,
-            "label_smoothing": 0.0, "z_loss": 0.0, "dice": 0.0, "ema": 0.0}  # fmt: skip
+            "label_smoothing": 0.0, "dice": 0.0, "ema": 0.0}  # fmt: skip
     config = make_config(facts["task"], **{**base, **values})
     size = size or facts["size"]
     dataset = Dataset(

@@ -31,7 +31,6 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--warmup-epochs": ("warmup_epochs", float, "Epochs until the peak of the cosine schedule."),
     "--weight-decay": ("weight_decay", float, "Coupled for adam, else decoupled."),
     "--label-smoothing": ("label_smoothing", float, "Share of the target spread over classes."),
-    "--z-loss": ("z_loss", float, "Weight of the pull of the scores to log probabilities."),
     "--dice": ("dice", float, "Weight of the Dice loss, which counts every class alike (segment)."),
     "--ema": ("ema", float, "Momentum of the weights' moving average, lower in short runs."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),

@@ -115,7 +115,7 @@ def test_config_is_frozen():
 
 def test_exponents_without_a_point_are_numbers(tmp_path):
     path = tmp_path / "c.yaml"
-    path.write_text("learning_rate: 5e-3\nz_loss: 1E-05\nepochs: 12\ndice: .5\ndata: e-3\n")
+    path.write_text("learning_rate: 5e-3\nweight_decay: 1E-05\nepochs: 12\ndice: .5\ndata: e-3\n")
     assert read_config_file(path) == {
-        "learning_rate": 0.005, "z_loss": 1e-5, "epochs": 12, "dice": 0.5, "data": "e-3"
+        "learning_rate": 0.005, "weight_decay": 1e-5, "epochs": 12, "dice": 0.5, "data": "e-3"
     }  # fmt: skip

@@ -329,18 +329,6 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
     assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
 
 
-def test_z_loss_adds_the_square_of_log_z():
-    from tfproj.optim import make_loss
-
-    scores, label = np.array([[2.0, 0.0, -1.0]], np.float32), np.array([1])
-    plain, pulled = (
-        float(make_loss(toy("segment", z_loss=z, dice=0.0), 3)(label, scores)) for z in (0.0, 0.5)
-    )
-    log_z = np.log(np.exp(scores).sum())
-    assert plain == pytest.approx(log_z, rel=1e-5)
-    assert pulled == pytest.approx(log_z + 0.5 * log_z**2, rel=1e-5)
-
-
 def test_dice_counts_every_class_of_the_batch_alike():
     from tfproj.optim import make_loss
 

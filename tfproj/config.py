@@ -53,7 +53,6 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0  # "adam": L2 term added to the gradient; else: decoupled
     label_smoothing: float = 0.0
-    z_loss: float = 0.0  # weight of (log sum exp(scores))^2 in the loss
     dice: float = 0.0  # weight of the soft Dice loss, for segment
     ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
     augment: str = "none"  # name in AUGMENTATIONS
@@ -158,13 +157,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "weight_decay": 1e-4,
         },
         # The same layer table with batch norm, which folds away on export. Muon gets there in fewer
-        # epochs; the z-loss makes raw scores comparable; parts of another house keep it from
-        # knowing the few there are by heart.
+        # epochs; parts of another house keep it from knowing the few there are by heart.
         "default": {
             "model_options": {"batch_norm": True},
             "epochs": 30,
             **MUON,
-            "z_loss": 0.05,
             "dice": 1.5,
             "ema": 0.999,
             "augment": "photo_mix",
@@ -189,7 +186,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             },
             "epochs": 56,
             **MUON,
-            "z_loss": 0.05,
             "dice": 1.5,
             "ema": 0.999,
             "augment": "photo_mix",
@@ -311,7 +307,7 @@ def _validate(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; it must be above 0")
-    for name in ("weight_decay", "warmup_epochs", "z_loss", "dice", "seed"):
+    for name in ("weight_decay", "warmup_epochs", "dice", "seed"):
         if not getattr(config, name) >= 0:
             raise InputError(f"{name} is {getattr(config, name)}; it must be at least 0")
     if config.seed >= 2**32:
