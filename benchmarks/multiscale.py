@@ -1,6 +1,7 @@
-"""What does averaging over the mirror image and other sizes give a segmenter?
+"""What does averaging over the mirror image, other sizes and several networks give a segmenter?
 
     python benchmarks/multiscale.py runs/segment/NAME
+    python benchmarks/multiscale.py runs/segment/A runs/segment/B    # of the same data and classes
     python benchmarks/multiscale.py --quick          # trains a toy first
 
 The validation split is seen at 0.75, 1, 1.25 and 1.5 times its size; scores are brought to the size
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,15 +39,15 @@ WAYS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", nargs="?", type=Path, help="a trained segmentation run")
+    parser.add_argument("runs", nargs="*", type=Path, help="trained segmentation runs")
     parser.add_argument("--quick", action="store_true", help="train a toy and measure that")
     common.add_json(parser)
     options = parser.parse_args()
-    if options.run is None and not options.quick:
+    if not options.runs and not options.quick:
         parser.error("which run? give its directory, or --quick")
     backend.setup()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Run(options.run) if options.run else _toy(folder))
+        rows = measure([Run(path) for path in options.runs] or [_toy(folder)])
     print("| scales | mirror image | mean AP raw | mean AP softmax | pixels |")
     print("|---|---|---|---|---|")
     for row in rows:
@@ -59,27 +60,37 @@ def main() -> None:
         common.write(options.json, {"quick": options.quick, "rows": rows})
 
 
-def measure(run: Run) -> list[dict]:
-    """A row of figures for each of ``WAYS``."""
+def measure(runs: Sequence[Run]) -> list[dict]:
+    """A row of figures for each of ``WAYS``, averaged over the networks of ``runs``."""
     from tfproj.evaluate import check_evaluation
     from tfproj.train import make_cache
 
-    planned = check_evaluation(run, ["val"])
-    if planned.spec.task != "segment":
-        raise InputError(f"{run.path}: not a segmentation")
+    plans = [check_evaluation(run, ["val"]) for run in runs]
+    planned = plans[0]
+    for run, other in zip(runs, plans, strict=True):
+        if other.spec.task != "segment":
+            raise InputError(f"{run.path}: not a segmentation")
+        if (other.spec.size, other.spec.classes) != (planned.spec.size, planned.spec.classes):
+            raise InputError(f"{run.path}: of another size or other classes than {runs[0].path}")
+        if other.dataset.splits["val"].names != planned.dataset.splits["val"].names:
+            raise InputError(f"{run.path}: validated by other images than {runs[0].path}")
     cache = make_cache(planned, "val")
     images, masks = cache.batch(np.arange(len(cache)))
-    looks = {
-        (scale, mirrored): scores
-        for scale in SCALES
-        for mirrored, scores in _scores(run, planned.spec, images, scale)
-    }
+    looks: dict[tuple[float, bool], np.ndarray] = {}
+    for scale in SCALES:
+        for run, own in zip(runs, plans, strict=True):
+            for mirrored, scores in _scores(run, own.spec, images, scale):
+                looks[scale, mirrored] = looks.get((scale, mirrored), 0) + scores / len(runs)
     rows = []
     for scales, mirrored in WAYS:
         chosen = [(s, m) for s in scales for m in ((False, True) if mirrored else (False,))]
         pixels = metrics.PixelScores(masks.size, len(planned.spec.classes))
         pixels.add(np.mean([looks[key] for key in chosen], axis=0), masks)
-        row = {"scales": scales, "mirrored": mirrored, "pixels": sum(s * s for s, _ in chosen)}
+        row = {
+            "scales": scales,
+            "mirrored": mirrored,
+            "pixels": len(runs) * sum(s * s for s, _ in chosen),
+        }
         rows.append(row | {k: metrics.mean(v) for k, v in pixels.average_precisions().items()})
         print(rows[-1], file=sys.stderr)
     return rows
