@@ -240,12 +240,12 @@ def _softmax_last(graph: onnx.GraphProto) -> None:
         transpose.input[0], transpose.output[0] = source, between
         graph.node.remove(log_softmax)
         graph.node.append(log_softmax)
-    for node in list(graph.node):
-        if node.output[0] == PROBABILITIES_NAME and node.op_type == "Transpose":
-            graph.node.remove(node)
-            graph.node.append(
-                _on_last_axis("Softmax", SCORES_NAME, PROBABILITIES_NAME, PROBABILITIES_NAME)
-            )
+    last = _producer(graph, PROBABILITIES_NAME)
+    if last.op_type == "Transpose":
+        graph.node.remove(last)
+        graph.node.append(
+            _on_last_axis("Softmax", SCORES_NAME, PROBABILITIES_NAME, PROBABILITIES_NAME)
+        )
 
 
 def _on_last_axis(kind: str, source: str, target: str, name: str) -> onnx.NodeProto:
