@@ -34,6 +34,7 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--dice": ("dice", float, "Weight of the Dice loss, which counts every class alike (segment)."),
     "--ema": ("ema", float, "Momentum of the weights' moving average, lower in short runs."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
+    "--keep": ("keep", str, "Weights of which epoch: best (on the validation split) or last."),
     "--patience": ("patience", int, "Stop after so many epochs without a better validation value."),
     "--init": (
         "init",

@@ -153,6 +153,18 @@ def test_patience_survives_an_interruption(tmp_path, monkeypatch):
     assert without_times(parts) == without_times(whole)
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep):
+    # A rate too small to change what is recognised: the first epoch is the best.
+    config = toy("classify", epochs=2, learning_rate=1e-7, schedule="constant", keep=keep,
+                 augment="none", model_options={})  # fmt: skip
+    run = train(config, tmp_path)
+    assert run.history()[0]["val_accuracy"] == run.history()[1]["val_accuracy"]
+    best, last = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
+    equal = all(np.array_equal(a, b) for a, b in zip(best.weights, last.weights, strict=True))
+    assert equal == (keep == "last")
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     config = toy("classify", learning_rate=1e30, schedule="constant", optimizer="adam")
     with pytest.raises(TfprojError, match="not a number .* lower --learning-rate"):

@@ -28,6 +28,7 @@ class Record(keras.callbacks.Callback):
     Args:
         run: where to write.
         monitor: column of the history to judge by; ``loss`` in its name: lower is better.
+        keep: whether ``best.keras`` is of the "best" epoch so far or of the "last".
         patience: epochs without a better value before stopping; None: never.
         history: rows of the epochs that an earlier part of the run finished.
         average: what ``best.keras`` holds, where the optimiser keeps one.
@@ -37,12 +38,13 @@ class Record(keras.callbacks.Callback):
         self,
         run: Run,
         monitor: str,
+        keep: str,
         patience: int | None,
         history: list[dict],
         average: WeightAverage,
     ):
         super().__init__()
-        self._run, self._monitor, self._patience = run, monitor, patience
+        self._run, self._monitor, self._keep, self._patience = run, monitor, keep, patience
         self._average = average
         self.history = list(history)
 
@@ -58,7 +60,7 @@ class Record(keras.callbacks.Callback):
         self.history.append(row)
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
-            if best_epoch(self.history, self._monitor) == epoch + 1:
+            if self._keep == "last" or best_epoch(self.history, self._monitor) == epoch + 1:
                 with replacing(self._run.best_weights) as best, self._average.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)

@@ -25,6 +25,7 @@ AUGMENTATIONS = (
     "photo_wide",
     "photo_mix",
 )
+KEEP = ("best", "last")
 OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
@@ -56,6 +57,7 @@ class TrainConfig:
     dice: float = 0.0  # weight of the soft Dice loss, for segment
     ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
     augment: str = "none"  # name in AUGMENTATIONS
+    keep: str = "best"  # weights of the epoch with the best validation value, or of the "last"
     patience: int | None = None  # stop after so many epochs without a better validation value
     init: str | None = None  # run, pretrained model or ONNX file whose weights it starts from
     precision: str = "auto"  # "mixed_bfloat16" where the hardware has it, else "float32"
@@ -292,6 +294,7 @@ def _validate(config: TrainConfig) -> None:
         _check_type(f.name, str(f.type), getattr(config, f.name))
     for name, choices in (
         ("augment", AUGMENTATIONS),
+        ("keep", KEEP),
         ("optimizer", OPTIMIZERS),
         ("precision", PRECISIONS),
         ("schedule", SCHEDULES),

@@ -8,7 +8,7 @@
     splits.json         which examples were in which split, the hash of the data
     history.csv         one line per epoch
     last.keras          weights and optimiser after the last whole epoch (to resume)
-    best.keras          weights of the epoch with the best validation value
+    best.keras          weights of the epoch with the best validation value (or the last: --keep)
     metrics.json        written by evaluate
     predictions.csv     written by evaluate
     report_data/        written by evaluate: what the report shows of the model and the data

@@ -161,7 +161,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         caches["train"], config.batch_size, config.seed, for_statistics(config.augment)
     ) if config.ema else ()  # fmt: skip
     average = WeightAverage(model, seen)
-    record = callbacks.Record(run, monitor, config.patience, history, average)
+    record = callbacks.Record(run, monitor, config.keep, config.patience, history, average)
     listeners = [
         callbacks.Reseed(config.seed), callbacks.Validation(average), record,
         callbacks.Progress(config.epochs, done),
@@ -191,10 +191,11 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     except tf.errors.OpError as error:
         unreadable = next((cache.error for cache in caches.values() if cache.error), None)
         raise unreadable or error from error
+    best = callbacks.best_epoch(record.history, monitor)
     print(
         f"trained {len(record.history) - done} epochs in "
-        f"{callbacks.duration(time.monotonic() - begin)}; best epoch "
-        f"{callbacks.best_epoch(record.history, monitor)} by {monitor}: {run.path}",
+        f"{callbacks.duration(time.monotonic() - begin)}; best epoch {best} by {monitor}"
+        f"{', kept is the last' if config.keep == 'last' else ''}: {run.path}",
         file=sys.stderr,
     )
 

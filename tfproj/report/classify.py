@@ -28,7 +28,7 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
         "headline": [card for card in headline if card],
         "per_class": [],
         "bars_limit": BAR_CLASSES,
-        "numbers": {"best_epoch": data.best_epoch, "accuracy": {}},
+        "numbers": {"kept_epoch": data.kept_epoch, "accuracy": {}},
     }
     if not data.splits:
         return result
@@ -58,11 +58,11 @@ def accuracy_card(data: RunData, split: str) -> dict[str, Any] | None:
             "split": split, "value": metrics["accuracy"], "low": low, "high": high,
             "examples": metrics["examples"],
         }  # fmt: skip
-    row = next((r for r in data.history if r["epoch"] == data.best_epoch), {})
+    row = next((r for r in data.history if r["epoch"] == data.kept_epoch), {})
     column = {"train": "accuracy", "val": "val_accuracy"}.get(split)
     if column not in row:
         return None
-    return {"split": split, "value": row[column], "epoch": data.best_epoch}
+    return {"split": split, "value": row[column], "epoch": data.kept_epoch}
 
 
 def per_class_rows(
@@ -242,7 +242,7 @@ def calibration_values(data: RunData, assets: Assets) -> dict[str, Any] | None:
 
 def _numbers(data: RunData, result: dict[str, Any]) -> dict[str, Any]:
     return {
-        "best_epoch": data.best_epoch,
+        "kept_epoch": data.kept_epoch,
         "parameters": data.parameters,
         "training_seconds": data.seconds,
         "accuracy": {

@@ -128,7 +128,7 @@ def numbers(data: Sequence[RunData]) -> list[dict[str, Any]]:
     rows.append(row("parameters", [d.parameters for d in data], text.count))
     rows.append(row("training time", [d.seconds for d in data], text.duration))
     rows.append(row("epochs", [len(d.history) or None for d in data], text.count))
-    rows.append(row("best epoch", [d.best_epoch for d in data], text.count))
+    rows.append(row("epoch kept", [d.kept_epoch for d in data], text.count))
     return rows
 
 
@@ -164,7 +164,7 @@ def curve_figures(data: Sequence[RunData], names: Sequence[str], assets: Assets)
             color = _color(index)
             lines.append(
                 figures.history_line(
-                    name, d.history, f"val_{column}", color, marked=d.best_epoch
+                    name, d.history, f"val_{column}", color, marked=d.kept_epoch
                 )
             )  # fmt: skip
             if len(data) <= DASHED_RUNS:

@@ -85,7 +85,10 @@ class RunData:
         return names or [self.shown]
 
     @property
-    def best_epoch(self) -> int | None:
+    def kept_epoch(self) -> int | None:
+        """The epoch (from 1) whose weights the run holds; None without a history."""
+        if self.config.keep == "last":
+            return int(self.history[-1]["epoch"]) if self.history else None
         return best_epoch(self.history, self.task)
 
     @property

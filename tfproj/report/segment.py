@@ -36,7 +36,7 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
         "headline": headline(data),
         "legend": legend,
         "tables": [],
-        "numbers": {"best_epoch": data.best_epoch},
+        "numbers": {"kept_epoch": data.kept_epoch},
     }
     if not data.splits:
         return result
@@ -211,7 +211,7 @@ def _no_collapse(rows: list[dict[str, Any]], split: str) -> str:
 
 def _numbers(data: RunData, result: dict[str, Any]) -> dict[str, Any]:
     return {
-        "best_epoch": data.best_epoch,
+        "kept_epoch": data.kept_epoch,
         "parameters": data.parameters,
         "training_seconds": data.seconds,
         "headline": {card["key"]: dict(card["splits"]) for card in result["headline"]},

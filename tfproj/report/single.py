@@ -57,19 +57,19 @@ def facts(data: RunData) -> list[tuple[str, str]]:
         ("Parameters", count(data.parameters) if data.parameters else ""),
         ("Input", shape),
         ("Training time", trained if data.history else "not trained yet"),
-        ("Best epoch", _best(data)),
+        ("Epoch kept", _kept(data)),
         ("Computed on", _machine(environment)),
         ("Source of the data", origin.get("license", "")),
     ]
     return [(term, str(value)) for term, value in rows if value]
 
 
-def _best(data: RunData) -> str:
-    if data.best_epoch is None:
+def _kept(data: RunData) -> str:
+    if data.kept_epoch is None:
         return ""
     column = monitor(data.history, data.task)
-    row = next(row for row in data.history if row["epoch"] == data.best_epoch)
-    return f"{data.best_epoch} of {len(data.history)} ({column} {row[column]:.4f})"
+    row = next(row for row in data.history if row["epoch"] == data.kept_epoch)
+    return f"{data.kept_epoch} of {len(data.history)} ({column} {row[column]:.4f})"
 
 
 def _machine(environment: dict[str, Any]) -> str:
@@ -132,7 +132,7 @@ def history_figures(data: RunData, assets: Assets) -> list[Graphic]:
                     figures.history_line("training", data.history, column, figures.COLORS[0]),
                     figures.history_line(
                         "validation", data.history, f"val_{column}", figures.COLORS[1],
-                        marked=data.best_epoch,
+                        marked=data.kept_epoch,
                     ),
                 ],
                 kinds[column] if data.task == "classify" or column == "loss" else "pixel accuracy",

@@ -95,7 +95,7 @@ def calibration(
 
 
 def monitor(history: Sequence[dict[str, float]], task: str) -> str:
-    """The history column by which training chose its best weights.
+    """The history column by which training knows its best weights.
 
     Runs of facades from before ``val_mean_ap`` was counted went by the loss.
     """
@@ -104,7 +104,7 @@ def monitor(history: Sequence[dict[str, float]], task: str) -> str:
 
 
 def best_epoch(history: Sequence[dict[str, float]], task: str) -> int | None:
-    """The epoch (from 1) whose weights were kept; None where no epoch has a finite value."""
+    """The epoch (from 1) of that column's best value; None where none is finite."""
     column = monitor(history, task)
     sign = 1 if "loss" in column else -1
     finite = [row for row in history if math.isfinite(row.get(column, math.nan))]
