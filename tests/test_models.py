@@ -5,8 +5,6 @@ from tfproj import backend
 
 backend.setup()
 
-import keras  # noqa: E402
-
 from tfproj.config import PRESETS  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
 from tfproj.models import MODELS, build_model  # noqa: E402
@@ -115,6 +113,8 @@ def test_cnn_has_two_convolutions_of_32_filters_and_two_dense_layers():
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_uint8_images_in_float32_scores_out(name, channels):
+    import keras
+
     keras.utils.set_random_seed(0)
     model = build_model(spec(name, (16, 24), channels))
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 24, channels), np.uint8)
@@ -134,6 +134,8 @@ def test_an_initial_weight_of_torch_lies_within_its_bound():
 
 @pytest.mark.parametrize("channels", [8, 16])
 def test_the_fused_norm_is_keras_norm(channels):
+    import keras
+
     from tfproj.models.blocks import BatchNorm
 
     x = np.random.default_rng(0).normal(2, 3, (64, 7, 7, channels)).astype(np.float32)
@@ -158,6 +160,8 @@ def test_widths_make_a_unet_of_as_many_levels():
 
 @pytest.mark.parametrize("norm", ["batch_norm", "weight_standardization"])
 def test_norms_fold_into_the_table_of_the_report(norm):
+    import keras
+
     from tfproj.models.fold import fold_norms
 
     keras.utils.set_random_seed(0)
@@ -231,29 +235,6 @@ def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():
     assert norms == [f"{name}_bn" for name in convolutions[1]]
     assert trained.count_params() - folded.count_params() == 3 * sum(
         layer.filters for layer in folded.layers if type(layer).__name__ == "Conv2D"
-    )
-
-
-def test_squeeze_and_excitation_weighs_whole_channels():
-    from tfproj.models.fold import fold_norms
-
-    options = {"batch_norm": True, "squeeze_excite": True, "widths": [8, 16, 3], "stem_blocks": 1}
-    shape = spec("resnet", (28, 28), 1, 10)
-    model = build_model(shape, options)
-    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
-    names = [layer.name for layer in model.layers if layer.name.endswith("_multiply")]
-    assert names == ["stage1_block1_squeeze_multiply", "stage2_block1_squeeze_multiply"]
-    layer = model.get_layer(names[0])
-    plain, weights = layer.input
-    values = keras.Model(model.input, [plain, weights, layer.output]).predict_on_batch(images)
-    assert values[1].shape == (2, 1, 1, 16) and (values[1] > 0).all() and (values[1] < 1).all()
-    np.testing.assert_allclose(values[2], values[0] * values[1], rtol=1e-6)
-    plain_model = build_model(shape, {**options, "squeeze_excite": False})
-    extra = (16 * 4 + 4 + 4 * 16 + 16) + (3 * 1 + 1 + 1 * 3 + 3)  # at least one unit
-    assert model.count_params() - plain_model.count_params() == extra
-    folded = fold_norms(model, shape, options)
-    np.testing.assert_allclose(
-        folded.predict_on_batch(images), model.predict_on_batch(images), atol=1e-5
     )
 
 

@@ -57,7 +57,7 @@ MODELS: dict[str, ModelEntry] = {
         "residual network: a stem, then stages at half the resolution each",
         _builder("resnet"),
         multiple=lambda options: 1,
-        options=("widths", "blocks", "stem_blocks", "batch_norm", "squeeze_excite", "dropout"),
+        options=("widths", "blocks", "stem_blocks", "batch_norm", "dropout"),
     ),
     "unet": ModelEntry(
         "segment",
@@ -81,10 +81,7 @@ NORMS = ("batch_norm", "weight_standardization")
 # (whether a value of the option is good, what is), by option.
 OPTION_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
-        (
-            *("batch_norm", "final_relu", "squeeze_excite", "strip_pooling"),
-            "weight_standardization",
-        ),
+        ("batch_norm", "final_relu", "strip_pooling", "weight_standardization"),
         (lambda value: isinstance(value, bool), "true or false"),
     ),
     **dict.fromkeys(

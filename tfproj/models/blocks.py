@@ -105,9 +105,6 @@ class LineMean(keras.layers.Layer):
         return {**super().get_config(), "axis": self.axis}
 
 
-SQUEEZE = 4  # channels to a unit of the layer between means and weights
-
-
 def conv_relu(
     x,
     filters: int,
@@ -149,17 +146,6 @@ def conv(
         kernel_initializer=kernel_initializer(initializer),
         name=name,
     )
-
-
-def channel_weights(x, width: int, name: str):
-    """Channels of (B, H, W, width) times weights in 0..1 that their means over the image give."""
-    units = max(1, width // SQUEEZE)
-    weights = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
-    # Convolutions of one pixel, which export and quantisation treat as all others.
-    weights = conv_relu(weights, units, f"{name}_conv1", size=1)
-    weights = conv(width, f"{name}_conv2", size=1)(weights)
-    weights = keras.layers.Activation("sigmoid", name=f"{name}_sigmoid")(weights)
-    return keras.layers.Multiply(name=f"{name}_multiply")([x, weights])
 
 
 def kernel_initializer(name: str):

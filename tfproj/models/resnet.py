@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tfproj.models.blocks import BatchNorm, channel_weights, conv, conv_relu, image_input, scores
+from tfproj.models.blocks import BatchNorm, conv, conv_relu, image_input, scores
 from tfproj.spec import ModelSpec
 
 
@@ -16,7 +16,6 @@ def resnet(
     blocks: int = 1,
     stem_blocks: int = 0,
     batch_norm: bool = False,
-    squeeze_excite: bool = False,
     dropout: float = 0.0,
 ) -> keras.Model:
     """A stem at full size, then stages of pooling, a convolution and residual blocks.
@@ -31,9 +30,6 @@ def resnet(
         stem_blocks: residual blocks after the stem, at full size, where each is as much work as one
             of a stage but has a quarter or a sixteenth of its parameters.
         batch_norm: after each convolution; folds away on export.
-        squeeze_excite: each block of a stage weighs its channels by what the whole image shows (Hu,
-            Shen and Sun, "Squeeze-and-excitation networks", 2018). At full size, where channels
-            are few and the images large, it would cost most.
         dropout: share of the pooled features silenced in training.
 
     Returns:
@@ -47,7 +43,7 @@ def resnet(
         x = keras.layers.MaxPooling2D(padding="same", name=f"stage{stage}_pool")(x)
         x = conv_relu(x, width, f"stage{stage}_conv", batch_norm)
         for block in range(1, blocks + 1):
-            x = _residual(x, width, f"stage{stage}_block{block}", batch_norm, squeeze_excite)
+            x = _residual(x, width, f"stage{stage}_block{block}", batch_norm)
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
@@ -55,12 +51,10 @@ def resnet(
     return keras.Model(inputs, scores(x), name="resnet")
 
 
-def _residual(x, width: int, name: str, batch_norm: bool, squeeze_excite: bool = False):
+def _residual(x, width: int, name: str, batch_norm: bool):
     y = conv_relu(x, width, f"{name}_conv1", batch_norm)
     y = conv(width, f"{name}_conv2", use_bias=not batch_norm)(y)
     if batch_norm:
         y = BatchNorm(name=f"{name}_conv2_bn")(y)
-    if squeeze_excite:
-        y = channel_weights(y, width, f"{name}_squeeze")
     x = keras.layers.Add(name=f"{name}_add")([x, y])
     return keras.layers.ReLU(name=f"{name}_relu")(x)
