@@ -19,6 +19,7 @@ from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluate import evaluate, load_model  # noqa: E402
 from tfproj.plan import plan, plan_again  # noqa: E402
+from tfproj.report.load import read_run  # noqa: E402
 from tfproj.runs import Run  # noqa: E402
 from tfproj.train import resume, steps_per_call, train  # noqa: E402
 
@@ -163,6 +164,7 @@ def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep):
     best, last = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
     equal = all(np.array_equal(a, b) for a, b in zip(best.weights, last.weights, strict=True))
     assert equal == (keep == "last")
+    assert read_run(run).kept_epoch == (2 if keep == "last" else 1)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
