@@ -187,7 +187,8 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
             shuffle=False,
             callbacks=[
                 callbacks.Reseed(0), callbacks.Validation(average),
-                callbacks.Record(run, "loss", None, [], average), callbacks.Progress(2, 0), clock,
+                callbacks.Record(run, "loss", "best", None, [], average),
+                callbacks.Progress(2, 0), clock,
             ],
             verbose=0,
         )  # fmt: skip
