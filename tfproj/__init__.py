@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 
+from tfproj._version import __version__
+
 # From 1.29 on, onnxruntime reports what it runs to its makers and keeps an identifier in the home
 # directory, from its import on, unless this is set; an answer that is already there is kept.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
 __all__ = ["Classification", "Predictor", "Segmentation", "__version__"]
 
 

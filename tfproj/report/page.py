@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import tfproj
+from tfproj._version import __version__
 from tfproj.errors import InputError
 from tfproj.report import text
 from tfproj.runs import write_text, writing
@@ -36,7 +36,7 @@ def environment() -> jinja2.Environment:
         result.filters[function.__name__] = function
     style = resources.files("tfproj.report") / "templates" / "style.css"
     result.globals["style"] = Markup(style.read_text(encoding="utf-8"))
-    result.globals["version"] = tfproj.__version__
+    result.globals["version"] = __version__
     return result
 
 
