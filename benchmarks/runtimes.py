@@ -125,7 +125,7 @@ def _keras(name: str, net: str, size: Size, files: Files) -> Predict:
     backend.setup()
     import tensorflow as tf
 
-    from tfproj.metrics import softmax
+    from tfproj.softmax import softmax
 
     model = subjects.drawn_model(subjects.make_plan(net, 8, size))
     if name == "Keras predict":

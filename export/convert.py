@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from tfproj import backend, metrics
+from tfproj import backend
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
 from tfproj.evaluate import check_evaluation, load_model, predict_split
 from tfproj.models.fold import fold_norms
 from tfproj.plan import Plan
 from tfproj.predict import Predictor
 from tfproj.runs import Run, replacing
+from tfproj.softmax import softmax
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 
 # uint8 images (B, H, W, C) -> scores float32, by Keras.
@@ -128,7 +129,7 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     record = contract.metadata(run, planned, spec, opset, ir_version)
     record |= calibrate(trained, planned)
     record["golden"] = contract.golden(
-        spec, lambda pixels: metrics.softmax(answer(pixels)), contract.GOLDEN_TOLERANCE
+        spec, lambda pixels: softmax(answer(pixels)), contract.GOLDEN_TOLERANCE
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     try:

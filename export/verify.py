@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tfproj import image, metrics
+from tfproj import image
 from tfproj.errors import TfprojError
 from tfproj.export.convert import Answers
 from tfproj.export.replay import Pass, replay
 from tfproj.export.samples import DECIDING, Samples, draw
 from tfproj.models import input_multiple
 from tfproj.plan import Plan
+from tfproj.softmax import softmax
 from tfproj.spec import ModelSpec
 
 # float32 sums in another order differ by about 1e-6 in a probability, or of a score; 1e-4 is a
@@ -70,7 +71,7 @@ def verify(
     record = {"images": len(samples.files), "split": split, "batch_sizes": list(BATCH_SIZES)}
     if sizes:
         record["sizes"] = [list(size) for size in (spec.size, *sizes)]
-    record |= compare([(metrics.softmax(scores), actual) for scores, _, actual in answers])
+    record |= compare([(softmax(scores), actual) for scores, _, actual in answers])
     record["max_score_difference"] = score_difference([pair[:2] for pair in answers])
     record["metrics"] = {name: {"keras": keras[name], "onnx": onnx[name]} for name in keras}
     record["tolerance"] = tolerance
@@ -96,7 +97,7 @@ def rounding(exact: Answers, rounded: Answers, planned: Plan) -> dict[str, Any]:
         )
     before, after = samples.measure(first), samples.measure(second)
     record = {"images": len(samples.files), "split": split}
-    record |= compare([(metrics.softmax(first), metrics.softmax(second))])
+    record |= compare([(softmax(first), softmax(second))])
     record["metrics"] = {n: {"float32": before[n], "half": after[n]} for n in before}
     name, allowed = DECIDING[spec.task]
     if not before[name] - after[name] <= allowed:

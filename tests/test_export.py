@@ -24,8 +24,8 @@ from tfproj.export.calibration import (
 from tfproj.export.convert import Options, export_onnx
 from tfproj.export.graph import UNWANTED
 from tfproj.export.graph import _free_size as free_size
-from tfproj.metrics import softmax
 from tfproj.runs import Run
+from tfproj.softmax import softmax
 
 TASKS = ("classify", "segment")
 

@@ -16,6 +16,7 @@ from tfproj import artifacts, backend, metrics
 from tfproj.errors import InputError
 from tfproj.plan import Plan, plan_again
 from tfproj.runs import Run, write_csv, write_json
+from tfproj.softmax import softmax
 from tfproj.train import eval_batch, make_cache
 
 
@@ -102,7 +103,7 @@ def classification_metrics(
     The third part is what only the report needs: nothing here, see :func:`artifacts.save`.
     """
     batches = list(predict_split(model, planned, split, flip))
-    probabilities = metrics.softmax(np.concatenate([scores for scores, _ in batches]))
+    probabilities = softmax(np.concatenate([scores for scores, _ in batches]))
     labels = np.concatenate([targets for _, targets in batches])
     predictions = probabilities.argmax(axis=-1)
     classes = planned.spec.classes

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.metrics import average_precision_score
 
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities float32 over the last axis of float ``scores``."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    exponent = np.exp(shifted, dtype=np.float32)
-    return exponent / exponent.sum(axis=-1, keepdims=True)
+from tfproj.softmax import softmax
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -51,8 +47,6 @@ def average_precision(is_class: np.ndarray, scores: np.ndarray) -> float | None:
     Returns:
         0..1, or None where no pixel is of the class.
     """
-    from sklearn.metrics import average_precision_score
-
     return float(average_precision_score(is_class, scores)) if is_class.any() else None
 
 

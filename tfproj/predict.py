@@ -24,11 +24,11 @@ import numpy as np
 from tfproj.errors import InputError, TfprojError, first_line
 from tfproj.golden import SelfTest, replay
 from tfproj.machine import available_cpus
-from tfproj.metrics import softmax
 from tfproj.modelfile import MAX_MODEL_BYTES, read_model
 from tfproj.pretrained import pretrained_file
 from tfproj.results import Classification, Segmentation, calibration, threshold
 from tfproj.session import CPU, open_session
+from tfproj.softmax import softmax
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 
 if TYPE_CHECKING:
