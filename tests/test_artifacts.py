@@ -120,7 +120,7 @@ def test_evaluation_of_a_classifier_feeds_the_report(classifier):
 
     run, record = classifier
     examples = json.loads((run.report_data / "examples.json").read_text())
-    assert examples["split"] == artifacts.shown_split(record["splits"])
+    assert examples["split"] == shown_split(record["splits"])
     for example in examples["examples"]:
         with Image.open(run.report_data / example["file"]) as picture:
             assert list(picture.size) == example["size"] == [8, 8]
@@ -156,7 +156,7 @@ def test_evaluation_of_a_segmenter_feeds_the_report(segmenter):
     from tfproj.report import build
 
     run, record = segmenter
-    shown = artifacts.shown_split(record["splits"])
+    shown = shown_split(record["splits"])
     scores = record["splits"][shown]["scores"]
     assert all(entry["min"] >= 0 for entry in scores.values())  # the final ReLU of "original"
     examples = json.loads((run.report_data / "examples.json").read_text())["examples"]
@@ -181,7 +181,7 @@ def test_pictures_of_a_mirrored_evaluation_are_those_of_its_numbers(segmenter):
 
     run, plain = segmenter
     mirrored = evaluate(run, flip=True)
-    shown = artifacts.shown_split(plain["splits"])
+    shown = shown_split(plain["splits"])
     both = [r["splits"][shown]["pixel_accuracy"] for r in (plain, mirrored)]
     assert both[0] != both[1]
     examples = json.loads((run.report_data / "examples.json").read_text())["examples"]

@@ -14,7 +14,6 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,19 +28,12 @@ from tfproj.metrics import PixelScores
 from tfproj.runs import Run, replacing_directory, write_json
 from tfproj.selection import choose_classified, choose_segmented
 from tfproj.spec import ModelSpec, rgb
+from tfproj.thumbnails import encode, thumbnail
 
-SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
 EXAMPLE_BYTES = 2_500_000  # of all pictures: the page, where some stand twice, stays below 8 MB
-LOSSLESS_SIDE = 48  # px; pictures up to here are small as PNG, photographs are not
 MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
 CURVE_POINTS = 201
-
-
-def shown_split(splits: Iterable[str]) -> str:
-    """The split whose examples are shown."""
-    splits = list(splits)
-    return next(name for name in SHOWN_SPLITS if name in splits)
 
 
 def predict_scores(model, images: np.ndarray, flip: bool = False) -> np.ndarray:
@@ -126,23 +118,6 @@ def _save_thumbnails(
         (folder / file).write_bytes(data)
         records.append({"index": index, "file": file, "size": list(picture.size), **rows[index]})
     return records
-
-
-def thumbnail(picture: Image.Image, side: int) -> Image.Image:
-    """The picture within ``side`` x ``side`` pixels; the one that was given may be another's."""
-    small = picture.copy()
-    small.thumbnail((side, side))
-    return small
-
-
-def encode(picture: Image.Image) -> tuple[bytes, str]:
-    """(file content, suffix): PNG for small pictures, JPEG for others."""
-    buffer = io.BytesIO()
-    if max(picture.size) <= LOSSLESS_SIDE:
-        picture.save(buffer, "PNG", optimize=True)
-        return buffer.getvalue(), ".png"
-    picture.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue(), ".jpg"
 
 
 def _save_masks(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tfproj import artifacts, backend, metrics
 from tfproj.errors import InputError
 from tfproj.plan import Plan, plan_again
-from tfproj.runs import Run, write_csv, write_json
+from tfproj.runs import Run, shown_split, write_csv, write_json
 from tfproj.softmax import softmax
 from tfproj.train import eval_batch, make_cache
 
@@ -51,7 +51,7 @@ def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) 
         "flip_averaged": flip,
         "splits": results,
     }
-    shown = artifacts.shown_split(results)
+    shown = shown_split(results)
     of_shown = [row for row in rows if row["split"] == shown]
     split = planned.dataset.splits[shown]
     artifacts.save(run, model, split, shown, of_shown, facts[shown], flip)

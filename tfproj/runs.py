@@ -39,6 +39,7 @@ DEFAULT_ROOT = "runs"
 # Column of history.csv by which the best epoch is chosen: by the measure that is reported. The
 # least loss comes long before the best average precision, as a network grows too sure of itself.
 MONITORS = {"classify": "val_accuracy", "segment": "val_mean_ap"}
+SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,12 @@ def find_run(
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     kind = "model or run" if others else "run"
     raise unknown_name(kind, name, [*others, *(str(p.relative_to(root)) for p in runs)])
+
+
+def shown_split(splits: Iterable[str]) -> str:
+    """The split whose examples are shown."""
+    splits = list(splits)
+    return next(name for name in SHOWN_SPLITS if name in splits)
 
 
 def exists(test: Callable[[Path], bool], path: Path) -> bool:

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.artifacts import shown_split
 from tfproj.config import TrainConfig
 from tfproj.errors import InputError
 from tfproj.report.statistics import best_epoch
-from tfproj.runs import Run, read_json
+from tfproj.runs import Run, read_json, shown_split
 from tfproj.spec import ModelSpec
 
 

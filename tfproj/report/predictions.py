@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from tfproj import image
-from tfproj.artifacts import encode, thumbnail
 from tfproj.errors import InputError
 from tfproj.report.assets import data_uri
 from tfproj.report.page import page_path, render
+from tfproj.thumbnails import encode, thumbnail
 
 if TYPE_CHECKING:
     from tfproj.results import Classification, Segmentation
