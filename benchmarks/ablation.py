@@ -21,7 +21,8 @@ from typing import Any
 import common
 
 from tfproj import backend
-from tfproj.config import PRESETS, TrainConfig, make_config
+from tfproj.config import TrainConfig
+from tfproj.presets import PRESETS, make_config
 
 BASES: dict[str, dict[str, Any]] = {
     "classify": {"limit": 6000, "epochs": 8, "val_fraction": 0.1},
@@ -112,6 +113,7 @@ def main() -> None:
 def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
     """Train in a temporary directory; the metrics on the whole validation split."""
     from tfproj import evaluate
+    from tfproj.checkpoint import load_model
     from tfproj.plan import plan
     from tfproj.train import train
 
@@ -122,7 +124,7 @@ def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
             config, limit=None
         )  # fmt: skip
         task = evaluate.METRICS[config.task]
-        metrics, _, _ = task(evaluate.load_model(run), plan(whole), "val", flip)
+        metrics, _, _ = task(load_model(run), plan(whole), "val", flip)
         return {name: metrics[name] for name in METRICS[config.task]}
 
 

@@ -23,7 +23,8 @@ import ablation
 import common
 
 from tfproj import backend
-from tfproj.config import TrainConfig, make_config
+from tfproj.config import TrainConfig
+from tfproj.presets import make_config
 
 AUGMENT = {"classify": "shift_flip_erase", "segment": "photo_mix"}
 METRIC = {"classify": "accuracy", "segment": "mean_average_precision_softmax"}
@@ -58,9 +59,10 @@ def measure(config: TrainConfig) -> list[dict[str, Any]]:
 
     from tfproj import callbacks, evaluate
     from tfproj.averaging import WeightAverage
+    from tfproj.cache import make_cache
     from tfproj.data import pipeline
     from tfproj.plan import plan
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.train import compiled_model
 
     keras.utils.set_random_seed(config.seed)
     planned = plan(config)

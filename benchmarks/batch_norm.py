@@ -93,8 +93,9 @@ def training_step(net: str, norm: str, precision: str, quick: bool):
     """A function that takes one training step, traced with the norm of this name."""
     import tensorflow as tf
 
+    from tfproj.cache import make_cache
     from tfproj.models.blocks import BatchNorm
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.train import compiled_model
 
     planned = plan(net, norm, quick)
     model, _ = compiled_model(planned, precision)

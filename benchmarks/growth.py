@@ -127,13 +127,15 @@ def _train(folder: str, where: str) -> dict[str, float]:
     from tfproj import backend
 
     backend.setup()
-    from tfproj.config import make_config
+    from tfproj import cache as caching
+    from tfproj.cache import make_cache
     from tfproj.data import pipeline
     from tfproj.plan import plan
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.presets import make_config
+    from tfproj.train import compiled_model
 
     if where == "disk":
-        pipeline.MEMORY_SHARE = 0.0
+        caching.MEMORY_SHARE = 0.0
     options = {"filters": 4, "dense": 8}
     values = {"model": "cnn", "model_options": options, "batch_size": 16, "val_fraction": 0.05}
     config = make_config(

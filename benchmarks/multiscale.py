@@ -21,7 +21,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from tfproj import backend, image, metrics
+from tfproj import backend, checkpoint, image, metrics
 from tfproj.errors import InputError
 from tfproj.runs import Run
 
@@ -62,8 +62,8 @@ def main() -> None:
 
 def measure(runs: Sequence[Run]) -> list[dict]:
     """A row of figures for each of ``WAYS``, averaged over the networks of ``runs``."""
+    from tfproj.cache import make_cache
     from tfproj.evaluate import check_evaluation
-    from tfproj.train import make_cache
 
     plans = [check_evaluation(run, ["val"]) for run in runs]
     planned = plans[0]
@@ -105,7 +105,7 @@ def _scores(run: Run, spec, images: np.ndarray, scale: float) -> Iterator[tuple[
     multiple = input_multiple(spec.model, run.config().model_options)
     height, width = (multiple * round(side * scale / multiple) for side in spec.size)
     model = build_model(replace(spec, height=height, width=width), run.config().model_options)
-    backend.load_weights(model, run.best_weights)
+    checkpoint.load_weights(model, run.best_weights)
     pixels = np.stack([image.load(one, (height, width), spec.channels) for one in images])
     for mirrored in (False, True):
         step = -1 if mirrored else 1
@@ -117,7 +117,7 @@ def _scores(run: Run, spec, images: np.ndarray, scale: float) -> Iterator[tuple[
 
 
 def _toy(folder: str) -> Run:
-    from tfproj.config import make_config
+    from tfproj.presets import make_config
     from tfproj.train import train
 
     size = {"limit": 16, "image_size": (32, 32), "epochs": 1}

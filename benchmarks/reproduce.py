@@ -24,8 +24,9 @@ from typing import Any
 import common
 
 from tfproj import backend
-from tfproj.config import TrainConfig, make_config
+from tfproj.config import TrainConfig
 from tfproj.errors import InputError
+from tfproj.presets import make_config
 from tfproj.runs import Run
 
 REPORT: dict[str, dict[str, float]] = {

@@ -72,8 +72,9 @@ def trainer(
     import tensorflow as tf
 
     from tfproj import optim
+    from tfproj.cache import make_cache
     from tfproj.data import pipeline
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.train import compiled_model
 
     size = training.QUICK_SIZE[net] if quick else None
     planned = subjects.make_plan(net, count, size, batch_size=batch)

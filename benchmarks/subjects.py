@@ -46,10 +46,10 @@ def make_plan(
         model: name in MODELS; None: ``net``.
         values: of the configuration.
     """
-    from tfproj.config import make_config
     from tfproj.data import Dataset
     from tfproj.data.dataset import Split
     from tfproj.plan import Plan
+    from tfproj.presets import make_config
     from tfproj.spec import ModelSpec
 
     facts = NETS[net]

@@ -120,10 +120,11 @@ def _tfproj(recipe: str, facts: dict[str, Any], seed: int) -> Iterator[tuple[flo
     backend.setup()
     import keras
 
-    from tfproj.config import make_config
+    from tfproj.cache import make_cache
     from tfproj.data import pipeline
     from tfproj.plan import plan
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.presets import make_config
+    from tfproj.train import compiled_model
 
     short = {"limit": 512, "epochs": 1, "precision": "float32"} if facts["quick"] else {}
     values = {"epochs": EPOCHS[recipe], "warmup_epochs": 0.3, **short}

@@ -162,9 +162,10 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
 
     from tfproj import callbacks
     from tfproj.averaging import WeightAverage
+    from tfproj.cache import make_cache
     from tfproj.data import pipeline
     from tfproj.runs import Run
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.train import compiled_model
 
     net, batch = facts["net"], facts["batch"]
     planned = subjects.make_plan(net, facts["count"], facts["size"], batch_size=batch)

@@ -8,10 +8,10 @@ import click
 
 from tfproj import pretrained
 from tfproj.cli.options import common, print_json
-from tfproj.config import PRESETS
 from tfproj.errors import unknown_name
 from tfproj.modelfile import read_model
 from tfproj.models import MODELS, check_model, check_size
+from tfproj.presets import PRESETS
 from tfproj.spec import ModelSpec
 
 # Input and classes of the original work, so that its table comes out.

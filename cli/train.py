@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tfproj import config as configs
-from tfproj import pretrained
+from tfproj import presets, pretrained
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
 from tfproj.errors import InputError
 from tfproj.runs import DEFAULT_ROOT, check_place, find_run
@@ -51,14 +51,14 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
 
 def train_options(task: str) -> Callable[[Callable], Callable]:
     """All flags of a train command."""
-    presets = ", ".join(configs.PRESETS[task])
+    names = ", ".join(presets.PRESETS[task])
 
     def decorate(command: Callable) -> Callable:
         options = [
             click.option(
                 "--preset",
                 default=None,
-                help=f"One of {presets}. [default: default, finetune with --init]",
+                help=f"One of {names}. [default: default, finetune with --init]",
             ),
             click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
             *(
@@ -153,7 +153,7 @@ def build_config(
     runs_dir: str = DEFAULT_ROOT,
 ):
     """Preset, then file, then flags."""
-    values = configs.read_config_file(config_file) if config_file else {}
+    values = presets.read_config_file(config_file) if config_file else {}
     if values.pop("task", task) != task:
         raise InputError(f"{config_file}: this configuration is for another task than {task}")
     of_file = values.pop("preset", None)
@@ -163,7 +163,7 @@ def build_config(
     names_run = isinstance(init, str) and not init.endswith(".onnx")
     if names_run and not pretrained.means_pretrained(init, runs_dir, task):
         values["init"] = str(find_run(init, runs_dir, task, others=pretrained.names()).path)
-    return configs.make_config(task, preset, **values)
+    return presets.make_config(task, preset, **values)
 
 
 def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tfproj import backend
+from tfproj.checkpoint import load_model
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
-from tfproj.evaluate import check_evaluation, load_model, predict_split
+from tfproj.evaluate import check_evaluation, predict_split
 from tfproj.models.fold import fold_norms
 from tfproj.plan import Plan
 from tfproj.predict import Predictor

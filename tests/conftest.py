@@ -91,7 +91,7 @@ def real_fashion():
 @pytest.fixture(scope="session")
 def toy_classifier(tmp_path_factory):
     """A run of the CNN with batch norm on scikit-learn's digits, trained for seconds."""
-    from tfproj.config import make_config
+    from tfproj.presets import make_config
     from tfproj.train import train
 
     options = {"batch_norm": True, "filters": 8, "dense": 16}
@@ -104,7 +104,7 @@ def toy_classifier(tmp_path_factory):
 @pytest.fixture(scope="session")
 def toy_segmenter(tmp_path_factory):
     """A run of the UNet with batch norm on drawn facades of 32 x 48 pixels."""
-    from tfproj.config import make_config
+    from tfproj.presets import make_config
     from tfproj.train import train
 
     size = {"limit": 24, "image_size": (32, 48), "batch_size": 4}

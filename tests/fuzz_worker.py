@@ -30,9 +30,10 @@ import tfproj.session
 from tfproj import Predictor, image
 from tfproj.cli.main import main
 from tfproj.cli.train import build_config
-from tfproj.config import config_from_dict, make_config
+from tfproj.config import config_from_dict
 from tfproj.errors import TfprojError
 from tfproj.modelfile import OPERATORS
+from tfproj.presets import make_config
 from tfproj.runs import find_run, read_json
 
 SECONDS = 20  # for one case on a busy machine; most take some milliseconds

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfproj.config import make_config
 from tfproj.metrics import confusion_matrix, intersection_over_union, mean, recall
+from tfproj.presets import make_config
 from tfproj.runs import Run, write_csv, write_json
 from tfproj.selection import choose_classified
 from tfproj.spec import ModelSpec, rgb

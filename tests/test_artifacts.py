@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tfproj import artifacts
-from tfproj.config import make_config
 from tfproj.metrics import PixelScores
+from tfproj.presets import make_config
 from tfproj.runs import shown_split
 from tfproj.selection import PER_CELL, choose_classified, choose_segmented, spread
 

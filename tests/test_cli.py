@@ -193,7 +193,7 @@ def test_config_file_and_flags(capsys, tmp_path):
 
 def test_a_saved_configuration_repeats_the_run(tmp_path):
     from tfproj.cli.train import build_config
-    from tfproj.config import make_config
+    from tfproj.presets import make_config
     from tfproj.runs import write_json
 
     config = make_config("segment", "original", epochs=2, image_size=(64, 64))

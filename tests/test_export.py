@@ -12,9 +12,9 @@ from onnx.helper import get_node_attr_value
 from PIL import Image
 
 from tfproj import Predictor
+from tfproj.checkpoint import load_model
 from tfproj.cli.main import main
 from tfproj.errors import InputError, TfprojError
-from tfproj.evaluate import load_model
 from tfproj.export import contract, convert, samples, targets
 from tfproj.export.calibration import (
     fit_temperature,
@@ -93,7 +93,7 @@ def test_batch_is_free_and_size_is_fixed(toy_models, task, answer):
 
 def test_folding_batch_norm_changes_nothing(toy_segmenter):
     planned = convert.check_evaluation(toy_segmenter)
-    trained = convert.load_model(toy_segmenter)
+    trained = load_model(toy_segmenter)
     folded = convert.fold_norms(trained, planned.spec, planned.config.model_options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
     expected, actual = (convert.answers_of(m)(pixels) for m in (trained, folded))
@@ -279,7 +279,7 @@ def test_any_size_that_is_a_multiple(toy_segmenter, tmp_path):
 
 
 def test_the_network_of_best_at_any_size(tmp_path):
-    from tfproj.config import PRESETS, make_config
+    from tfproj.presets import PRESETS, make_config
     from tfproj.train import train
 
     options = {**PRESETS["segment"]["best"]["model_options"], "widths": [16, 16, 16]}

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from tfproj import backend
+from tfproj import backend, checkpoint
 
 backend.setup()
 
-from tfproj.config import PRESETS  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
 from tfproj.models import MODELS, build_model  # noqa: E402
 from tfproj.models.summary import summarize  # noqa: E402
+from tfproj.presets import PRESETS  # noqa: E402
 from tfproj.spec import ModelSpec  # noqa: E402
 
 # The layer table of the original report: kind, output (channels, height, width), parameters.
@@ -217,7 +217,7 @@ def test_a_standardised_convolution_is_saved_whole(tmp_path):
     one, other = (build_model(spec("unet", (16, 16)), options) for _ in range(2))
     one.get_layer("enc1_conv1").gain.assign(np.arange(16.0))
     one.save(tmp_path / "model.keras")
-    backend.load_weights(other, tmp_path / "model.keras")
+    checkpoint.load_weights(other, tmp_path / "model.keras")
     for saved, loaded in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(saved, loaded)
 

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from tfproj.history import best_epoch
 from tfproj.report import sentences, text
-from tfproj.report.statistics import best_epoch, calibration, wilson
+from tfproj.report.statistics import calibration, wilson
 
 
 def test_wilson_by_the_textbook():
@@ -47,11 +48,11 @@ def test_best_epoch_passes_over_nan():
         {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0},
     ]
     assert best_epoch(history, "classify") == 1
-    assert best_epoch(history, "segment") == 3  # a run from before val_mean_ap was counted
+    assert best_epoch(history, "segment") is None
     counted = [{**row, "val_mean_ap": ap} for row, ap in zip(history, (0.2, 0.4, 0.3), strict=True)]
     assert best_epoch(counted, "segment") == 2
     assert best_epoch([], "classify") is None
-    assert best_epoch([{"epoch": 1, "val_loss": math.nan}], "segment") is None
+    assert best_epoch([{"epoch": 1, "val_mean_ap": math.nan}], "segment") is None
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from tfproj.config import make_config
 from tfproj.errors import InputError, TfprojError
+from tfproj.presets import make_config
 from tfproj.runs import create_run, find_run, replacing, write_csv, write_json, write_text
 
 

@@ -14,11 +14,13 @@ backend.setup()
 import keras  # noqa: E402
 
 from tfproj import callbacks, optim  # noqa: E402
-from tfproj.config import make_config  # noqa: E402
+from tfproj.cache import Cache, make_cache  # noqa: E402
+from tfproj.checkpoint import load_model  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
-from tfproj.evaluate import evaluate, load_model  # noqa: E402
+from tfproj.evaluate import evaluate  # noqa: E402
 from tfproj.plan import plan, plan_again  # noqa: E402
+from tfproj.presets import make_config  # noqa: E402
 from tfproj.report.load import read_run  # noqa: E402
 from tfproj.runs import Run  # noqa: E402
 from tfproj.train import resume, steps_per_call, train  # noqa: E402
@@ -293,12 +295,10 @@ def test_mixed_precision_trains_and_loads_as_float32(tmp_path):
 
 
 def test_a_finished_training_holds_no_images(tmp_path, monkeypatch):
-    from tfproj.data import pipeline
-
     made = []
-    original = pipeline.Cache.__init__
+    original = Cache.__init__
     monkeypatch.setattr(
-        pipeline.Cache,
+        Cache,
         "__init__",
         lambda self, *a, **k: made.append(self) or original(self, *a, **k),
     )
@@ -473,7 +473,6 @@ def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
 
 
 def _images(planned, split):
-    from tfproj.train import make_cache
 
     cache = make_cache(planned, split)
     return cache.batch(np.arange(len(cache)))[0]

@@ -8,9 +8,10 @@ from onnx import numpy_helper
 from PIL import Image
 
 from tfproj import Predictor, image
+from tfproj.checkpoint import load_model
 from tfproj.data import Split
 from tfproj.errors import TfprojError
-from tfproj.evaluate import check_evaluation, load_model
+from tfproj.evaluate import check_evaluation
 from tfproj.export import samples, verify
 from tfproj.export.convert import answers_of
 from tfproj.export.replay import BLOCKED, START, Pass, replay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,31 +27,40 @@ class WeightAverage:
         self._norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
         self._step = -1  # of the statistics below
         self._statistics: list[np.ndarray] = []
+        self._latest: list[tuple[keras.Variable, Any]] = []  # while the average is in
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Inside the block the model holds the average, where there is one; then the latest."""
+        self.swap_in()
+        try:
+            yield
+        finally:
+            self.swap_out()
+
+    def swap_in(self) -> None:
+        """Put the average into the model, where there is one, until :meth:`swap_out`."""
         optimizer = self._model.optimizer
         averages = getattr(optimizer, "_model_variables_moving_average", None)
         if not optimizer.use_ema or not averages:
-            yield
             return
         moving = [v for norm in self._norms for v in (norm.moving_mean, norm.moving_variance)]
         variables = [*optimizer._trainable_variables, *moving]
-        latest = [keras.ops.copy(variable.value) for variable in variables]
-        try:
-            for variable, average in zip(optimizer._trainable_variables, averages, strict=True):
-                variable.assign(average)
-            step = int(optimizer.iterations)
-            if step != self._step:
-                self._estimate_statistics()
-                self._step, self._statistics = step, [v.numpy() for v in moving]
-            for variable, value in zip(moving, self._statistics, strict=True):
-                variable.assign(value)
-            yield
-        finally:
-            for variable, value in zip(variables, latest, strict=True):
-                variable.assign(value)
+        self._latest = [(variable, keras.ops.copy(variable.value)) for variable in variables]
+        for variable, average in zip(optimizer._trainable_variables, averages, strict=True):
+            variable.assign(average)
+        step = int(optimizer.iterations)
+        if step != self._step:
+            self._estimate_statistics()
+            self._step, self._statistics = step, [v.numpy() for v in moving]
+        for variable, value in zip(moving, self._statistics, strict=True):
+            variable.assign(value)
+
+    def swap_out(self) -> None:
+        """Bring back the latest weights."""
+        for variable, value in self._latest:
+            variable.assign(value)
+        self._latest = []
 
     def _estimate_statistics(self) -> None:
         """Let every norm's mean and variance be the mean of those of all batches."""

@@ -8,11 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import warnings
 from functools import cache
-from pathlib import Path
 
-from tfproj.errors import InputError, first_line, missing_extra
+from tfproj.errors import InputError, missing_extra
 from tfproj.machine import available_cpus, cpu_has_bfloat16
 
 
@@ -73,21 +71,3 @@ def resolve_precision(precision: str) -> str:
     else:
         native = cpu_has_bfloat16()
     return "mixed_bfloat16" if native else "float32"
-
-
-def load_weights(model, path: Path) -> None:
-    """Read the weights of a ``.keras`` file into a model of the same layers.
-
-    Only arrays are read: no code that such a file may carry is ever run. Where the model is
-    compiled and its optimiser built, the optimiser's state is read as well.
-
-    Raises:
-        InputError: not such a file, damaged, or of another model.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Keras warns of weights that do not fit before it fails; the failure says it all.
-            warnings.simplefilter("ignore")
-            model.load_weights(path)
-    except Exception as error:  # Keras, h5py and zipfile raise many kinds for a damaged file
-        raise InputError(f"{path}: cannot be loaded ({first_line(error)})") from None

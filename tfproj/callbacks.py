@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from tfproj.averaging import WeightAverage
 from tfproj.errors import TfprojError
+from tfproj.history import best_epoch, out_of_patience
 from tfproj.runs import Run, replacing, write_csv
 from tfproj.streaming import MeanAveragePrecision
+from tfproj.words import duration
 
 
 class Diverged(TfprojError):
@@ -27,7 +29,7 @@ class Record(keras.callbacks.Callback):
 
     Args:
         run: where to write.
-        monitor: column of the history to judge by; ``loss`` in its name: lower is better.
+        task: whose measure the epochs are judged by.
         keep: whether ``best.keras`` is of the "best" epoch so far or of the "last".
         patience: epochs without a better value before stopping; None: never.
         history: rows of the epochs that an earlier part of the run finished.
@@ -37,14 +39,14 @@ class Record(keras.callbacks.Callback):
     def __init__(
         self,
         run: Run,
-        monitor: str,
+        task: str,
         keep: str,
         patience: int | None,
         history: list[dict],
         average: WeightAverage,
     ):
         super().__init__()
-        self._run, self._monitor, self._keep, self._patience = run, monitor, keep, patience
+        self._run, self._task, self._keep, self._patience = run, task, keep, patience
         self._average = average
         self.history = list(history)
 
@@ -60,30 +62,17 @@ class Record(keras.callbacks.Callback):
         self.history.append(row)
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
-            if self._keep == "last" or best_epoch(self.history, self._monitor) == epoch + 1:
+            if self._keep == "last" or best_epoch(self.history, self._task) == epoch + 1:
                 with replacing(self._run.best_weights) as best, self._average.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)
-        if out_of_patience(self.history, self._monitor, self._patience):
+        if out_of_patience(self.history, self._task, self._patience):
             self.model.stop_training = True
 
 
 def shown(logs: dict) -> dict:
     """Without the average precision of training steps, which is not counted."""
     return {name: value for name, value in logs.items() if name != "mean_ap"}
-
-
-def best_epoch(history: list[dict], monitor: str) -> int:
-    """Number (from 1) of the epoch with the best monitored value; the earliest among equals."""
-    sign = 1 if "loss" in monitor else -1
-    return int(min(history, key=lambda row: sign * row[monitor])["epoch"])
-
-
-def out_of_patience(history: list[dict], monitor: str, patience: int | None) -> bool:
-    """Whether the last ``patience`` epochs brought nothing better."""
-    if patience is None or not history:
-        return False
-    return int(history[-1]["epoch"]) - best_epoch(history, monitor) >= patience
 
 
 def _nan_message(where: str) -> str:
@@ -100,13 +89,12 @@ class Validation(keras.callbacks.Callback):
         self._average = average
 
     def on_test_begin(self, logs=None):
-        self._block = self._average.swapped_in()
-        self._block.__enter__()
+        self._average.swap_in()
         self._count(True)
 
     def on_test_end(self, logs=None):
         self._count(False)
-        self._block.__exit__(None, None, None)
+        self._average.swap_out()
 
     def _count(self, on: bool) -> None:
         # The model's metric, not the one compile was given: Keras hands on the same objects.
@@ -178,12 +166,3 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._bar.close()
-
-
-def duration(seconds: float) -> str:
-    """``75`` -> ``1 min 15 s``."""
-    seconds = round(seconds)
-    hours, minutes = seconds // 3600, seconds % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds % 60:02d} s" if minutes else f"{seconds} s"

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfproj.config import TrainConfig, make_config
+from tfproj.config import TrainConfig
 from tfproj.data import DataOptions, load_dataset
 from tfproj.data.arrays import find_idx_folder
 from tfproj.data.prepare import write_folder
 from tfproj.errors import InputError, TfprojError
+from tfproj.presets import make_config
 from tfproj.runs import Run, write_json, writing
 
 SAMPLES = 8  # images given to the predictor, for each task

@@ -13,11 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from tfproj import artifacts, backend, metrics
+from tfproj.cache import make_cache
+from tfproj.checkpoint import load_model
 from tfproj.errors import InputError
 from tfproj.plan import Plan, plan_again
 from tfproj.runs import Run, shown_split, write_csv, write_json
 from tfproj.softmax import softmax
-from tfproj.train import eval_batch, make_cache
 
 
 def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) -> dict[str, Any]:
@@ -71,24 +72,11 @@ def check_evaluation(run: Run, splits: Sequence[str] | None = None) -> Plan:
     return planned
 
 
-def load_model(run: Run):
-    """The Keras model of a run in float32 with its best weights.
-
-    It is rebuilt from the run's configuration and only the weights are read, so no code that a
-    ``.keras`` file may carry is ever run.
-    """
-    from tfproj.models import build_model
-
-    model = build_model(run.spec(), run.config().model_options)
-    backend.load_weights(model, run.best_weights)
-    return model
-
-
 def predict_split(
     model, planned: Plan, split: str, flip: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (scores float32, labels or masks) over a split, in its order."""
-    cache, batch = make_cache(planned, split), eval_batch(planned.config)
+    cache, batch = make_cache(planned, split), planned.config.eval_batch_size
     starts = range(0, len(cache), batch)
     for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))

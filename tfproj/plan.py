@@ -13,6 +13,7 @@ from tfproj.config import TrainConfig
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.errors import InputError
+from tfproj.initial_weights import Source, find_source, with_source
 from tfproj.models import check_model, check_size, nearest_size
 from tfproj.runs import Run, read_object
 from tfproj.spec import ModelSpec
@@ -20,19 +21,35 @@ from tfproj.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked configuration: what will be trained on what."""
+    """A checked configuration: what will be trained on what.
+
+    Attributes:
+        config: with the model that is trained.
+        dataset: what it is trained on.
+        spec: of the model.
+        source: where the weights come from, for a new run with ``init``.
+    """
 
     config: TrainConfig
     dataset: Dataset
     spec: ModelSpec
+    source: Source | None = None
 
 
-def plan(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
-    """Find the data, settle the model's input and classes, check that they fit.
+def plan(config: TrainConfig) -> Plan:
+    """Find the data and the initial weights, settle the model, check that they fit.
 
     Raises:
         InputError: anything that would make the training fail or be meaningless.
     """
+    if not config.init:
+        return _fitted(config)
+    source = find_source(config.init, config.task)
+    return dataclasses.replace(_fitted(with_source(config, source)), source=source)
+
+
+def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
+    """The plan for a configuration that names its model."""
     dataset = load_dataset(config.data, config.task, data_options(config, classes))
     check_model(config.model, config.task, config.model_options)
     size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
@@ -62,14 +79,14 @@ def plan_again(run: Run) -> Plan:
     run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
     config, classes = run.config(), run.spec().classes
     try:
-        planned = plan(config, classes)
+        planned = _fitted(config, classes)
     except InputError:
         origin = run.environment().get("data", {}).get("origin", "")
         if not Path(origin).is_dir():
             raise
         named = config.data in DATASETS or config.data.startswith("tfds:")
         there = {"data_dir" if named else "data": origin}
-        planned = plan(dataclasses.replace(config, **there), classes)
+        planned = _fitted(dataclasses.replace(config, **there), classes)
     recorded = run.spec()
     for name in ("task", "model", "size", "channels"):
         if getattr(recorded, name) != getattr(planned.spec, name):

@@ -36,9 +36,6 @@ from tfproj.errors import InputError, TfprojError, first_line, unknown_name
 from tfproj.spec import ModelSpec
 
 DEFAULT_ROOT = "runs"
-# Column of history.csv by which the best epoch is chosen: by the measure that is reported. The
-# least loss comes long before the best average precision, as a network grows too sure of itself.
-MONITORS = {"classify": "val_accuracy", "segment": "val_mean_ap"}
 SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
 
 

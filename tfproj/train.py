@@ -13,25 +13,28 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfproj import backend, machine, transfer
+from tfproj import backend, machine
+from tfproj.checkpoint import load_weights
 from tfproj.config import TrainConfig
 from tfproj.errors import InputError, TfprojError, missing_extra
+from tfproj.history import MONITORS, best_epoch, out_of_patience
+from tfproj.initial_weights import describe, find_source
 from tfproj.plan import Plan, plan, plan_again, split_record
 from tfproj.runs import (
     DEFAULT_ROOT,
-    MONITORS,
     Run,
     check_place,
     create_run,
     write_json,
     write_text,
 )
+from tfproj.words import duration
 
 
 def train(
@@ -58,6 +61,7 @@ def train(
         TfprojError: interrupted (the run can be resumed), or the loss became NaN.
     """
     planned = planned or plan(config)
+    config = planned.config
     _require_tensorboard(tensorboard)
     replaces = check_place(root, config.task, name, overwrite)
     backend.setup()
@@ -65,15 +69,15 @@ def train(
     environment = machine.describe(precision)
     environment["seed"] = config.seed
     environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
-    if config.init:
-        environment["init"] = transfer.describe(config.init, config.task)
-        source = Path(config.init).resolve()
-        if replaces and (Path(root) / config.task / name).resolve() in (source, *source.parents):
+    if planned.source:
+        environment["init"] = describe(planned.source)
+        file = planned.source.file.resolve()
+        if replaces and (Path(root) / config.task / name).resolve() in file.parents:
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
     data = Path(planned.dataset.name)
     stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
     # Whatever can fail does so before the directory is made or an earlier run replaced.
-    with _prepared(planned, precision, bool(config.init)) as prepared:
+    with _prepared(planned, precision) as prepared:
         if replaces:
             for cache in prepared.caches.values():
                 cache.fill(np.arange(len(cache)))
@@ -97,8 +101,10 @@ def resume(run: Run, tensorboard: bool = False) -> Run:
     planned = plan_again(run)
     _require_tensorboard(tensorboard)
     backend.setup()
-    fresh = bool(planned.config.init) and not run.last_weights.exists()
-    with _prepared(planned, run.environment()["precision"], fresh) as prepared:
+    init, task = planned.config.init, planned.config.task
+    if init and not run.last_weights.exists():
+        planned = replace(planned, source=find_source(init, task))
+    with _prepared(planned, run.environment()["precision"]) as prepared:
         _fit(run, planned, prepared, tensorboard)
     return run
 
@@ -118,21 +124,23 @@ class _Prepared:
 
 
 @contextlib.contextmanager
-def _prepared(planned: Plan, precision: str, from_source: bool) -> Iterator[_Prepared]:
-    """A model with drawn weights or those of ``config.init``, and its data, within the block."""
+def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
+    """A model with random weights or those of the source, and its data, within the block."""
     import keras
 
+    from tfproj.cache import make_cache
     from tfproj.data import pipeline
+    from tfproj.transfer import initialise
 
     config, caches = planned.config, {}
     keras.utils.set_random_seed(config.seed)
     try:
         model, steps = compiled_model(planned, precision)
         caches |= {name: make_cache(planned, name) for name in ("train", "val")}
-        if from_source:
+        if planned.source:
             first = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
             images, _ = caches["train"].batch(first)
-            transfer.initialise(model, planned.spec, config.model_options, config.init, images)
+            initialise(model, planned.spec, config.model_options, planned.source, images)
         yield _Prepared(model, steps, caches)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -152,16 +160,15 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     config = planned.config
     model, steps, caches = prepared.model, prepared.steps, prepared.caches
     history = _restore(run, model, steps)
-    monitor = MONITORS[config.task]
     done = len(history)
-    if done >= config.epochs or callbacks.out_of_patience(history, monitor, config.patience):
+    if done >= config.epochs or out_of_patience(history, config.task, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
 
     seen = pipeline.first_batches(
         caches["train"], config.batch_size, config.seed, for_statistics(config.augment)
     ) if config.ema else ()  # fmt: skip
     average = WeightAverage(model, seen)
-    record = callbacks.Record(run, monitor, config.keep, config.patience, history, average)
+    record = callbacks.Record(run, config.task, config.keep, config.patience, history, average)
     listeners = [
         callbacks.Reseed(config.seed), callbacks.Validation(average), record,
         callbacks.Progress(config.epochs, done),
@@ -179,7 +186,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
             initial_epoch=done,
             steps_per_epoch=steps,
             shuffle=False,  # the pipeline shuffles
-            validation_data=pipeline.eval_batches(caches["val"], eval_batch(config)),
+            validation_data=pipeline.eval_batches(caches["val"], config.eval_batch_size),
             callbacks=listeners,
             verbose=0,
         )  # fmt: skip
@@ -191,10 +198,10 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     except tf.errors.OpError as error:
         unreadable = next((cache.error for cache in caches.values() if cache.error), None)
         raise unreadable or error from error
-    best = callbacks.best_epoch(record.history, monitor)
+    best = best_epoch(record.history, config.task)
     print(
         f"trained {len(record.history) - done} epochs in "
-        f"{callbacks.duration(time.monotonic() - begin)}; best epoch {best} by {monitor}"
+        f"{duration(time.monotonic() - begin)}; best epoch {best} by {MONITORS[config.task]}"
         f"{', kept is the last' if config.keep == 'last' else ''}: {run.path}",
         file=sys.stderr,
     )
@@ -251,26 +258,12 @@ def _metrics(task: str, classes: int) -> list:
     return [accuracy] if task == "classify" else [accuracy, MeanAveragePrecision(classes)]
 
 
-def make_cache(planned: Plan, split: str):
-    """The decoded examples of one split at the model's input size."""
-    from tfproj.data.pipeline import Cache
-    from tfproj.machine import available_cpus
-
-    spec = planned.spec
-    return Cache(planned.dataset.splits[split], spec.size, spec.channels, available_cpus())
-
-
-def eval_batch(config: TrainConfig) -> int:
-    """A larger batch where there is no backward pass to hold."""
-    return 2 * config.batch_size if config.task == "classify" else config.batch_size
-
-
 def _restore(run: Run, model, steps: int) -> list[dict]:
     """Load weights and optimiser of the last whole epoch; returns the history up to it."""
     if not run.last_weights.exists():
         return []
     model.optimizer.build(model.trainable_variables)
-    backend.load_weights(model, run.last_weights)
+    load_weights(model, run.last_weights)
     done = int(model.optimizer.iterations) // steps
     history = run.history()[:done]
     if len(history) != done:

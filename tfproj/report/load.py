@@ -14,7 +14,7 @@ import numpy as np
 
 from tfproj.config import TrainConfig
 from tfproj.errors import InputError
-from tfproj.report.statistics import best_epoch
+from tfproj.history import best_epoch
 from tfproj.runs import Run, read_json, shown_split
 from tfproj.spec import ModelSpec
 

@@ -6,11 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from tfproj.history import MONITORS
 from tfproj.report import classify, figures, pictures, segment
 from tfproj.report.assets import Assets, Graphic
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
-from tfproj.report.statistics import monitor
 from tfproj.report.text import count, duration, numbered, plural
 from tfproj.runs import Run
 
@@ -67,7 +67,7 @@ def facts(data: RunData) -> list[tuple[str, str]]:
 def _kept(data: RunData) -> str:
     if data.kept_epoch is None:
         return ""
-    column = monitor(data.history, data.task)
+    column = MONITORS[data.task]
     row = next(row for row in data.history if row["epoch"] == data.kept_epoch)
     return f"{data.kept_epoch} of {len(data.history)} ({column} {row[column]:.4f})"
 

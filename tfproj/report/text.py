@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tfproj import words
+
 NONE = "–"
 
 
@@ -52,16 +54,8 @@ def significant(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``75`` -> ``1 min 15 s``."""
-    if not _known(seconds):
-        return NONE
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    if minutes:
-        return f"{minutes} min {whole % 60:02d} s"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    """``75`` -> ``1 min 15 s``; a dash for None and NaN."""
+    return words.duration(seconds) if _known(seconds) else NONE
 
 
 def listed(items: Sequence[str]) -> str:
