@@ -213,8 +213,9 @@ def model_file(model: str, runs_dir: str) -> Path:
     Raises:
         InputError: there is none, or the name is that of a pretrained model and of a run.
     """
+    from tfproj.files import exists
     from tfproj.pretrained import means_pretrained, names, pretrained_file
-    from tfproj.runs import exists, find_run
+    from tfproj.runs import find_run
 
     path = Path(model)
     if path.suffix == ".onnx" or exists(Path.is_file, path):

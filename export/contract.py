@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from tfproj import image, machine
+from tfproj import environment, image
 from tfproj.models import input_multiple
 from tfproj.plan import Plan
 from tfproj.runs import Run
@@ -70,7 +70,7 @@ def metadata(run: Run, planned: Plan, spec: ModelSpec, opset: int, ir: int) -> d
             "data": planned.dataset.name,
             "license": planned.dataset.license,
         },
-        "versions": machine.describe("float32")["versions"],
+        "versions": environment.versions(),
     }
 
 

@@ -17,10 +17,11 @@ from tfproj import backend
 from tfproj.checkpoint import load_model
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
 from tfproj.evaluate import check_evaluation, predict_split
+from tfproj.files import replacing
 from tfproj.models.fold import fold_norms
 from tfproj.plan import Plan
 from tfproj.predict import Predictor
-from tfproj.runs import Run, replacing
+from tfproj.runs import Run
 from tfproj.softmax import softmax
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 

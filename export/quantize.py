@@ -140,7 +140,7 @@ def quantize(exported: Exported, folder: Path) -> tuple[Trial, dict[str, Any]]:
         **judge.facts(trial),
         "speed_ratio": ratio,
         "speed_batch": BATCH[task],
-        "cpu": machine.describe("")["cpu"],
+        "cpu": machine.cpu_name(),
     }
     return trial, facts
 

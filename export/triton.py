@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 
 from tfproj.errors import InputError
+from tfproj.files import replacing, write_text, writing
 from tfproj.modelfile import read_model
 from tfproj.predict import Predictor
-from tfproj.runs import replacing, write_text, writing
 from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 
 # A batch of 256 x 256 images with five classes then takes 250 MB at most.

@@ -32,9 +32,10 @@ from tfproj.cli.main import main
 from tfproj.cli.train import build_config
 from tfproj.config import config_from_dict
 from tfproj.errors import TfprojError
+from tfproj.files import read_json
 from tfproj.modelfile import OPERATORS
 from tfproj.presets import make_config
-from tfproj.runs import find_run, read_json
+from tfproj.runs import find_run
 
 SECONDS = 20  # for one case on a busy machine; most take some milliseconds
 EXTREMES = (0, 1, -1, 2, 7, 255, 65535, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tfproj.files import write_csv, write_json
 from tfproj.metrics import confusion_matrix, intersection_over_union, mean, recall
 from tfproj.presets import make_config
-from tfproj.runs import Run, write_csv, write_json
+from tfproj.runs import Run
 from tfproj.selection import choose_classified
 from tfproj.spec import ModelSpec, rgb
 

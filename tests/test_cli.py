@@ -193,8 +193,8 @@ def test_config_file_and_flags(capsys, tmp_path):
 
 def test_a_saved_configuration_repeats_the_run(tmp_path):
     from tfproj.cli.train import build_config
+    from tfproj.files import write_json
     from tfproj.presets import make_config
-    from tfproj.runs import write_json
 
     config = make_config("segment", "original", epochs=2, image_size=(64, 64))
     write_json(tmp_path / "config.json", config.to_dict())

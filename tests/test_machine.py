@@ -1,6 +1,6 @@
 import pytest
 
-from tfproj import machine
+from tfproj import environment, machine
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def _known(**values):
 
 
 def test_the_record_names_versions_and_command():
-    record = machine.describe("float32")
+    record = environment.describe("float32")
     assert record["precision"] == "float32"
     assert {"python", "numpy", "onnxruntime", "tfproj"} <= record["versions"].keys()
 
@@ -97,4 +97,4 @@ def test_the_record_names_versions_and_command():
 def test_git_commit_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert machine.git_commit() is None
+    assert environment.git_commit() is None

@@ -6,8 +6,9 @@ import stat
 import pytest
 
 from tfproj.errors import InputError, TfprojError
+from tfproj.files import replacing, write_csv, write_json, write_text
 from tfproj.presets import make_config
-from tfproj.runs import create_run, find_run, replacing, write_csv, write_json, write_text
+from tfproj.runs import create_run, find_run
 
 
 def new_run(root, task="classify", name=None, overwrite=False):

@@ -118,7 +118,8 @@ def test_a_run_to_start_from_is_looked_for_in_the_given_folder(toy_classifier):
 
 def test_a_name_that_means_two_things(tmp_path, capsys):
     from tfproj.cli.train import build_config
-    from tfproj.runs import create_run, write_json
+    from tfproj.files import write_json
+    from tfproj.runs import create_run
 
     for task, name in (("segment", "facades"), ("segment", "mine"), ("classify", "mine")):
         run = create_run(tmp_path, task, name, "x", overwrite=False)

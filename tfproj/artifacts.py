@@ -24,8 +24,9 @@ from PIL import Image
 
 from tfproj import image
 from tfproj.data.dataset import Split
+from tfproj.files import replacing_directory, write_json
 from tfproj.metrics import PixelScores
-from tfproj.runs import Run, replacing_directory, write_json
+from tfproj.runs import Run
 from tfproj.selection import choose_classified, choose_segmented
 from tfproj.spec import ModelSpec, rgb
 from tfproj.thumbnails import encode, thumbnail

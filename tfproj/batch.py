@@ -10,10 +10,10 @@ from typing import Any
 
 from tfproj import image
 from tfproj.errors import InputError
+from tfproj.files import exists, replacing, writing
 from tfproj.predict import Predictor
 from tfproj.records import TABLES, Output
 from tfproj.results import Classification, Segmentation
-from tfproj.runs import exists, replacing, writing
 
 Result = Classification | Segmentation | InputError
 

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from tfproj.averaging import WeightAverage
 from tfproj.errors import TfprojError
+from tfproj.files import replacing, write_csv
 from tfproj.history import best_epoch, out_of_patience
-from tfproj.runs import Run, replacing, write_csv
+from tfproj.runs import Run
 from tfproj.streaming import MeanAveragePrecision
 from tfproj.words import duration
 

@@ -19,8 +19,9 @@ from tfproj.data import DataOptions, load_dataset
 from tfproj.data.arrays import find_idx_folder
 from tfproj.data.prepare import write_folder
 from tfproj.errors import InputError, TfprojError
+from tfproj.files import write_json, writing
 from tfproj.presets import make_config
-from tfproj.runs import Run, write_json, writing
+from tfproj.runs import Run
 
 SAMPLES = 8  # images given to the predictor, for each task
 

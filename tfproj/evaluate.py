@@ -16,8 +16,9 @@ from tfproj import artifacts, backend, metrics
 from tfproj.cache import make_cache
 from tfproj.checkpoint import load_model
 from tfproj.errors import InputError
+from tfproj.files import write_csv, write_json
 from tfproj.plan import Plan, plan_again
-from tfproj.runs import Run, shown_split, write_csv, write_json
+from tfproj.runs import Run, shown_split
 from tfproj.softmax import softmax
 
 

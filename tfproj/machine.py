@@ -1,22 +1,12 @@
-"""What this machine has and how a run can be told apart from another. No TensorFlow.
-
-The predictor needs only the first functions; what the others import would delay its start.
-"""
+"""What this process may use of the machine: CPUs, memory, instructions."""
 
 from __future__ import annotations
 
 import math
 import os
-import sys
+import platform
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-PACKAGES = (
-    "tfproj", "tensorflow", "keras", "numpy", "pillow", "onnx", "onnxruntime", "tf2onnx",
-    "scikit-learn",
-)  # fmt: skip
-
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
@@ -157,42 +147,6 @@ def cpu_has_vnni() -> bool:
     return not {"avx512_vnni", "avx_vnni"}.isdisjoint(_cpuinfo().get("flags", "").split())
 
 
-def describe(precision: str) -> dict[str, Any]:
-    """The record kept with a run: versions, CPU, commit of the working directory, command."""
-    import platform
-
-    return {
-        "versions": {"python": platform.python_version(), **_versions()},
-        "platform": platform.platform(),
-        "cpu": _cpuinfo().get("model name", platform.processor()),
-        "cpus": available_cpus(),
-        "precision": precision,
-        "git_commit": git_commit(),
-        "command": ["tfproj", *sys.argv[1:]],
-    }
-
-
-def _versions() -> dict[str, str]:
-    import importlib.metadata
-
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_commit() -> str | None:
-    """Commit of the working directory, with ``-dirty`` where files differ; None without git."""
-    import subprocess
-
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip() or None
+def cpu_name() -> str:
+    """As the system calls it, or what Python knows of it."""
+    return _cpuinfo().get("model name") or platform.processor()

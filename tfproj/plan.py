@@ -13,9 +13,10 @@ from tfproj.config import TrainConfig
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.errors import InputError
+from tfproj.files import read_object
 from tfproj.initial_weights import Source, find_source, with_source
 from tfproj.models import check_model, check_size, nearest_size
-from tfproj.runs import Run, read_object
+from tfproj.runs import Run
 from tfproj.spec import ModelSpec
 
 

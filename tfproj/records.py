@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tfproj.errors import InputError
-from tfproj.runs import read_json, write_json, writing
+from tfproj.files import read_json, write_json, writing
 
 FORMATS = ("csv", "jsonl")
 # Names that a table has in its directory, complete or not.

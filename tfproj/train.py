@@ -19,21 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from tfproj import backend, machine
+from tfproj import backend, environment, initial_weights
 from tfproj.checkpoint import load_weights
 from tfproj.config import TrainConfig
 from tfproj.errors import InputError, TfprojError, missing_extra
+from tfproj.files import write_json, write_text
 from tfproj.history import MONITORS, best_epoch, out_of_patience
-from tfproj.initial_weights import describe, find_source
 from tfproj.plan import Plan, plan, plan_again, split_record
-from tfproj.runs import (
-    DEFAULT_ROOT,
-    Run,
-    check_place,
-    create_run,
-    write_json,
-    write_text,
-)
+from tfproj.runs import DEFAULT_ROOT, Run, check_place, create_run
 from tfproj.words import duration
 
 
@@ -66,11 +59,11 @@ def train(
     replaces = check_place(root, config.task, name, overwrite)
     backend.setup()
     precision = backend.resolve_precision(config.precision)
-    environment = machine.describe(precision)
-    environment["seed"] = config.seed
-    environment["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
+    facts = environment.describe(precision)
+    facts["seed"] = config.seed
+    facts["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
     if planned.source:
-        environment["init"] = describe(planned.source)
+        facts["init"] = initial_weights.describe(planned.source)
         file = planned.source.file.resolve()
         if replaces and (Path(root) / config.task / name).resolve() in file.parents:
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
@@ -83,10 +76,10 @@ def train(
                 cache.fill(np.arange(len(cache)))
         run = create_run(root, config.task, name, stem, overwrite)
         again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
-        environment["repeat"] = shlex.join(again)
+        facts["repeat"] = shlex.join(again)
         write_text(run.spec_file, planned.spec.to_json() + "\n")
         write_json(run.splits_file, split_record(planned.dataset))
-        write_json(run.environment_file, environment)
+        write_json(run.environment_file, facts)
         write_json(run.config_file, config.to_dict())  # last: its presence makes it a run
         _fit(run, planned, prepared, tensorboard)
     return run
@@ -103,7 +96,7 @@ def resume(run: Run, tensorboard: bool = False) -> Run:
     backend.setup()
     init, task = planned.config.init, planned.config.task
     if init and not run.last_weights.exists():
-        planned = replace(planned, source=find_source(init, task))
+        planned = replace(planned, source=initial_weights.find_source(init, task))
     with _prepared(planned, run.environment()["precision"]) as prepared:
         _fit(run, planned, prepared, tensorboard)
     return run

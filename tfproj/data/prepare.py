@@ -20,7 +20,7 @@ from tfproj import image
 from tfproj.data.dataset import Dataset, Split
 from tfproj.data.folder import class_folder
 from tfproj.errors import InputError
-from tfproj.runs import writing
+from tfproj.files import writing
 from tfproj.spec import default_colors, rgb
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from tfproj.config import TrainConfig
 from tfproj.errors import InputError
+from tfproj.files import read_json
 from tfproj.history import best_epoch
-from tfproj.runs import Run, read_json, shown_split
+from tfproj.runs import Run, shown_split
 from tfproj.spec import ModelSpec
 
 

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from tfproj._version import __version__
 from tfproj.errors import InputError
+from tfproj.files import write_text, writing
 from tfproj.report import text
-from tfproj.runs import write_text, writing
 
 SUFFIXES = (".html", ".htm")
 
