@@ -21,8 +21,8 @@ from typing import Any
 import common
 
 from tfproj import backend
-from tfproj.config import TrainConfig
-from tfproj.presets import PRESETS, make_config
+from tfproj.experiment.presets import PRESETS, make_config
+from tfproj.runs.config import TrainConfig
 
 BASES: dict[str, dict[str, Any]] = {
     "classify": {"limit": 6000, "epochs": 8, "val_fraction": 0.1},
@@ -112,10 +112,10 @@ def main() -> None:
 
 def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
     """Train in a temporary directory; the metrics on the whole validation split."""
-    from tfproj import evaluate
-    from tfproj.checkpoint import load_model
-    from tfproj.plan import plan
-    from tfproj.train import train
+    from tfproj.evaluation import evaluate
+    from tfproj.experiment.plan import plan
+    from tfproj.models.checkpoint import load_model
+    from tfproj.training.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, folder)

@@ -4,7 +4,7 @@
     python benchmarks/averaging.py segment --seeds 1
     python benchmarks/averaging.py --quick
 
-Trains with ``--ema 0.999`` as ``tfproj.train`` does, at the size of ``ablation.py``; measures the
+Trains with ``--ema 0.999`` as ``tfproj train`` does, at the size of ``ablation.py``; measures the
 validation split half way, at three quarters and at the end: with the latest weights; with the
 average and the norms' statistics of the latest; with the average and statistics of its own, from
 plain training images or from images augmented as in training.
@@ -23,8 +23,8 @@ import ablation
 import common
 
 from tfproj import backend
-from tfproj.config import TrainConfig
-from tfproj.presets import make_config
+from tfproj.experiment.presets import make_config
+from tfproj.runs.config import TrainConfig
 
 AUGMENT = {"classify": "shift_flip_erase", "segment": "photo_mix"}
 METRIC = {"classify": "accuracy", "segment": "mean_average_precision_softmax"}
@@ -57,12 +57,13 @@ def measure(config: TrainConfig) -> list[dict[str, Any]]:
     """One training; for each epoch that counts, the metric by the way of measuring."""
     import keras
 
-    from tfproj import callbacks, evaluate
-    from tfproj.averaging import WeightAverage
-    from tfproj.cache import make_cache
     from tfproj.data import pipeline
-    from tfproj.plan import plan
-    from tfproj.train import compiled_model
+    from tfproj.evaluation import evaluate
+    from tfproj.experiment.plan import plan
+    from tfproj.training import callbacks
+    from tfproj.training.cache import make_cache
+    from tfproj.training.ema import WeightAverage
+    from tfproj.training.train import compiled_model
 
     keras.utils.set_random_seed(config.seed)
     planned = plan(config)

@@ -20,8 +20,8 @@ import numpy as np
 import subjects
 
 from tfproj import backend
+from tfproj.core.hardware import cpu_has_bfloat16
 from tfproj.errors import TfprojError
-from tfproj.machine import cpu_has_bfloat16
 
 # name -> (whose input and classes, model, options, batch)
 NETS: dict[str, tuple[str, str, dict[str, Any], int]] = {
@@ -93,9 +93,9 @@ def training_step(net: str, norm: str, precision: str, quick: bool):
     """A function that takes one training step, traced with the norm of this name."""
     import tensorflow as tf
 
-    from tfproj.cache import make_cache
     from tfproj.models.blocks import BatchNorm
-    from tfproj.train import compiled_model
+    from tfproj.training.cache import make_cache
+    from tfproj.training.train import compiled_model
 
     planned = plan(net, norm, quick)
     model, _ = compiled_model(planned, precision)

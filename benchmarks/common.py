@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tfproj import environment
 from tfproj.errors import TfprojError, first_line
+from tfproj.runs import environment
 
 MISSING = "not installed: make bench-setup"
 PEERS = ("torch", "openvino", "ai-edge-litert")

@@ -25,7 +25,7 @@ import common
 import subjects
 
 from tfproj import Predictor
-from tfproj.machine import available_cpus
+from tfproj.core.hardware import available_cpus
 
 FACTORS = (1, 10, 100)
 SIDE = 64
@@ -127,12 +127,12 @@ def _train(folder: str, where: str) -> dict[str, float]:
     from tfproj import backend
 
     backend.setup()
-    from tfproj import cache as caching
-    from tfproj.cache import make_cache
     from tfproj.data import pipeline
-    from tfproj.plan import plan
-    from tfproj.presets import make_config
-    from tfproj.train import compiled_model
+    from tfproj.experiment.plan import plan
+    from tfproj.experiment.presets import make_config
+    from tfproj.training import cache as caching
+    from tfproj.training.cache import make_cache
+    from tfproj.training.train import compiled_model
 
     if where == "disk":
         caching.MEMORY_SHARE = 0.0
@@ -158,7 +158,7 @@ def _train(folder: str, where: str) -> dict[str, float]:
 
 
 def _predict(folder: str, model: str) -> dict[str, float]:
-    from tfproj.batch import find_images, stream_files
+    from tfproj.inference.image_files import find_images, stream_files
 
     predictor = Predictor(model, threads=available_cpus())
     files = find_images([folder])

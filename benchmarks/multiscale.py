@@ -21,9 +21,12 @@ from pathlib import Path
 import common
 import numpy as np
 
-from tfproj import backend, checkpoint, image, metrics
+from tfproj import backend
+from tfproj.core import image
 from tfproj.errors import InputError
-from tfproj.runs import Run
+from tfproj.evaluation import metrics
+from tfproj.models import checkpoint
+from tfproj.runs.run import Run
 
 SCALES = (0.75, 1.0, 1.25, 1.5)
 # Which scales are averaged, and whether also with the mirror image of each.
@@ -62,8 +65,8 @@ def main() -> None:
 
 def measure(runs: Sequence[Run]) -> list[dict]:
     """A row of figures for each of ``WAYS``, averaged over the networks of ``runs``."""
-    from tfproj.cache import make_cache
-    from tfproj.evaluate import check_evaluation
+    from tfproj.evaluation.evaluate import check_evaluation
+    from tfproj.training.cache import make_cache
 
     plans = [check_evaluation(run, ["val"]) for run in runs]
     planned = plans[0]
@@ -100,7 +103,7 @@ def _scores(run: Run, spec, images: np.ndarray, scale: float) -> Iterator[tuple[
     """(mirrored?, scores float32 (N, H, W, classes)) of all images at another size."""
     import tensorflow as tf
 
-    from tfproj.models import build_model, input_multiple
+    from tfproj.models.registry import build_model, input_multiple
 
     multiple = input_multiple(spec.model, run.config().model_options)
     height, width = (multiple * round(side * scale / multiple) for side in spec.size)
@@ -117,8 +120,8 @@ def _scores(run: Run, spec, images: np.ndarray, scale: float) -> Iterator[tuple[
 
 
 def _toy(folder: str) -> Run:
-    from tfproj.presets import make_config
-    from tfproj.train import train
+    from tfproj.experiment.presets import make_config
+    from tfproj.training.train import train
 
     size = {"limit": 16, "image_size": (32, 32), "epochs": 1}
     return train(make_config("segment", data="synthetic_facades", **size), folder)

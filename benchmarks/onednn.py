@@ -70,9 +70,9 @@ def training_step(net: str, batch: int, quick: bool, onednn: str) -> Callable[[f
     backend.setup()
     import tensorflow as tf
 
-    from tfproj.cache import make_cache
-    from tfproj.presets import PRESETS
-    from tfproj.train import compiled_model
+    from tfproj.experiment.presets import PRESETS
+    from tfproj.training.cache import make_cache
+    from tfproj.training.train import compiled_model
 
     of, preset, _ = NETS[net]
     recipe = dict(PRESETS[subjects.NETS[of]["task"]][preset])

@@ -4,7 +4,7 @@
     python benchmarks/step_options.py unet --rounds 6
     python benchmarks/step_options.py --quick
 
-Images a second in whole epochs as ``tfproj.train`` runs them, with the augmentation of the preset
+Images a second in whole epochs as ``tfproj train`` runs them, with the augmentation of the preset
 ``default``, on the nets and images of ``training.py``, in bfloat16 where the CPU has it. "Fused
 cross entropy" is Keras' loss, one operator of TensorFlow's, where the package's own is made of
 several; both compute the same here. A larger batch is another recipe, so its accuracy may differ.
@@ -71,15 +71,16 @@ def trainer(
     import keras
     import tensorflow as tf
 
-    from tfproj import optim
-    from tfproj.cache import make_cache
     from tfproj.data import pipeline
-    from tfproj.train import compiled_model
+    from tfproj.training.cache import make_cache
+    from tfproj.training.train import compiled_model
 
     size = training.QUICK_SIZE[net] if quick else None
     planned = subjects.make_plan(net, count, size, batch_size=batch)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    with mock.patch.object(optim, "make_loss", lambda *_: loss) if fused else nullcontext():
+    from tfproj.training import optimizers
+
+    with mock.patch.object(optimizers, "make_loss", lambda *_: loss) if fused else nullcontext():
         model, steps = compiled_model(planned, precision)
     cache = make_cache(planned, "train")
     augment = training.AUGMENT[net]

@@ -38,7 +38,7 @@ def make_plan(
     model: str | None = None,
     **values: Any,
 ):
-    """A :class:`tfproj.plan.Plan` over noise in memory, for any of the package's models.
+    """A :class:`tfproj.experiment.plan.Plan` over noise in memory, for any of the package's models.
 
     Args:
         net: whose input and classes it takes.
@@ -46,11 +46,11 @@ def make_plan(
         model: name in MODELS; None: ``net``.
         values: of the configuration.
     """
+    from tfproj.core.spec import ModelSpec
     from tfproj.data import Dataset
     from tfproj.data.dataset import Split
-    from tfproj.plan import Plan
-    from tfproj.presets import make_config
-    from tfproj.spec import ModelSpec
+    from tfproj.experiment.plan import Plan
+    from tfproj.experiment.presets import make_config
 
     facts = NETS[net]
     images, answers = pixels(net, count, size), targets(net, count, size)
@@ -78,7 +78,7 @@ def drawn_model(planned):
     """The planned Keras model, each time with the same drawn weights."""
     import keras
 
-    from tfproj.models import build_model
+    from tfproj.models.registry import build_model
 
     keras.utils.set_random_seed(0)
     model = build_model(planned.spec, planned.config.model_options)
@@ -98,8 +98,8 @@ def export(planned, int8: bool = False) -> tuple[bytes, bytes | None]:
     from tfproj.export.convert import convert
     from tfproj.export.graph import tidy
     from tfproj.export.qdq import Quantizer
-    from tfproj.models.fold import fold_norms
-    from tfproj.runs import Run
+    from tfproj.models.folding import fold_norms
+    from tfproj.runs.run import Run
 
     spec, options = planned.spec, planned.config.model_options
     model = fold_norms(drawn_model(planned), spec, options)

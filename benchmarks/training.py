@@ -5,7 +5,7 @@
     python benchmarks/training.py --quick
 
 Whole epochs of the same nets with Adam on the same images in memory: the UNet of 465,857 parameters
-at 256 x 256, batch 8, and the CNN at 28 x 28, batch 128. ``tfproj`` is what ``tfproj.train`` does
+at 256 x 256, batch 8, and the CNN at 28 x 28, batch 128. ``tfproj`` is what ``tfproj train`` does
 (its pipeline, its callbacks, a checkpoint after every epoch) without validation. "Keras fit" is
 what a newcomer writes: default settings, float32. PyTorch takes channels_last batches from tensors
 in memory, without a DataLoader.
@@ -28,7 +28,7 @@ import common
 import numpy as np
 import subjects
 
-from tfproj.machine import available_cpus, cpu_has_bfloat16
+from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
 
 BATCH = {"unet": 8, "cnn": 128}
 AUGMENT = {"unet": "photo_mix", "cnn": "flip"}  # of the presets "default"
@@ -160,12 +160,12 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     backend.setup()
     import tensorflow as tf
 
-    from tfproj import callbacks
-    from tfproj.averaging import WeightAverage
-    from tfproj.cache import make_cache
     from tfproj.data import pipeline
-    from tfproj.runs import Run
-    from tfproj.train import compiled_model
+    from tfproj.runs.run import Run
+    from tfproj.training import callbacks
+    from tfproj.training.cache import make_cache
+    from tfproj.training.ema import WeightAverage
+    from tfproj.training.train import compiled_model
 
     net, batch = facts["net"], facts["batch"]
     planned = subjects.make_plan(net, facts["count"], facts["size"], batch_size=batch)
@@ -178,7 +178,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     average = WeightAverage(model, ())  # the optimiser keeps none
 
     def train(augment: str) -> float:
-        """As ``tfproj.train`` calls it, but for validation and what is judged by it."""
+        """As ``tfproj.training.train`` calls it, but for validation and what is judged by it."""
         clock = common.epoch_clock()
         name = AUGMENT[net] if augment == "augment" else augment
         model.fit(
@@ -217,7 +217,7 @@ def _keras(facts: dict[str, Any]) -> Callable[..., Any]:
     import keras
     import tensorflow as tf
 
-    from tfproj.models import build_model
+    from tfproj.models.registry import build_model
 
     net, batch, count = facts["net"], facts["batch"], facts["count"]
     images, answers = (f(net, count, facts["size"]) for f in (subjects.pixels, subjects.targets))

@@ -18,7 +18,7 @@ def demo(output: str, as_json: bool) -> None:
     Uses Fashion-MNIST and facades where they are found, else data that need no network.
     """
     click.echo("loading TensorFlow ...", err=True)
-    from tfproj.demo import run_demo, to_record
+    from tfproj.cli.run_demo import run_demo, to_record
 
     records = [to_record(result) for result in run_demo(Path(output))]
     if as_json:

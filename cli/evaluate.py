@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tfproj.cli.options import common, number, print_json, runs_dir, table
-from tfproj.runs import Run, find_run
+from tfproj.runs.run import Run, find_run
 
 
 @click.command()
@@ -30,7 +30,7 @@ def evaluate(
     """Measure the best weights of RUN; writes metrics.json and predictions.csv into it."""
     found = find_run(run, runs_dir)
     click.echo(f"evaluating {found.path} ...", err=True)
-    from tfproj.evaluate import evaluate as measure
+    from tfproj.evaluation.evaluate import evaluate as measure
 
     metrics = measure(found, splits or None, flip)
     if report:

@@ -8,11 +8,11 @@ import click
 
 from tfproj import pretrained
 from tfproj.cli.options import common, print_json
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import unknown_name
-from tfproj.modelfile import read_model
-from tfproj.models import MODELS, check_model, check_size
-from tfproj.presets import PRESETS
-from tfproj.spec import ModelSpec
+from tfproj.experiment.presets import PRESETS
+from tfproj.inference.model_file import read_model
+from tfproj.models.registry import MODELS, check_model, check_size
 
 # Input and classes of the original work, so that its table comes out.
 ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
@@ -91,7 +91,7 @@ def _print_summary(spec: ModelSpec, options: dict, as_json: bool) -> None:
     from tfproj import backend
 
     backend.setup()
-    from tfproj.models import build_model
+    from tfproj.models.registry import build_model
     from tfproj.models.summary import format_summary, summarize, to_record
 
     summary = summarize(build_model(spec, options))

@@ -39,7 +39,7 @@ def common(command: Callable) -> Callable:
 
 def runs_dir(command: Callable) -> Callable:
     """Add --runs-dir, the folder that holds the runs."""
-    from tfproj.runs import DEFAULT_ROOT
+    from tfproj.runs.run import DEFAULT_ROOT
 
     return click.option(
         "--runs-dir",

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.core.spec import is_text
 from tfproj.errors import InputError
-from tfproj.spec import is_text
 
 
 class Threshold(click.ParamType):
@@ -76,7 +76,7 @@ def predict(
     if not images and not selftest:
         raise click.UsageError("Missing argument 'IMAGES...'.")
     _check_options(options, as_json)
-    from tfproj.batch import find_images, require_apart
+    from tfproj.inference.image_files import find_images, require_apart
 
     paths = find_images(images, options["output"])
     predictor = _open(model_file(model, runs_dir), options)
@@ -100,7 +100,7 @@ def _open(path: Path, options: dict[str, Any]):
     import logging
     import warnings
 
-    from tfproj.predict import Predictor
+    from tfproj.inference.predictor import Predictor
 
     # What Pillow says of an image is either an error of ours or no one's business.
     warnings.filterwarnings("ignore", module="PIL")
@@ -127,7 +127,7 @@ def _selftest(predictor, as_json: bool) -> None:
 
 
 def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any]) -> None:
-    from tfproj.batch import Settings, stream_files
+    from tfproj.inference.image_files import Settings, stream_files
 
     failures: list[dict[str, str]] = []
     folder = options["output"]
@@ -179,7 +179,7 @@ def _report(
 
 def _print(records: Iterator[dict[str, Any]], failures: list, style: str) -> int:
     """Print each record when it comes, as text, csv, jsonl or one JSON document; count them."""
-    from tfproj.records import csv_line, flat
+    from tfproj.inference.table import csv_line, flat
 
     count = 0
     # Settings are refused with the first record: stdout is then still empty.
@@ -213,9 +213,9 @@ def model_file(model: str, runs_dir: str) -> Path:
     Raises:
         InputError: there is none, or the name is that of a pretrained model and of a run.
     """
-    from tfproj.files import exists
+    from tfproj.core.files import exists
     from tfproj.pretrained import means_pretrained, names, pretrained_file
-    from tfproj.runs import find_run
+    from tfproj.runs.run import find_run
 
     path = Path(model)
     if path.suffix == ".onnx" or exists(Path.is_file, path):

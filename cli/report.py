@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
-from tfproj.runs import find_run
+from tfproj.runs.run import find_run
 
 
 @click.command()

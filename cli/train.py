@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from tfproj import config as configs
-from tfproj import presets, pretrained
+from tfproj import pretrained
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
 from tfproj.errors import InputError
-from tfproj.runs import DEFAULT_ROOT, check_place, find_run
+from tfproj.experiment import presets
+from tfproj.runs import config as configs
+from tfproj.runs.run import DEFAULT_ROOT, check_place, find_run
 
 NEWEST = "newest"
 
@@ -128,15 +129,15 @@ def _train(
         if run.config().task != task:
             raise InputError(f"{run.path}: a run for {run.config().task}, not {task}")
         _announce()
-        from tfproj.train import resume as continue_run
+        from tfproj.training.train import resume as continue_run
 
         continue_run(run, tensorboard)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
         check_place(runs_dir, task, name, overwrite)
         _announce()
-        from tfproj.plan import plan
-        from tfproj.train import train as start
+        from tfproj.experiment.plan import plan
+        from tfproj.training.train import train as start
 
         planned = plan(config)
         for note in planned.dataset.notes:
@@ -169,7 +170,7 @@ def build_config(
 def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:
     """Evaluate on the held-out splits, write the report, print."""
     from tfproj.cli.evaluate import format_metrics, write_report
-    from tfproj.evaluate import evaluate
+    from tfproj.evaluation.evaluate import evaluate
 
     metrics = None
     if not no_evaluate:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.softmax import softmax
+from tfproj.core.softmax import softmax
 
 # Far outside what trained networks need (about 0.5 to 5), so that the search is never cut off.
 BOUNDS = (0.05, 20.0)

@@ -13,11 +13,8 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from tfproj import environment, image
-from tfproj.models import input_multiple
-from tfproj.plan import Plan
-from tfproj.runs import Run
-from tfproj.spec import (
+from tfproj.core import image
+from tfproj.core.spec import (
     INPUT_NAME,
     METADATA_KEY,
     PREPROCESSING,
@@ -25,6 +22,10 @@ from tfproj.spec import (
     SCORES_NAME,
     ModelSpec,
 )
+from tfproj.experiment.plan import Plan
+from tfproj.models.registry import input_multiple
+from tfproj.runs import environment
+from tfproj.runs.run import Run
 
 GOLDEN_TOLERANCE = 1e-4
 # A vector of a 256 x 256 segmenter would be 1.3 MB; every k-th row and column is proof enough.

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from tfproj import backend
-from tfproj.checkpoint import load_model
+from tfproj.core.files import replacing
+from tfproj.core.softmax import softmax
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
-from tfproj.evaluate import check_evaluation, predict_split
-from tfproj.files import replacing
-from tfproj.models.fold import fold_norms
-from tfproj.plan import Plan
-from tfproj.predict import Predictor
-from tfproj.runs import Run
-from tfproj.softmax import softmax
-from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.evaluation.evaluate import check_evaluation, predict_split
+from tfproj.experiment.plan import Plan
+from tfproj.inference.predictor import Predictor
+from tfproj.models.checkpoint import load_model
+from tfproj.models.folding import fold_norms
+from tfproj.runs.run import Run
 
 # uint8 images (B, H, W, C) -> scores float32, by Keras.
 Answers = Callable[[np.ndarray], np.ndarray]

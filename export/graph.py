@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
 from tfproj.errors import TfprojError, first_line
-from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # Operators that a file for inference has no use for.

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from tfproj.core.spec import INPUT_NAME, SCORES_NAME
 from tfproj.export.graph import (
     STANDARD_DOMAINS,
     check,
@@ -20,7 +21,6 @@ from tfproj.export.graph import (
     set_constant,
     shapes,
 )
-from tfproj.spec import INPUT_NAME, SCORES_NAME
 
 # Operators that onnxruntime computes in 8 bits on a CPU, or that only move data. ConvTranspose,
 # Softmax and LogSoftmax are not among them.

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfproj import machine
+from tfproj.core import hardware
 from tfproj.errors import TfprojError
 from tfproj.export import contract
 from tfproj.export.convert import Exported, Options, build, check_output, keep, write
 from tfproj.export.samples import DECIDING, Samples, calibration_images, draw
-from tfproj.predict import Predictor
-from tfproj.runs import Run
+from tfproj.inference.predictor import Predictor
+from tfproj.runs.run import Run
 
 if TYPE_CHECKING:
     from tfproj.export.qdq import Quantizer
@@ -140,7 +140,7 @@ def quantize(exported: Exported, folder: Path) -> tuple[Trial, dict[str, Any]]:
         **judge.facts(trial),
         "speed_ratio": ratio,
         "speed_batch": BATCH[task],
-        "cpu": machine.cpu_name(),
+        "cpu": hardware.cpu_name(),
     }
     return trial, facts
 

@@ -120,7 +120,7 @@ def _own_size(predictor, files, batch_size: int, size: None) -> tuple[np.ndarray
 
 
 def _other_size(predictor, files, batch_size: int, size: list) -> tuple[np.ndarray, np.ndarray]:
-    from tfproj import image
+    from tfproj.core import image
 
     pixels = np.stack([image.load(f, tuple(size), predictor.spec.channels) for f in files])
     starts = range(0, len(pixels), batch_size)

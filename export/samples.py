@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfproj import image, metrics
+from tfproj.core import image
 from tfproj.data import Split
-from tfproj.plan import Plan
+from tfproj.evaluation import metrics
+from tfproj.experiment.plan import Plan
 
 # What a file with fewer bits may lose on validation data: 0.3 points of accuracy, 0.005 of mean
 # average precision.

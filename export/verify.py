@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from tfproj import image
+from tfproj.core import image
+from tfproj.core.softmax import softmax
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import TfprojError
+from tfproj.experiment.plan import Plan
 from tfproj.export.convert import Answers
 from tfproj.export.replay import Pass, replay
 from tfproj.export.samples import DECIDING, Samples, draw
-from tfproj.models import input_multiple
-from tfproj.plan import Plan
-from tfproj.softmax import softmax
-from tfproj.spec import ModelSpec
+from tfproj.models.registry import input_multiple
 
 # float32 sums in another order differ by about 1e-6 in a probability, or of a score; 1e-4 is a
 # defect.
@@ -121,7 +121,7 @@ def _samples(planned: Plan, folder: Path) -> tuple[str, Samples]:
 def keras_scores(
     answer: Answers, files: Sequence[Path], spec: ModelSpec, size: tuple[int, int]
 ) -> np.ndarray:
-    """Keras' scores for image files, read by ``tfproj.image`` at (height, width)."""
+    """Keras' scores for image files, read by ``tfproj.core.image`` at (height, width)."""
     parts = []
     for start in range(0, len(files), 8):
         chosen = files[start : start + 8]

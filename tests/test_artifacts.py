@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj import artifacts
-from tfproj.metrics import PixelScores
-from tfproj.presets import make_config
-from tfproj.runs import shown_split
-from tfproj.selection import PER_CELL, choose_classified, choose_segmented, spread
+from tfproj.evaluation import report_data
+from tfproj.evaluation.examples import PER_CELL, choose_classified, choose_segmented, spread
+from tfproj.evaluation.metrics import PixelScores
+from tfproj.experiment.presets import make_config
+from tfproj.runs.run import shown_split
 
 
 def answers(label, prediction, *probabilities):
@@ -67,13 +67,13 @@ def test_curve_points_lie_on_the_exact_curve():
     masks = rng.integers(0, 2, (50, 100)).astype(np.uint8)  # class 2 does not occur
     scores = rng.normal(size=(50, 100, 3)).astype(np.float32).round(2) + masks[..., None]
     pixels.add(scores, masks)
-    curves = artifacts.precision_recall(pixels)
+    curves = report_data.precision_recall(pixels)
     assert curves[2] is None
     truth, score = masks.ravel() == 1, scores[..., 1].ravel()
     precision, recall, _ = precision_recall_curve(truth, score)
     found = curves[1]
     assert found["recall"] == sorted(found["recall"]) and found["recall"][-1] == 1
-    assert len(found["recall"]) <= artifacts.CURVE_POINTS
+    assert len(found["recall"]) <= report_data.CURVE_POINTS
     for r, p in zip(found["recall"], found["precision"], strict=True):
         candidates = precision[np.abs(recall - r) < 1e-5]
         assert np.abs(candidates - p).min() < 1e-5
@@ -86,7 +86,7 @@ def test_score_statistics_find_the_silenced_class():
     scores = np.zeros((2, 4, 2), np.float32)
     scores[..., 1] = np.arange(8).reshape(2, 4)
     pixels.add(scores, np.zeros((2, 4), np.uint8))
-    found = artifacts.score_statistics(pixels, ("a", "b"))
+    found = report_data.score_statistics(pixels, ("a", "b"))
     assert found["a"] == {"min": 0, "max": 0, "std": 0, "zero_share": 1}
     assert found["b"]["max"] == 7 and found["b"]["zero_share"] == 1 / 8
     assert found["b"]["std"] == pytest.approx(np.arange(8).std())
@@ -96,8 +96,8 @@ def test_score_statistics_find_the_silenced_class():
 
 
 def evaluated(root, task, **config):
-    from tfproj.evaluate import evaluate
-    from tfproj.train import train
+    from tfproj.evaluation.evaluate import evaluate
+    from tfproj.training.train import train
 
     run = train(make_config(task, epochs=1, precision="float32", **config), root)
     return run, evaluate(run)
@@ -138,7 +138,7 @@ def test_evaluation_of_a_classifier_feeds_the_report(classifier):
 
 def test_examples_are_what_the_data_set_holds(classifier):
     from tfproj.data import load_dataset
-    from tfproj.plan import data_options
+    from tfproj.experiment.plan import data_options
 
     run, _ = classifier
     config, spec = run.config(), run.spec()
@@ -178,7 +178,7 @@ def test_evaluation_of_a_segmenter_feeds_the_report(segmenter):
 
 
 def test_pictures_of_a_mirrored_evaluation_are_those_of_its_numbers(segmenter):
-    from tfproj.evaluate import evaluate
+    from tfproj.evaluation.evaluate import evaluate
 
     run, plain = segmenter
     mirrored = evaluate(run, flip=True)
@@ -206,7 +206,7 @@ def test_standardised_kernels_are_shown(tmp_path):
 
 
 def test_evaluating_again_replaces_the_report_data(classifier):
-    from tfproj.evaluate import evaluate
+    from tfproj.evaluation.evaluate import evaluate
 
     run, _ = classifier
     stale = run.report_data / "examples" / "stale.png"

@@ -12,8 +12,8 @@ from onnx.helper import get_node_attr_value
 from PIL import Image
 
 from tfproj import Predictor
-from tfproj.checkpoint import load_model
 from tfproj.cli.main import main
+from tfproj.core.softmax import softmax
 from tfproj.errors import InputError, TfprojError
 from tfproj.export import contract, convert, samples, targets
 from tfproj.export.calibration import (
@@ -24,8 +24,8 @@ from tfproj.export.calibration import (
 from tfproj.export.convert import Options, export_onnx
 from tfproj.export.graph import UNWANTED
 from tfproj.export.graph import _free_size as free_size
-from tfproj.runs import Run
-from tfproj.softmax import softmax
+from tfproj.models.checkpoint import load_model
+from tfproj.runs.run import Run
 
 TASKS = ("classify", "segment")
 
@@ -279,8 +279,8 @@ def test_any_size_that_is_a_multiple(toy_segmenter, tmp_path):
 
 
 def test_the_network_of_best_at_any_size(tmp_path):
-    from tfproj.presets import PRESETS, make_config
-    from tfproj.train import train
+    from tfproj.experiment.presets import PRESETS, make_config
+    from tfproj.training.train import train
 
     options = {**PRESETS["segment"]["best"]["model_options"], "widths": [16, 16, 16]}
     size = {"limit": 8, "image_size": (32, 48), "batch_size": 4, "epochs": 1}

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from tfproj import metrics
-from tfproj.softmax import softmax
+from tfproj.core.softmax import softmax
+from tfproj.evaluation import metrics
 
 
 def test_softmax():

@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
 
-from tfproj import backend, checkpoint
+from tfproj import backend
+from tfproj.models import checkpoint
 
 backend.setup()
 
+from tfproj.core.spec import ModelSpec  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
-from tfproj.models import MODELS, build_model  # noqa: E402
+from tfproj.experiment.presets import PRESETS  # noqa: E402
+from tfproj.models.registry import MODELS, build_model  # noqa: E402
 from tfproj.models.summary import summarize  # noqa: E402
-from tfproj.presets import PRESETS  # noqa: E402
-from tfproj.spec import ModelSpec  # noqa: E402
 
 # The layer table of the original report: kind, output (channels, height, width), parameters.
 REPORT = """
@@ -162,7 +163,7 @@ def test_widths_make_a_unet_of_as_many_levels():
 def test_norms_fold_into_the_table_of_the_report(norm):
     import keras
 
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     keras.utils.set_random_seed(0)
     options = {norm: True}
@@ -178,7 +179,7 @@ def test_norms_fold_into_the_table_of_the_report(norm):
 
 
 def test_a_unet_with_a_stride_gives_scores_at_full_size():
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     options = {"widths": [16, 32, 48], "stem_stride": 2, "dropout": 0.2, "batch_norm": True}
     trained = build_model(spec("unet", (32, 48)), options)
@@ -193,7 +194,7 @@ def test_a_unet_with_a_stride_gives_scores_at_full_size():
 
 
 def test_strip_pooling_lets_a_place_see_its_whole_row_and_column():
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     images = np.zeros((2, 96, 128, 3), np.uint8)
     images[1, 8:12, 8:12] = 255
@@ -239,7 +240,7 @@ def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():
 
 
 def test_the_best_classifier_keeps_within_half_a_million_parameters():
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     options = PRESETS["classify"]["best"]["model_options"]
     trained = build_model(spec("resnet", (28, 28), 1, 10), options)
@@ -274,7 +275,7 @@ def test_what_can_not_be_built(change, options, message):
 def test_registry_names_the_options_that_builders_take():
     import inspect
 
-    from tfproj.models import cnn, resnet, unet
+    from tfproj.models.registry import cnn, resnet, unet
 
     builders = {"cnn": cnn.cnn, "resnet": resnet.resnet, "unet": unet.unet}
     assert builders.keys() == MODELS.keys()

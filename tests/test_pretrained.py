@@ -131,7 +131,8 @@ def test_accuracy_of_the_card(name, real_fashion):
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", [n for n in names() if n.startswith("facades")])
 def test_average_precision_of_the_card(name, real_facades):
-    from tfproj import image, metrics
+    from tfproj.core import image
+    from tfproj.evaluation import metrics
 
     options = DataOptions(data_dir=str(real_facades))
     split = load_dataset("facades", "segment", options).splits["val"]

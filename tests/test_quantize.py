@@ -6,7 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from tfproj import Predictor, session
+from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.errors import TfprojError
 from tfproj.export import qdq, quantize
@@ -14,6 +14,7 @@ from tfproj.export.convert import Options
 from tfproj.export.graph import constants, set_constant
 from tfproj.export.quantize import export_int8
 from tfproj.export.samples import balanced_labels, balanced_shares
+from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
 
 

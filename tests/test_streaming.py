@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from tfproj import backend, metrics
+from tfproj import backend
+from tfproj.evaluation import metrics
 
 backend.setup()
 
 import tensorflow as tf  # noqa: E402
 
-from tfproj.streaming import MeanAveragePrecision  # noqa: E402
+from tfproj.training.metrics import MeanAveragePrecision  # noqa: E402
 
 
 def example(classes=4, present=4, certain=3.0, scale=1.0):

@@ -9,15 +9,15 @@ from tfproj import backend
 
 backend.setup()
 
-from tfproj import transfer  # noqa: E402
-from tfproj.checkpoint import load_model  # noqa: E402
 from tfproj.cli.main import main  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
-from tfproj.initial_weights import find_source  # noqa: E402
-from tfproj.models import build_model  # noqa: E402
-from tfproj.plan import plan  # noqa: E402
-from tfproj.presets import make_config  # noqa: E402
+from tfproj.experiment.initial_weights import find_source  # noqa: E402
+from tfproj.experiment.plan import plan  # noqa: E402
+from tfproj.experiment.presets import make_config  # noqa: E402
+from tfproj.models.checkpoint import load_model  # noqa: E402
+from tfproj.models.registry import build_model  # noqa: E402
 from tfproj.pretrained import names, pretrained_file  # noqa: E402
+from tfproj.training import transfer  # noqa: E402
 
 
 def images(spec, count=2):
@@ -72,7 +72,7 @@ def test_a_grey_image_means_the_same_to_a_model_of_colours(toy_segmenter):
 
 
 def test_batch_norm_comes_back_and_changes_nothing_until_it_is_trained():
-    from tfproj.predict import Predictor
+    from tfproj.inference.predictor import Predictor
 
     file = pretrained_file("fashion_mnist-tiny")
     spec = Predictor(file).spec
@@ -96,7 +96,7 @@ def test_a_run_starts_from_another_and_says_so(toy_classifier, tmp_path, capsys)
     err = capsys.readouterr().err
     assert "starting from" in err
     assert "same classes" in err
-    from tfproj.runs import Run
+    from tfproj.runs.run import Run
 
     run = Run(tmp_path / "classify" / "tuned")
     assert run.config().preset == "finetune"
@@ -118,8 +118,8 @@ def test_a_run_to_start_from_is_looked_for_in_the_given_folder(toy_classifier):
 
 def test_a_name_that_means_two_things(tmp_path, capsys):
     from tfproj.cli.train import build_config
-    from tfproj.files import write_json
-    from tfproj.runs import create_run
+    from tfproj.core.files import write_json
+    from tfproj.runs.run import create_run
 
     for task, name in (("segment", "facades"), ("segment", "mine"), ("classify", "mine")):
         run = create_run(tmp_path, task, name, "x", overwrite=False)
@@ -158,7 +158,7 @@ def test_a_model_that_does_not_fit(toy_classifier):
 
 @pytest.mark.parametrize("name", [n for n in names() if not n.endswith("-int8")])
 def test_a_pretrained_file_gives_keras_its_weights(name):
-    from tfproj.predict import Predictor
+    from tfproj.inference.predictor import Predictor
 
     predictor = Predictor(pretrained_file(name))
     model, spec, fresh = started(name, predictor.spec.task)

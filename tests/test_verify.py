@@ -7,15 +7,16 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from tfproj import Predictor, image
-from tfproj.checkpoint import load_model
+from tfproj import Predictor
+from tfproj.core import image
+from tfproj.core.spec import ModelSpec
 from tfproj.data import Split
 from tfproj.errors import TfprojError
-from tfproj.evaluate import check_evaluation
+from tfproj.evaluation.evaluate import check_evaluation
 from tfproj.export import samples, verify
 from tfproj.export.convert import answers_of
 from tfproj.export.replay import BLOCKED, START, Pass, replay
-from tfproj.spec import ModelSpec
+from tfproj.models.checkpoint import load_model
 
 
 def test_compare():

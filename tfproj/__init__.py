@@ -19,9 +19,9 @@ __all__ = ["Classification", "Predictor", "Segmentation", "__version__"]
 
 def __getattr__(name: str):
     if name in {"Classification", "Predictor", "Segmentation"}:
-        from tfproj import predict
+        from tfproj.inference import predictor
 
-        return getattr(predict, name)
+        return getattr(predictor, name)
     raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
 
 

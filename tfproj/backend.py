@@ -10,8 +10,8 @@ import os
 import platform
 from functools import cache
 
+from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
 from tfproj.errors import InputError, missing_extra
-from tfproj.machine import available_cpus, cpu_has_bfloat16
 
 
 @cache

@@ -6,7 +6,7 @@ import math
 
 import keras
 
-from tfproj.spec import INPUT_NAME, SCORES_NAME, ModelSpec
+from tfproj.core.spec import INPUT_NAME, SCORES_NAME, ModelSpec
 
 
 def image_input(spec: ModelSpec):

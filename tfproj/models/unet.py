@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from tfproj.core.spec import ModelSpec
 from tfproj.models.blocks import LineMean, conv, conv_relu, image_input, kernel_initializer, scores
-from tfproj.spec import ModelSpec
 
 # Filters of the two convolutions of each level, as in the report's table.
 ENCODER = ((16, 24), (36, 52), (72, 96))

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.config import TrainConfig
+from tfproj.core.files import read_json
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
-from tfproj.files import read_json
-from tfproj.history import best_epoch
-from tfproj.runs import Run, shown_split
-from tfproj.spec import ModelSpec
+from tfproj.runs.config import TrainConfig
+from tfproj.runs.history import best_epoch
+from tfproj.runs.run import Run, shown_split
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import jinja2
 from markupsafe import Markup
 
 from tfproj._version import __version__
+from tfproj.core.files import write_text, writing
 from tfproj.errors import InputError
-from tfproj.files import write_text, writing
-from tfproj.report import text
+from tfproj.report import format
 
 SUFFIXES = (".html", ".htm")
 
@@ -30,8 +30,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     for function in (
-        text.percent, text.decimal, text.count, text.signed, text.significant, text.duration,
-        text.numbered, text.plural,
+        format.percent, format.decimal, format.count, format.signed, format.significant,
+        format.duration, format.numbered, format.plural,
     ):  # fmt: skip
         result.filters[function.__name__] = function
     style = resources.files("tfproj.report") / "templates" / "style.css"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from tfproj import image
+from tfproj.core import image
+from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.errors import InputError
 from tfproj.report.assets import data_uri
 from tfproj.report.page import page_path, render
-from tfproj.thumbnails import encode, thumbnail
 
 if TYPE_CHECKING:
-    from tfproj.results import Classification, Segmentation
+    from tfproj.inference.results import Classification, Segmentation
 
     Result = Classification | Segmentation | InputError
 

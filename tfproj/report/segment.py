@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tfproj.core.thumbnails import encode
 from tfproj.report import figures, pictures
 from tfproj.report.assets import Assets, data_uri
+from tfproj.report.format import listed, quoted
 from tfproj.report.load import RunData
 from tfproj.report.sentences import collapse
-from tfproj.report.text import listed, quoted
-from tfproj.thumbnails import encode
 
 TABLE_CLASSES = 25
 MAX_EXAMPLES = 40

@@ -6,13 +6,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tfproj.history import MONITORS
 from tfproj.report import classify, figures, pictures, segment
 from tfproj.report.assets import Assets, Graphic
+from tfproj.report.format import count, duration, numbered, plural
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
-from tfproj.report.text import count, duration, numbered, plural
-from tfproj.runs import Run
+from tfproj.runs.history import MONITORS
+from tfproj.runs.run import Run
 
 TASK_NAMES = {"classify": "Classification", "segment": "Segmentation"}
 
