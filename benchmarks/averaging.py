@@ -57,10 +57,9 @@ def measure(config: TrainConfig) -> list[dict[str, Any]]:
     """One training; for each epoch that counts, the metric by the way of measuring."""
     import keras
 
-    from tfproj.data import pipeline
     from tfproj.evaluation import evaluate
     from tfproj.experiment.plan import plan
-    from tfproj.training import callbacks
+    from tfproj.training import callbacks, pipeline
     from tfproj.training.cache import make_cache
     from tfproj.training.ema import WeightAverage
     from tfproj.training.train import compiled_model

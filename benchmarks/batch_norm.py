@@ -93,7 +93,7 @@ def training_step(net: str, norm: str, precision: str, quick: bool):
     """A function that takes one training step, traced with the norm of this name."""
     import tensorflow as tf
 
-    from tfproj.models.blocks import BatchNorm
+    from tfproj.models.layers import BatchNorm
     from tfproj.training.cache import make_cache
     from tfproj.training.train import compiled_model
 

@@ -127,10 +127,10 @@ def _train(folder: str, where: str) -> dict[str, float]:
     from tfproj import backend
 
     backend.setup()
-    from tfproj.data import pipeline
     from tfproj.experiment.plan import plan
     from tfproj.experiment.presets import make_config
     from tfproj.training import cache as caching
+    from tfproj.training import pipeline
     from tfproj.training.cache import make_cache
     from tfproj.training.train import compiled_model
 

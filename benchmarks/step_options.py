@@ -71,7 +71,7 @@ def trainer(
     import keras
     import tensorflow as tf
 
-    from tfproj.data import pipeline
+    from tfproj.training import pipeline
     from tfproj.training.cache import make_cache
     from tfproj.training.train import compiled_model
 

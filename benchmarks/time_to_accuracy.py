@@ -120,9 +120,9 @@ def _tfproj(recipe: str, facts: dict[str, Any], seed: int) -> Iterator[tuple[flo
     backend.setup()
     import keras
 
-    from tfproj.data import pipeline
     from tfproj.experiment.plan import plan
     from tfproj.experiment.presets import make_config
+    from tfproj.training import pipeline
     from tfproj.training.cache import make_cache
     from tfproj.training.train import compiled_model
 

@@ -160,9 +160,8 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     backend.setup()
     import tensorflow as tf
 
-    from tfproj.data import pipeline
     from tfproj.runs.run import Run
-    from tfproj.training import callbacks
+    from tfproj.training import callbacks, pipeline
     from tfproj.training.cache import make_cache
     from tfproj.training.ema import WeightAverage
     from tfproj.training.train import compiled_model

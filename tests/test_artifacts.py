@@ -195,16 +195,6 @@ def test_pictures_of_a_mirrored_evaluation_are_those_of_its_numbers(segmenter):
     evaluate(run)  # as the other tests want it
 
 
-def test_standardised_kernels_are_shown(tmp_path):
-    run, _ = evaluated(
-        tmp_path, "segment", preset="original", data="synthetic_facades", limit=4,
-        image_size=(32, 32), model_options={"weight_standardization": True},
-    )  # fmt: skip
-    with np.load(run.report_data / "filters.npz") as filters:
-        assert filters["maps1"].shape[0] == filters["kernel1"].shape[-1]
-        assert "kernel2" in filters
-
-
 def test_evaluating_again_replaces_the_report_data(classifier):
     from tfproj.evaluation.evaluate import evaluate
 

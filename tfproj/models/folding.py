@@ -6,33 +6,35 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfproj.core.spec import ModelSpec
-from tfproj.models.registry import NORMS, build_model
+from tfproj.models.layers import BatchNorm
+from tfproj.models.registry import build_model
+
+
+def without_norms(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The builder's options for the same network of plain convolutions."""
+    return {key: value for key, value in options.items() if key != "batch_norm"}
 
 
 def fold_norms(model, spec: ModelSpec, options: Mapping[str, Any]):
     """The same function with plain convolutions only.
 
     A norm after a convolution is affine per channel: with s = gamma / sqrt(variance + epsilon),
-    kernel' = kernel * s and bias' = beta - mean * s (+ bias * s). A standardised kernel is
-    computed once.
+    kernel' = kernel * s and bias' = beta - mean * s (+ bias * s).
 
     Args:
         model: what ``build_model(spec, options)`` gives, trained.
     """
-    from tfproj.models.blocks import BatchNorm, StandardizedConv2D
-
-    if not any(isinstance(layer, (BatchNorm, StandardizedConv2D)) for layer in model.layers):
+    if not any(isinstance(layer, BatchNorm) for layer in model.layers):
         return model
-    plain = build_model(spec, {k: v for k, v in options.items() if k not in NORMS})
+    plain = build_model(spec, without_norms(options))
     norms = {layer.name: layer for layer in model.layers}
     for layer in plain.layers:
         trained = model.get_layer(layer.name)
         weights = [np.asarray(w) for w in trained.get_weights()]
-        if isinstance(trained, StandardizedConv2D):
-            weights = [np.asarray(trained.standardized(trained.kernel)), np.asarray(trained.bias)]
         norm = norms.get(f"{layer.name}_bn")
         if norm is not None:
             weights = _folded(weights, norm)
@@ -72,8 +74,6 @@ def _channel_moments(
     plain, layers: list, images: np.ndarray, batch_size: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(mean, variance) float64 (channels,) of each layer's output over images and pixels."""
-    import keras
-
     probe = keras.Model(plain.input, [layer.output for layer in layers])
     sums = [np.zeros((2, layer.output.shape[-1])) for layer in layers]
     for start in range(0, len(images), batch_size):

@@ -67,21 +67,17 @@ MODELS: dict[str, ModelEntry] = {
             options.get("stem_stride", 1) * 2 ** (len(options.get("widths") or range(4)) - 1)
         ),
         options=(
-            *("batch_norm", "final_relu", "initializer", "widths", "weight_standardization"),
+            *("batch_norm", "final_relu", "initializer", "widths"),
             *("stem_stride", "dropout", "strip_pooling"),
         ),
     ),
 }
 
 
-# Options of builders that only matter in training: they fold into plain convolutions.
-NORMS = ("batch_norm", "weight_standardization")
-
-
 # (whether a value of the option is good, what is), by option.
 OPTION_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
-        ("batch_norm", "final_relu", "strip_pooling", "weight_standardization"),
+        ("batch_norm", "final_relu", "strip_pooling"),
         (lambda value: isinstance(value, bool), "true or false"),
     ),
     **dict.fromkeys(
@@ -151,9 +147,3 @@ def build_model(spec: ModelSpec, options: Mapping[str, Any] | None = None):
     check_model(spec.model, spec.task, options)
     check_size(spec.model, spec.size, options)
     return MODELS[spec.model].build(spec, **options)
-
-
-__all__ = [
-    "MODELS", "NORMS", "ModelEntry", "build_model", "check_model", "check_size", "input_multiple",
-    "nearest_size",
-]  # fmt: skip

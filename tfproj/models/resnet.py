@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import keras
 
 from tfproj.core.spec import ModelSpec
-from tfproj.models.blocks import BatchNorm, conv, conv_relu, image_input, scores
+from tfproj.models.blocks import conv, conv_relu, image_input, scores
+from tfproj.models.layers import BatchNorm
 
 
 def resnet(

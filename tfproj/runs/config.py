@@ -16,7 +16,6 @@ from tfproj.errors import InputError, unknown_name
 AUGMENTATIONS = (
     "none",
     "flip",
-    "flip_erase",
     "shift_flip",
     "shift_flip_erase",
     "photo",

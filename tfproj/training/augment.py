@@ -192,7 +192,6 @@ def _move_masks(labels: np.ndarray, moves: np.ndarray) -> np.ndarray:
 AUGMENT: dict[str, Transform | None] = {
     "none": None,
     "flip": None,
-    "flip_erase": erase,
     "shift_flip": shift,
     "shift_flip_erase": shift_erase,
     "photo": photo,

@@ -78,7 +78,7 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizer
     decoupled = {"adamw": keras.optimizers.AdamW, "muon": ConvMuon, "sgd": nesterov_sgd}
     optimizer = decoupled[config.optimizer](rate, weight_decay=config.weight_decay, **average)
     # Shrinking a bias or a norm's scale only biases the network.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "gain"])
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 

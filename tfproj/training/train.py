@@ -123,7 +123,7 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
     """A model with random weights or those of the source, and its data, within the block."""
     import keras
 
-    from tfproj.data import pipeline
+    from tfproj.training import pipeline
     from tfproj.training.cache import make_cache
     from tfproj.training.transfer import initialise
 
@@ -147,8 +147,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     import keras
     import tensorflow as tf
 
-    from tfproj.data import pipeline
-    from tfproj.training import callbacks
+    from tfproj.training import callbacks, pipeline
     from tfproj.training.augment import for_statistics
     from tfproj.training.ema import WeightAverage
 

@@ -18,7 +18,7 @@ from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
 from tfproj.experiment.initial_weights import Source
 from tfproj.models.checkpoint import load_model
-from tfproj.models.folding import fold_norms, unfold_norms
+from tfproj.models.folding import fold_norms, unfold_norms, without_norms
 from tfproj.models.onnx_weights import read_weights
 from tfproj.models.registry import build_model
 from tfproj.runs.run import Run
@@ -68,7 +68,7 @@ def _without_norms(model, spec: ModelSpec, options: Mapping[str, Any]):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        return build_model(spec, {k: v for k, v in options.items() if k != "batch_norm"})
+        return build_model(spec, without_norms(options))
     finally:
         keras.config.set_dtype_policy(policy)
 
