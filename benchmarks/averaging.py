@@ -61,8 +61,8 @@ def measure(config: TrainConfig) -> list[dict[str, Any]]:
     from tfproj.experiment.plan import plan
     from tfproj.training import callbacks, pipeline
     from tfproj.training.cache import make_cache
+    from tfproj.training.compiling import compiled_model
     from tfproj.training.ema import WeightAverage
-    from tfproj.training.train import compiled_model
 
     keras.utils.set_random_seed(config.seed)
     planned = plan(config)

@@ -95,7 +95,7 @@ def training_step(net: str, norm: str, precision: str, quick: bool):
 
     from tfproj.models.layers import BatchNorm
     from tfproj.training.cache import make_cache
-    from tfproj.training.train import compiled_model
+    from tfproj.training.compiling import compiled_model
 
     planned = plan(net, norm, quick)
     model, _ = compiled_model(planned, precision)

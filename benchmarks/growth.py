@@ -132,7 +132,7 @@ def _train(folder: str, where: str) -> dict[str, float]:
     from tfproj.training import cache as caching
     from tfproj.training import pipeline
     from tfproj.training.cache import make_cache
-    from tfproj.training.train import compiled_model
+    from tfproj.training.compiling import compiled_model
 
     if where == "disk":
         caching.MEMORY_SHARE = 0.0

@@ -25,6 +25,7 @@ from tfproj import backend
 from tfproj.core import image
 from tfproj.errors import InputError
 from tfproj.evaluation import metrics
+from tfproj.evaluation.pixels import PixelScores
 from tfproj.models import checkpoint
 from tfproj.runs.run import Run
 
@@ -87,7 +88,7 @@ def measure(runs: Sequence[Run]) -> list[dict]:
     rows = []
     for scales, mirrored in WAYS:
         chosen = [(s, m) for s in scales for m in ((False, True) if mirrored else (False,))]
-        pixels = metrics.PixelScores(masks.size, len(planned.spec.classes))
+        pixels = PixelScores(len(planned.spec.classes))
         pixels.add(np.mean([looks[key] for key in chosen], axis=0), masks)
         row = {
             "scales": scales,

@@ -72,7 +72,7 @@ def training_step(net: str, batch: int, quick: bool, onednn: str) -> Callable[[f
 
     from tfproj.experiment.presets import PRESETS
     from tfproj.training.cache import make_cache
-    from tfproj.training.train import compiled_model
+    from tfproj.training.compiling import compiled_model
 
     of, preset, _ = NETS[net]
     recipe = dict(PRESETS[subjects.NETS[of]["task"]][preset])

@@ -73,7 +73,7 @@ def trainer(
 
     from tfproj.training import pipeline
     from tfproj.training.cache import make_cache
-    from tfproj.training.train import compiled_model
+    from tfproj.training.compiling import compiled_model
 
     size = training.QUICK_SIZE[net] if quick else None
     planned = subjects.make_plan(net, count, size, batch_size=batch)

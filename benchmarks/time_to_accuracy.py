@@ -124,7 +124,7 @@ def _tfproj(recipe: str, facts: dict[str, Any], seed: int) -> Iterator[tuple[flo
     from tfproj.experiment.presets import make_config
     from tfproj.training import pipeline
     from tfproj.training.cache import make_cache
-    from tfproj.training.train import compiled_model
+    from tfproj.training.compiling import compiled_model
 
     short = {"limit": 512, "epochs": 1, "precision": "float32"} if facts["quick"] else {}
     values = {"epochs": EPOCHS[recipe], "warmup_epochs": 0.3, **short}

@@ -163,8 +163,8 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     from tfproj.runs.run import Run
     from tfproj.training import callbacks, pipeline
     from tfproj.training.cache import make_cache
+    from tfproj.training.compiling import compiled_model
     from tfproj.training.ema import WeightAverage
-    from tfproj.training.train import compiled_model
 
     net, batch = facts["net"], facts["batch"]
     planned = subjects.make_plan(net, facts["count"], facts["size"], batch_size=batch)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj.evaluation import report_data
 from tfproj.evaluation.examples import PER_CELL, choose_classified, choose_segmented, spread
-from tfproj.evaluation.metrics import PixelScores
+from tfproj.evaluation.pixels import CURVE_POINTS, PixelScores
 from tfproj.experiment.presets import make_config
 from tfproj.runs.run import shown_split
 
@@ -63,17 +62,17 @@ def test_curve_points_lie_on_the_exact_curve():
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     rng = np.random.default_rng(0)
-    pixels = PixelScores(5000, 3)
+    pixels = PixelScores(3)
     masks = rng.integers(0, 2, (50, 100)).astype(np.uint8)  # class 2 does not occur
     scores = rng.normal(size=(50, 100, 3)).astype(np.float32).round(2) + masks[..., None]
     pixels.add(scores, masks)
-    curves = report_data.precision_recall(pixels)
+    curves = pixels.precision_recall()["raw"]
     assert curves[2] is None
     truth, score = masks.ravel() == 1, scores[..., 1].ravel()
     precision, recall, _ = precision_recall_curve(truth, score)
     found = curves[1]
     assert found["recall"] == sorted(found["recall"]) and found["recall"][-1] == 1
-    assert len(found["recall"]) <= report_data.CURVE_POINTS
+    assert len(found["recall"]) <= CURVE_POINTS
     for r, p in zip(found["recall"], found["precision"], strict=True):
         candidates = precision[np.abs(recall - r) < 1e-5]
         assert np.abs(candidates - p).min() < 1e-5
@@ -82,11 +81,11 @@ def test_curve_points_lie_on_the_exact_curve():
 
 
 def test_score_statistics_find_the_silenced_class():
-    pixels = PixelScores(8, 2)
+    pixels = PixelScores(2)
     scores = np.zeros((2, 4, 2), np.float32)
     scores[..., 1] = np.arange(8).reshape(2, 4)
     pixels.add(scores, np.zeros((2, 4), np.uint8))
-    found = report_data.score_statistics(pixels, ("a", "b"))
+    found = pixels.statistics(("a", "b"))
     assert found["a"] == {"min": 0, "max": 0, "std": 0, "zero_share": 1}
     assert found["b"]["max"] == 7 and found["b"]["zero_share"] == 1 / 8
     assert found["b"]["std"] == pytest.approx(np.arange(8).std())

@@ -23,7 +23,8 @@ from tfproj.report.load import read_run  # noqa: E402
 from tfproj.runs.run import Run  # noqa: E402
 from tfproj.training import callbacks, optimizers  # noqa: E402
 from tfproj.training.cache import Cache, make_cache  # noqa: E402
-from tfproj.training.train import resume, steps_per_call, train  # noqa: E402
+from tfproj.training.compiling import steps_per_call  # noqa: E402
+from tfproj.training.train import resume, train  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
@@ -344,7 +345,7 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
 
 
 def test_dice_counts_every_class_of_the_batch_alike():
-    from tfproj.training.optimizers import make_loss
+    from tfproj.training.losses import make_loss
 
     rng = np.random.default_rng(0)
     scores, masks = rng.normal(size=(2, 4, 4, 3)).astype(np.float32), np.zeros((2, 4, 4), np.uint8)
@@ -479,7 +480,7 @@ def _images(planned, split):
 
 
 def test_label_smoothing_spreads_the_target():
-    from tfproj.training.optimizers import make_loss
+    from tfproj.training.losses import make_loss
 
     scores = np.array([[2.0, 0.0, -1.0]], np.float32)
     log_p = scores - np.log(np.exp(scores).sum())

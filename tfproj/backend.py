@@ -1,6 +1,7 @@
 """Import TensorFlow and Keras quietly, with the threads and the precision that fit the machine.
 
-Everything that trains or evaluates calls :func:`setup` first.
+Everything that trains or evaluates calls :func:`setup` first; the command line does so before it
+imports a module that needs them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tfproj.errors import InputError, missing_extra
 @cache
 def setup() -> None:
     """Import TensorFlow once: logs quiet, threads by the CPUs this process may use."""
-    _set_environment()
+    set_environment()
     try:
         # TensorFlow's C++ parts write to stderr before any log level is read.
         with _stderr_muted():
@@ -34,7 +35,7 @@ def setup() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(available_cpus())
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
     """What TensorFlow and Keras read as they are imported; what the user has set stays."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")

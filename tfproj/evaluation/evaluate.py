@@ -17,6 +17,7 @@ from tfproj.core.files import write_csv, write_json
 from tfproj.core.softmax import softmax
 from tfproj.errors import InputError
 from tfproj.evaluation import metrics, report_data
+from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan, plan_again
 from tfproj.models.checkpoint import load_model
 from tfproj.runs.run import Run, shown_split
@@ -129,7 +130,7 @@ def segmentation_metrics(
     The third part is what only the report needs: see :func:`report_data.save`.
     """
     classes, names = planned.spec.classes, planned.dataset.splits[split].names
-    pixels = metrics.PixelScores(len(names) * np.prod(planned.spec.size), len(classes))
+    pixels = PixelScores(len(classes))
     confusions = []
     for scores, masks in predict_split(model, planned, split, flip):
         pixels.add(scores, masks)
@@ -147,17 +148,13 @@ def segmentation_metrics(
         "iou": _named(classes, iou),
         "per_class_accuracy": _named(classes, metrics.recall(confusion)),
         "confusion_matrix": confusion.tolist(),
-        "scores": report_data.score_statistics(pixels, classes),
+        "scores": pixels.statistics(classes),
     }
-    print(f"average precision over {pixels.labels.size:,} pixels of {split} ...", file=sys.stderr)
-    # Curves are drawn for held-out splits only; those of the training pixels take a minute.
-    curves = {"raw": report_data.precision_recall(pixels)} if split != "train" else {}
     for kind, values in pixels.average_precisions().items():
         result[f"average_precision_{kind}"] = _named(classes, values)
         result[f"mean_average_precision_{kind}"] = metrics.mean(values)
-    if curves:
-        curves["softmax"] = report_data.precision_recall(pixels)  # the scores are that by now
     image_rows = [_image_row(n, c, classes) for n, c in zip(names, confusions, strict=True)]
+    curves = pixels.precision_recall()
     return result, image_rows, {"confusions": np.stack(confusions), "precision_recall": curves}
 
 

@@ -14,11 +14,12 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -28,13 +29,12 @@ from tfproj.core.spec import ModelSpec, rgb
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
 from tfproj.evaluation.examples import choose_classified, choose_segmented
-from tfproj.evaluation.metrics import PixelScores
+from tfproj.models.summary import summarize, to_record
 from tfproj.runs.run import Run
 
 EXAMPLE_BYTES = 2_500_000  # of all pictures: the page, where some stand twice, stays below 8 MB
 MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
-CURVE_POINTS = 201
 
 
 def predict_scores(model, images: np.ndarray, flip: bool = False) -> np.ndarray:
@@ -85,8 +85,6 @@ def save(
 
 
 def _model_record(run: Run, model, layers: list[str], example: str) -> dict[str, Any]:
-    from tfproj.models.summary import summarize, to_record
-
     return {
         "epochs": len(run.history()),
         "table": to_record(summarize(model)),
@@ -156,8 +154,6 @@ def _save_filters(path: Path, model, pixels: np.ndarray) -> list[str]:
     Arrays: ``kernel1`` float32 (h, w, channels, filters), ``maps1`` float32 (filters, H, W) and
     the same with 2, whose filters are the first nine; ``example`` uint8 (H, W, C).
     """
-    import keras
-
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][:2]
     arrays = {"example": pixels}
     if convolutions:
@@ -184,62 +180,3 @@ def _shrunk(values: np.ndarray) -> np.ndarray:
     factor = max(1, max(values.shape) / MAP_SIDE)
     size = (round(values.shape[1] / factor) or 1, round(values.shape[0] / factor) or 1)
     return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
-
-
-def precision_recall(pixels: PixelScores, points: int = CURVE_POINTS) -> list[dict | None]:
-    """Points of each class's precision-recall curve, evenly spaced in recall.
-
-    The points are exact; only their number is reduced. At threshold t precision is
-    TP / (TP + FP) and recall TP / (TP + FN) over the pixels with a score of at least t.
-
-    Returns:
-        For each class ``{"recall": [...], "precision": [...]}`` by rising recall, None for a
-        class that no pixel is of.
-    """
-    return [_curve(pixels.labels == c, s, points) for c, s in enumerate(pixels.scores)]
-
-
-def _curve(is_class: np.ndarray, scores: np.ndarray, points: int) -> dict | None:
-    positive = np.sort(scores[is_class])
-    if not positive.size:
-        return None
-    ranks = np.linspace(0, positive.size - 1, points).round().astype(np.int64)
-    thresholds = np.unique(positive[ranks])
-    hits = positive.size - np.searchsorted(positive, thresholds, side="left")
-    # passed[k]: how many other pixels have a score of at least k thresholds.
-    passed = np.zeros(thresholds.size + 1, np.int64)
-    for start in range(0, scores.size, PixelScores.CHUNK):
-        part = slice(start, start + PixelScores.CHUNK)
-        reached = np.searchsorted(thresholds, scores[part][~is_class[part]], side="right")
-        passed += np.bincount(reached, minlength=passed.size)
-    false = passed[::-1].cumsum()[::-1][1:]
-    recall, precision = hits / positive.size, hits / (hits + false)
-    return {"recall": _rounded(recall[::-1]), "precision": _rounded(precision[::-1])}
-
-
-def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(v), 5) for v in values]
-
-
-def score_statistics(pixels: PixelScores, classes: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Minimum, maximum and standard deviation of each class's raw scores, and the share of zeros.
-
-    A class whose score is the same everywhere has collapsed: its average precision is that of a
-    guess. Zeros are counted because a final ReLU leaves nothing else of a silenced class.
-    """
-    return {name: _statistics(s) for name, s in zip(classes, pixels.scores, strict=True)}
-
-
-def _statistics(scores: np.ndarray) -> dict[str, float]:
-    mean = scores.mean(dtype=np.float64)
-    squares, zeros = 0.0, 0
-    for start in range(0, scores.size, PixelScores.CHUNK):
-        part = scores[start : start + PixelScores.CHUNK]
-        squares += float(np.square(part - mean, dtype=np.float64).sum())
-        zeros += int(np.count_nonzero(part == 0))
-    return {
-        "min": float(scores.min()),
-        "max": float(scores.max()),
-        "std": (squares / scores.size) ** 0.5,
-        "zero_share": zeros / scores.size,
-    }

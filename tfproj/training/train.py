@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from tfproj import backend
 from tfproj.core.files import write_json, write_text
@@ -30,6 +30,15 @@ from tfproj.runs import environment
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import MONITORS, best_epoch, out_of_patience
 from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, create_run
+from tfproj.training import callbacks, pipeline
+from tfproj.training.augment import for_statistics
+from tfproj.training.cache import Cache, make_cache
+from tfproj.training.compiling import compiled_model
+from tfproj.training.ema import WeightAverage
+from tfproj.training.transfer import initialise
+
+# For the first statistics of batch norm; more would not change what a training makes of them.
+STATISTICS_IMAGES = 128
 
 
 def train(
@@ -113,20 +122,14 @@ def _require_tensorboard(wanted: bool) -> None:
 class _Prepared:
     """The compiled model, steps per epoch, and the decoded examples by split."""
 
-    model: Any
+    model: keras.Model
     steps: int
-    caches: dict[str, Any]
+    caches: dict[str, Cache]
 
 
 @contextlib.contextmanager
 def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
     """A model with random weights or those of the source, and its data, within the block."""
-    import keras
-
-    from tfproj.training import pipeline
-    from tfproj.training.cache import make_cache
-    from tfproj.training.transfer import initialise
-
     config, caches = planned.config, {}
     keras.utils.set_random_seed(config.seed)
     try:
@@ -144,13 +147,6 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
 
 
 def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> None:
-    import keras
-    import tensorflow as tf
-
-    from tfproj.training import callbacks, pipeline
-    from tfproj.training.augment import for_statistics
-    from tfproj.training.ema import WeightAverage
-
     config = planned.config
     model, steps, caches = prepared.model, prepared.steps, prepared.caches
     history = _restore(run, model, steps)
@@ -201,57 +197,6 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     )
 
 
-def compiled_model(planned: Plan, precision: str):
-    """(model under ``precision``, steps per epoch), weights drawn from the current seed."""
-    import keras
-
-    from tfproj.models.registry import build_model
-    from tfproj.training import optimizers
-    from tfproj.training.pipeline import steps_per_epoch
-
-    config = planned.config
-    count = len(planned.dataset.splits["train"])
-    steps = steps_per_epoch(count, min(config.batch_size, count))
-    keras.config.set_dtype_policy(precision)
-    model = build_model(planned.spec, config.model_options)
-    model.compile(
-        optimizer=optimizers.make_optimizer(config, steps),
-        loss=optimizers.make_loss(config, len(planned.spec.classes)),
-        metrics=_metrics(config.task, len(planned.spec.classes)),
-        steps_per_execution=steps_per_call(
-            steps, min(config.batch_size, count) * math.prod(planned.spec.size)
-        ),
-        jit_compile=False,  # XLA is slower than oneDNN on CPUs in every case measured
-    )
-    return model, steps
-
-
-# For the first statistics of batch norm; more would not change what a training makes of them.
-STATISTICS_IMAGES = 128
-
-# Steps on small images take a few milliseconds, of which Keras' loop between them takes two.
-# More pixels in a call would leave the progress bar and Ctrl-C waiting.
-PIXELS_PER_CALL = 2**21
-
-
-def steps_per_call(steps: int, pixels: int) -> int:
-    """How many of an epoch's ``steps``, of so many ``pixels`` each, TensorFlow does in one call.
-
-    A divisor of ``steps``: one iterator serves all epochs, and a call must not run into the next.
-    """
-    most = max(1, PIXELS_PER_CALL // pixels)
-    return max(count for count in range(1, min(most, steps) + 1) if steps % count == 0)
-
-
-def _metrics(task: str, classes: int) -> list:
-    import keras
-
-    from tfproj.training.metrics import MeanAveragePrecision
-
-    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    return [accuracy] if task == "classify" else [accuracy, MeanAveragePrecision(classes)]
-
-
 def _restore(run: Run, model, steps: int) -> list[dict]:
     """Load weights and optimiser of the last whole epoch; returns the history up to it."""
     if not run.last_weights.exists():
@@ -263,11 +208,5 @@ def _restore(run: Run, model, steps: int) -> list[dict]:
     if len(history) != done:
         raise InputError(
             f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
-        )
-    monitor = MONITORS[run.spec().task]
-    if any(monitor not in row for row in history):
-        raise InputError(
-            f"{run.history_file}: no {monitor}; the run was begun with an older tfproj, which must "
-            "also end it"
         )
     return history
