@@ -66,10 +66,10 @@ def main() -> None:
 
 def measure(runs: Sequence[Run]) -> list[dict]:
     """A row of figures for each of ``WAYS``, averaged over the networks of ``runs``."""
-    from tfproj.evaluation.evaluate import check_evaluation
+    from tfproj.experiment.plan import plan_evaluation
     from tfproj.training.cache import make_cache
 
-    plans = [check_evaluation(run, ["val"]) for run in runs]
+    plans = [plan_evaluation(run, ["val"]) for run in runs]
     planned = plans[0]
     for run, other in zip(runs, plans, strict=True):
         if other.spec.task != "segment":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tfproj import backend
 from tfproj.cli.options import common, print_json, table
 
 
@@ -18,7 +19,8 @@ def demo(output: str, as_json: bool) -> None:
     Uses Fashion-MNIST and facades where they are found, else data that need no network.
     """
     click.echo("loading TensorFlow ...", err=True)
-    from tfproj.cli.run_demo import run_demo, to_record
+    backend.setup()
+    from tfproj.cli.run_demo import run_demo, to_record  # noqa: PLC0415 (loads TensorFlow)
 
     records = [to_record(result) for result in run_demo(Path(output))]
     if as_json:

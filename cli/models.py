@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from tfproj import pretrained
+from tfproj import backend, pretrained
 from tfproj.cli.options import common, print_json
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import unknown_name
 from tfproj.experiment.presets import PRESETS
 from tfproj.inference.model_file import read_model
-from tfproj.models.registry import MODELS, check_model, check_size
+from tfproj.models.registry import MODELS, build_model, check_model, check_size
 
 # Input and classes of the original work, so that its table comes out.
 ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
@@ -88,11 +88,12 @@ def _print_card(name: str, path: Path, text: str, as_json: bool) -> None:
 
 
 def _print_summary(spec: ModelSpec, options: dict, as_json: bool) -> None:
-    from tfproj import backend
-
     backend.setup()
-    from tfproj.models.registry import build_model
-    from tfproj.models.summary import format_summary, summarize, to_record
+    from tfproj.models.summary import (  # noqa: PLC0415 (loads TensorFlow)
+        format_summary,
+        summarize,
+        to_record,
+    )
 
     summary = summarize(build_model(spec, options))
     if as_json:

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from tfproj.runs.run import DEFAULT_ROOT
+
 
 class SuggestingGroup(click.Group):
     """A group that answers a mistyped command with the closest one."""
@@ -39,8 +41,6 @@ def common(command: Callable) -> Callable:
 
 def runs_dir(command: Callable) -> Callable:
     """Add --runs-dir, the folder that holds the runs."""
-    from tfproj.runs.run import DEFAULT_ROOT
-
     return click.option(
         "--runs-dir",
         default=DEFAULT_ROOT,

@@ -7,6 +7,8 @@ full recipes are the presets.
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import subprocess
 import sys
 import time
@@ -19,9 +21,13 @@ from tfproj.data import DataOptions, load_dataset
 from tfproj.data.arrays import find_idx_folder
 from tfproj.data.prepare import write_folder
 from tfproj.errors import InputError, TfprojError
+from tfproj.evaluation.evaluate import evaluate
 from tfproj.experiment.presets import make_config
+from tfproj.export.convert import export_onnx
+from tfproj.report import build
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run
+from tfproj.training.train import train
 
 SAMPLES = 8  # images given to the predictor, for each task
 
@@ -96,11 +102,6 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
 
 
 def _one_task(root: Path, config: TrainConfig, origin: str) -> Result:
-    from tfproj.evaluation.evaluate import evaluate
-    from tfproj.export.convert import export_onnx
-    from tfproj.report import build
-    from tfproj.training.train import train
-
     begin = time.monotonic()
     run = train(config, root / "runs", name="demo", overwrite=True)
     metrics = evaluate(run, [split for split in run.counts() if split != "train"])
@@ -115,8 +116,6 @@ def _predict(run: Run, config: TrainConfig, folder: Path) -> Path:
 
     A process of its own, so that it is seen to work without TensorFlow.
     """
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
     options = DataOptions(limit=config.limit, val_fraction=config.val_fraction)
     dataset = load_dataset(config.data, config.task, options)
@@ -143,8 +142,6 @@ PREDICT = (
 
 
 def _only(dataset, split):
-    import dataclasses
-
     return dataclasses.replace(dataset, splits={"samples": split})
 
 

@@ -18,8 +18,8 @@ from tfproj.core.files import replacing
 from tfproj.core.softmax import softmax
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
-from tfproj.evaluation.evaluate import check_evaluation, predict_split
-from tfproj.experiment.plan import Plan
+from tfproj.evaluation.evaluate import predict_split
+from tfproj.experiment.plan import Plan, plan_evaluation
 from tfproj.inference.predictor import Predictor
 from tfproj.models.checkpoint import load_model
 from tfproj.models.folding import fold_norms
@@ -115,7 +115,7 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     from tfproj.export.verify import rounding
 
     opset, ir_version = targets.choose(options.opset, options.target_ort)
-    planned = check_evaluation(run)
+    planned = plan_evaluation(run)
     spec = file_spec(planned, options.dynamic_size)
     backend.setup()
     exact = trained = load_model(run)

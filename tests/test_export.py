@@ -92,7 +92,7 @@ def test_batch_is_free_and_size_is_fixed(toy_models, task, answer):
 
 
 def test_folding_batch_norm_changes_nothing(toy_segmenter):
-    planned = convert.check_evaluation(toy_segmenter)
+    planned = convert.plan_evaluation(toy_segmenter)
     trained = load_model(toy_segmenter)
     folded = convert.fold_norms(trained, planned.spec, planned.config.model_options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)

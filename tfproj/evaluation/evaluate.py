@@ -15,22 +15,27 @@ from tqdm import tqdm
 from tfproj import backend
 from tfproj.core.files import write_csv, write_json
 from tfproj.core.softmax import softmax
-from tfproj.errors import InputError
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
-from tfproj.experiment.plan import Plan, plan_again
+from tfproj.experiment.plan import Plan, plan_evaluation
 from tfproj.models.checkpoint import load_model
 from tfproj.runs.run import Run, shown_split
 from tfproj.training.cache import make_cache
 
 
-def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) -> dict[str, Any]:
+def evaluate(
+    run: Run,
+    splits: Sequence[str] | None = None,
+    flip: bool = False,
+    planned: Plan | None = None,
+) -> dict[str, Any]:
     """Evaluate the best weights of a run.
 
     Args:
         run: a run with at least one finished epoch.
         splits: of ``train``, ``val``, ``test``; None: all that exist.
         flip: average the scores of every image with those of its mirror image.
+        planned: the result of :func:`plan_evaluation` where it was already made.
 
     Returns:
         The content of ``metrics.json``: see :func:`classification_metrics` and
@@ -39,7 +44,7 @@ def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) 
     Raises:
         InputError: files missing, no such split, or the data changed since training.
     """
-    planned = check_evaluation(run, splits)
+    planned = planned or plan_evaluation(run, splits)
     backend.setup()
     model = load_model(run)
     results, rows, facts = {}, [], {}
@@ -62,17 +67,6 @@ def evaluate(run: Run, splits: Sequence[str] | None = None, flip: bool = False) 
     write_json(run.metrics_file, record)
     write_csv(run.predictions_file, rows)
     return record
-
-
-def check_evaluation(run: Run, splits: Sequence[str] | None = None) -> Plan:
-    """The part of :func:`evaluate` that needs no TensorFlow; same errors."""
-    run.require(run.best_weights)
-    planned = plan_again(run)
-    for name in splits or ():
-        if name not in planned.dataset.splits:
-            known = ", ".join(planned.dataset.splits)
-            raise InputError(f"{run.path}: there is no split {name!r}; there are: {known}")
-    return planned
 
 
 def predict_split(

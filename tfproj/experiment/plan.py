@@ -6,6 +6,7 @@ So a mistake shows before it is loaded.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,21 @@ def plan_again(run: Run) -> Plan:
     kept = ("fingerprint", "contents") if "contents" in begun else ("fingerprint",)
     if any(begun.get(key) != now[key] for key in kept):
         raise InputError(f"{run.path}: the data set is not the one this run was started with")
+    return planned
+
+
+def plan_evaluation(run: Run, splits: Sequence[str] | None = None) -> Plan:
+    """The plan of a trained run, whose ``splits`` are to be measured (None: all).
+
+    Raises:
+        InputError: files missing, no such split, or the data changed since training.
+    """
+    run.require(run.best_weights)
+    planned = plan_again(run)
+    for name in splits or ():
+        if name not in planned.dataset.splits:
+            known = ", ".join(planned.dataset.splits)
+            raise InputError(f"{run.path}: there is no split {name!r}; there are: {known}")
     return planned
 
 

@@ -96,13 +96,13 @@ def train(
     return run
 
 
-def resume(run: Run, tensorboard: bool = False) -> Run:
+def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> Run:
     """Continue an interrupted run from its last whole epoch, as if it had never stopped.
 
     Raises:
         InputError: nothing left to do, files missing, or the data are not what they were.
     """
-    planned = plan_again(run)
+    planned = planned or plan_again(run)
     _require_tensorboard(tensorboard)
     backend.setup()
     init, task = planned.config.init, planned.config.task
