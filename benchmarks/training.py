@@ -187,7 +187,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
             shuffle=False,
             callbacks=[
                 callbacks.Reseed(0), callbacks.Validation(average),
-                callbacks.Record(run, "loss", "best", None, [], average),
+                callbacks.Checkpoints(run, replace(config, keep="last"), [], average),
                 callbacks.Progress(2, 0), clock,
             ],
             verbose=0,

@@ -45,10 +45,10 @@ def models(
         _print_card(name, path, text, as_json)
         return
     if name not in MODELS:
-        raise unknown_name("model", name, [*MODELS, *pretrained.names()])
+        raise unknown_name("unknown model", name, [*MODELS, *pretrained.names()])
     task = MODELS[name].task
     if preset not in PRESETS[task]:
-        raise unknown_name(f"preset for {task}", preset, PRESETS[task])
+        raise unknown_name(f"unknown preset for {task}", preset, PRESETS[task])
     values = PRESETS[task][preset]
     own = values.get("model", name) == name
     options = values.get("model_options", {}) if own else {}
@@ -92,11 +92,11 @@ def _print_summary(spec: ModelSpec, options: dict, as_json: bool) -> None:
     from tfproj.models.summary import (  # noqa: PLC0415 (loads TensorFlow)
         format_summary,
         summarize,
-        to_record,
+        to_dict,
     )
 
     summary = summarize(build_model(spec, options))
     if as_json:
-        print_json({"model": spec.model, **to_record(summary)})
+        print_json({"model": spec.model, **to_dict(summary)})
     else:
         click.echo(format_summary(summary))

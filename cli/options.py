@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from tfproj.errors import unknown_name
 from tfproj.runs.run import DEFAULT_ROOT
 
 
@@ -20,10 +20,8 @@ class SuggestingGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else ""
-            known = ", ".join(self.list_commands(ctx))
-            error.message = f"no such command {args[0]!r}; {hint or f'known: {known}'}"
+            known = self.list_commands(ctx)
+            error.message = str(unknown_name("unknown command", args[0], known))
             raise
 
 

@@ -97,7 +97,7 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
         data, reason = choose_data(task)
         print(f"\n== {task}: {reason}", file=sys.stderr)
         results.append(_one_task(root, demo_config(task, data), reason))
-    write_json(record, [to_record(result) for result in results])
+    write_json(record, [to_dict(result) for result in results])
     return results
 
 
@@ -154,7 +154,7 @@ def headline(result: Result) -> tuple[str, float]:
     return f"{name} mean AP", splits[name]["mean_average_precision_softmax"]
 
 
-def to_record(result: Result) -> dict[str, Any]:
+def to_dict(result: Result) -> dict[str, Any]:
     """Plain JSON types."""
     name, value = headline(result)
     return {

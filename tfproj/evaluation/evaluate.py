@@ -52,7 +52,7 @@ def evaluate(
         measure = METRICS[planned.config.task]
         results[name], examples, facts[name] = measure(model, planned, name, flip)
         rows += [{"split": name, **example} for example in examples]
-    record = {
+    measured = {
         "task": planned.config.task,
         "classes": list(planned.spec.classes),
         "weights": run.best_weights.name,
@@ -64,9 +64,9 @@ def evaluate(
     of_shown = [row for row in rows if row["split"] == shown]
     split = planned.dataset.splits[shown]
     report_data.save(run, model, split, shown, of_shown, facts[shown], flip)
-    write_json(run.metrics_file, record)
+    write_json(run.metrics_file, measured)
     write_csv(run.predictions_file, rows)
-    return record
+    return measured
 
 
 def predict_split(

@@ -5,7 +5,7 @@ set, which may be gone by then. ``report_data/`` in the run directory holds::
 
     model.json      layer table, number of epochs the run had, names of the shown convolutions
     filters.npz     kernels of the first two convolutions and their activations on one example
-    examples.json   the split shown and one record for each chosen example
+    examples.json   the split shown and one entry for each chosen example
     examples/       their pictures
     curves.json     segmentation: points of the precision-recall curve of each class
 
@@ -29,7 +29,7 @@ from tfproj.core.spec import ModelSpec, rgb
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
 from tfproj.evaluation.examples import choose_classified, choose_segmented
-from tfproj.models.summary import summarize, to_record
+from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
 
 EXAMPLE_BYTES = 2_500_000  # of all pictures: the page, where some stand twice, stays below 8 MB
@@ -69,25 +69,25 @@ def save(
         (folder / "examples").mkdir()
         if spec.task == "classify":
             chosen = choose_classified(rows, spec.classes)
-            records = _save_thumbnails(folder, split, rows, chosen, spec)
+            entries = _save_thumbnails(folder, split, rows, chosen, spec)
             sample = _typical(rows)
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
-            records = _save_masks(
+            entries = _save_masks(
                 folder, partial(predict_scores, model, flip=flip), split, rows, chosen, spec
             )
             sample = next(i for i, roles in chosen.items() if "median" in roles)
             write_json(folder / "curves.json", facts.get("precision_recall", {}))
         pixels = image.load(split.read_image(sample), spec.size, spec.channels)
         layers = _save_filters(folder / "filters.npz", model, pixels)
-        write_json(folder / "examples.json", {"split": name, "examples": records})
-        write_json(folder / "model.json", _model_record(run, model, layers, rows[sample]["name"]))
+        write_json(folder / "examples.json", {"split": name, "examples": entries})
+        write_json(folder / "model.json", _describe_model(run, model, layers, rows[sample]["name"]))
 
 
-def _model_record(run: Run, model, layers: list[str], example: str) -> dict[str, Any]:
+def _describe_model(run: Run, model, layers: list[str], example: str) -> dict[str, Any]:
     return {
         "epochs": len(run.history()),
-        "table": to_record(summarize(model)),
+        "table": to_dict(summarize(model)),
         "convolutions": layers,
         "example": example,
     }
@@ -105,7 +105,7 @@ def _save_thumbnails(
 ) -> list[dict]:
     """Pictures of the examples in order of importance, until the room is used up."""
     side = 96 if len(spec.classes) <= 50 else 64
-    records, room = [], EXAMPLE_BYTES
+    entries, room = [], EXAMPLE_BYTES
     for index in chosen:
         picture = image.open_image(split.read_image(index), split.label_of(index))
         picture = thumbnail(image.convert(picture, spec.channels), side)
@@ -113,10 +113,10 @@ def _save_thumbnails(
         room -= len(data)
         if room < 0:
             break
-        file = f"examples/{len(records):04d}{suffix}"
+        file = f"examples/{len(entries):04d}{suffix}"
         (folder / file).write_bytes(data)
-        records.append({"index": index, "file": file, "size": list(picture.size), **rows[index]})
-    return records
+        entries.append({"index": index, "file": file, "size": list(picture.size), **rows[index]})
+    return entries
 
 
 def _save_masks(
@@ -124,7 +124,7 @@ def _save_masks(
     chosen: dict[int, list[str]], spec: ModelSpec,
 ) -> list[dict]:  # fmt: skip
     """Input, truth and prediction of each chosen image, in the image's own proportions."""
-    records = []
+    entries = []
     for number, (index, roles) in enumerate(chosen.items()):
         picture = image.open_image(split.read_image(index), split.label_of(index))
         pixels = image.to_array(picture, spec.size, spec.channels)
@@ -136,9 +136,9 @@ def _save_masks(
         truth = image.resize_mask(split.read_mask(index), spec.size)
         for kind, mask in (("truth", truth), ("prediction", scores.argmax(-1))):
             _save_mask(folder / f"{stem}_{kind}.png", mask, shown.size[::-1], spec)
-        record = {"index": index, "roles": roles, "file": f"{stem}{suffix}"}
-        records.append({**record, "size": list(shown.size), **rows[index]})
-    return records
+        entry = {"index": index, "roles": roles, "file": f"{stem}{suffix}"}
+        entries.append({**entry, "size": list(shown.size), **rows[index]})
+    return entries
 
 
 def _save_mask(path: Path, mask: np.ndarray, size: tuple[int, int], spec: ModelSpec) -> None:

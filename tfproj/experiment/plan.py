@@ -96,7 +96,7 @@ def plan_again(run: Run) -> Plan:
                 f"{run.spec_file}: {name} {getattr(recorded, name)!r} does not fit "
                 f"{run.config_file.name} and the data, which give {getattr(planned.spec, name)!r}"
             )
-    begun, now = read_object(run.splits_file), split_record(planned.dataset)
+    begun, now = read_object(run.splits_file), describe_splits(planned.dataset)
     # Runs of before contents were recorded have none.
     kept = ("fingerprint", "contents") if "contents" in begun else ("fingerprint",)
     if any(begun.get(key) != now[key] for key in kept):
@@ -130,7 +130,7 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
     )
 
 
-def split_record(dataset: Dataset) -> dict:
+def describe_splits(dataset: Dataset) -> dict:
     """What the data were, for a later look; the names held out, so that leaks can be seen."""
     counts = {name: len(split) for name, split in dataset.splits.items()}
     held_out = list(dataset.splits["val"].names) if "val" in dataset.splits else []

@@ -144,11 +144,11 @@ def make_config(task: str, preset: str | None = None, **values: Any) -> TrainCon
         InputError: an unknown task, preset or key, or a value out of range.
     """
     if task not in TASKS:
-        raise unknown_name("task", task, TASKS)
+        raise unknown_name("unknown task", task, TASKS)
     if preset is None:
         preset = "finetune" if values.get("init") else "default"
     if not isinstance(preset, str) or preset not in PRESETS[task]:
-        raise unknown_name(f"preset for {task}", preset, PRESETS[task])
+        raise unknown_name(f"unknown preset for {task}", preset, PRESETS[task])
     reject_unknown_keys(values)
     given = {key: value for key, value in values.items() if value is not None}
     check_type("init", "str | None", given.get("init"))

@@ -104,13 +104,13 @@ OPTION_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def check_model(name: str, task: str, options: Mapping[str, Any]) -> None:
     """InputError unless the model exists, is for the task, and can have the options."""
     if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
+        raise unknown_name("unknown model", name, MODELS)
     entry = MODELS[name]
     if entry.task != task:
         raise InputError(f"model {name!r} is for {entry.task}, not {task}")
     for key, value in options.items():
         if key not in entry.options:
-            raise unknown_name(f"option of model {name!r}", key, entry.options)
+            raise unknown_name(f"unknown option of model {name!r}", key, entry.options)
         good, words = OPTION_VALUES[key]
         if not good(value):
             raise InputError(f"{key} of model {name!r} is {value!r}; it must be {words}")

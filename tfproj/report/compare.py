@@ -178,9 +178,9 @@ def curve_figures(data: Sequence[RunData], names: Sequence[str], assets: Assets)
 def differences(data: Sequence[RunData]) -> list[tuple[str, list[str]]]:
     """(key, values) of the configuration entries that are not the same everywhere."""
     configs = [d.config.to_dict() for d in data]
-    records = [config | config.pop("model_options") for config in configs]
-    keys = dict.fromkeys(key for record in records for key in record)
-    rows = [(key, [_setting(record.get(key)) for record in records]) for key in keys]
+    settings = [config | config.pop("model_options") for config in configs]
+    keys = dict.fromkeys(key for one in settings for key in one)
+    rows = [(key, [_setting(one.get(key)) for one in settings]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 

@@ -34,7 +34,7 @@ class RunData:
         parameters: of the model, None where it was not evaluated.
         flip: whether the metrics are averaged with those of the mirror image.
         model: ``model.json`` of the report data.
-        examples: records of the examples, all of split :attr:`shown`.
+        examples: what is known of each example, all of split :attr:`shown`.
         curves: ``raw`` and ``softmax`` -> one curve (or None) per class.
         filters: arrays of ``filters.npz``.
     """

@@ -54,7 +54,7 @@ class Calibration:
         return float(np.nansum(self.accuracy * self.count) / self.count.sum())
 
     def rows(self) -> list[dict]:
-        """One record per bin, None where a bin is empty."""
+        """One entry per bin, None where a bin is empty."""
         edges = np.linspace(0, 1, len(self.count) + 1)
         return [
             {

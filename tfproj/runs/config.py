@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +25,33 @@ KEEP = ("best", "last")
 OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
+
+CHOICES: dict[str, Sequence[str]] = {
+    "augment": AUGMENTATIONS,
+    "keep": KEEP,
+    "optimizer": OPTIMIZERS,
+    "precision": PRECISIONS,
+    "schedule": SCHEDULES,
+    "task": TASKS,
+}
+# (whether a value is in range, the range in words); None is a matter of the type.
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus"),
+        (lambda value: value > 0, "above 0"),
+    ),
+    **dict.fromkeys(
+        ("weight_decay", "warmup_epochs", "dice"), (lambda value: value >= 0, "at least 0")
+    ),
+    **dict.fromkeys(("label_smoothing", "ema"), (lambda value: 0 <= value < 1, "in [0, 1)")),
+    "seed": (lambda value: 0 <= value < 2**32, "at least 0 and below 2^32"),
+    "val_fraction": (lambda value: 0 < value < 1, "between 0 and 1"),
+    "channels": (lambda value: value in (1, 3), "1 (grey) or 3 (RGB)"),
+    "image_size": (
+        lambda value: len(value) == 2 and all(8 <= side <= 4096 for side in value),
+        "two sides of 8 to 4096 px",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -74,18 +100,18 @@ class TrainConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-def config_from_dict(record: Mapping[str, Any]) -> TrainConfig:
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """The reverse of :meth:`TrainConfig.to_dict`.
 
     Raises:
         InputError: unknown or missing keys, or values out of range.
     """
-    if not isinstance(record, Mapping):
+    if not isinstance(values, Mapping):
         raise InputError("a configuration must hold keys and values")
-    reject_unknown_keys(record)
-    if "task" not in record:
+    reject_unknown_keys(values)
+    if "task" not in values:
         raise InputError("configuration without 'task'")
-    return TrainConfig(**record)
+    return TrainConfig(**values)
 
 
 def reject_unknown_keys(values: Mapping[str, Any], where: str = "") -> None:
@@ -93,53 +119,25 @@ def reject_unknown_keys(values: Mapping[str, Any], where: str = "") -> None:
     known = [f.name for f in dataclasses.fields(TrainConfig)]
     for key in values:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise InputError(f"{where}unknown key {key!r}; {hint}")
+            raise unknown_name(f"{where}unknown key", key, known)
 
 
 def _validate(config: TrainConfig) -> None:
     """Types and ranges, so that a wrong value is named before any work starts."""
     for f in dataclasses.fields(config):
-        check_type(f.name, str(f.type), getattr(config, f.name))
-    for name, choices in (
-        ("augment", AUGMENTATIONS),
-        ("keep", KEEP),
-        ("optimizer", OPTIMIZERS),
-        ("precision", PRECISIONS),
-        ("schedule", SCHEDULES),
-        ("task", TASKS),
-    ):
-        if getattr(config, name) not in choices:
-            raise unknown_name(name, getattr(config, name), choices)
-    for f in dataclasses.fields(config):
-        if str(f.type) == "float" and not math.isfinite(getattr(config, f.name)):
-            raise InputError(f"{f.name} is {getattr(config, f.name)}; it must be finite")
-    positive = ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus")
-    for name in positive:
-        value = getattr(config, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{name} is {value}; it must be above 0")
-    for name in ("weight_decay", "warmup_epochs", "dice", "seed"):
-        if not getattr(config, name) >= 0:
-            raise InputError(f"{name} is {getattr(config, name)}; it must be at least 0")
-    if config.seed >= 2**32:
-        raise InputError(f"seed is {config.seed}; it must be below 2^32")
-    if not 0 < config.val_fraction < 1:
-        raise InputError(f"val_fraction is {config.val_fraction}; it must lie between 0 and 1")
-    for name in ("label_smoothing", "ema"):
-        if not 0 <= getattr(config, name) < 1:
-            raise InputError(f"{name} is {getattr(config, name)}; it must be in [0, 1)")
+        name, value = f.name, getattr(config, f.name)
+        check_type(name, str(f.type), value)
+        if name in CHOICES and value not in CHOICES[name]:
+            raise unknown_name(f"unknown {name}", value, CHOICES[name])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value}; it must be finite")
+        good, words = RANGES.get(name, (None, ""))
+        if good and value is not None and not good(value):
+            raise InputError(f"{name} is {value}; it must be {words}")
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
     if config.dice and config.task != "segment":
         raise InputError("dice is a loss of areas, which is for segment only")
-    if config.channels not in (None, 1, 3):
-        raise InputError(f"channels is {config.channels}; it must be 1 (grey) or 3 (RGB)")
-    if config.image_size is not None and (
-        len(config.image_size) != 2 or not all(8 <= side <= 4096 for side in config.image_size)
-    ):
-        raise InputError(f"image_size is {config.image_size}; two sides of 8 to 4096 px expected")
 
 
 def check_type(name: str, annotation: str, value: Any) -> None:

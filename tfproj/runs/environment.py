@@ -17,7 +17,7 @@ PACKAGES = (
 
 
 def describe(precision: str) -> dict[str, Any]:
-    """The record kept with a run: versions, CPU, commit of the working directory, command."""
+    """What is kept with a run: versions, CPU, commit of the working directory, command."""
     return {
         "versions": versions(),
         "platform": platform.platform(),

@@ -186,8 +186,8 @@ def find_run(
             raise InputError(f"{path}: a run for {path.parent.name}, not {task}")
     if exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
-    kind = "model or run" if others else "run"
-    raise unknown_name(kind, name, [*others, *(str(p.relative_to(root)) for p in runs)])
+    problem = "unknown model or run" if others else "unknown run"
+    raise unknown_name(problem, name, [*others, *(str(p.relative_to(root)) for p in runs)])
 
 
 def shown_split(splits: Iterable[str]) -> str:

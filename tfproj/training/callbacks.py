@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tfproj.core.files import replacing, write_csv
 from tfproj.core.words import duration
 from tfproj.errors import TfprojError
+from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.run import Run
 from tfproj.training.ema import WeightAverage
@@ -22,7 +23,7 @@ class Diverged(TfprojError):
     """The loss became NaN or infinite."""
 
 
-class Record(keras.callbacks.Callback):
+class Checkpoints(keras.callbacks.Callback):
     """After each epoch: history line, ``best.keras``, ``last.keras``; stops when patience ends.
 
     Best value and patience are derived from the history each time, so a resumed run has them as
@@ -30,25 +31,14 @@ class Record(keras.callbacks.Callback):
 
     Args:
         run: where to write.
-        task: whose measure the epochs are judged by.
-        keep: whether ``best.keras`` is of the "best" epoch so far or of the "last".
-        patience: epochs without a better value before stopping; None: never.
+        config: says by which measure, which epoch is kept, and how patient to be.
         history: rows of the epochs that an earlier part of the run finished.
         average: what ``best.keras`` holds, where the optimiser keeps one.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        task: str,
-        keep: str,
-        patience: int | None,
-        history: list[dict],
-        average: WeightAverage,
-    ):
+    def __init__(self, run: Run, config: TrainConfig, history: list[dict], average: WeightAverage):
         super().__init__()
-        self._run, self._task, self._keep, self._patience = run, task, keep, patience
-        self._average = average
+        self._run, self._config, self._average = run, config, average
         self.history = list(history)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -61,13 +51,14 @@ class Record(keras.callbacks.Callback):
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row["seconds"] = round(time.monotonic() - self._start, 3)
         self.history.append(row)
+        task = self._config.task
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
-            if self._keep == "last" or best_epoch(self.history, self._task) == epoch + 1:
+            if self._config.keep == "last" or best_epoch(self.history, task) == epoch + 1:
                 with replacing(self._run.best_weights) as best, self._average.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)
-        if out_of_patience(self.history, self._task, self._patience):
+        if out_of_patience(self.history, task, self._config.patience):
             self.model.stop_training = True
 
 

@@ -11,7 +11,7 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tfproj.core.files import write_json, write_text
 from tfproj.core.words import duration
 from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.experiment import initial_weights
-from tfproj.experiment.plan import Plan, plan, plan_again, split_record
+from tfproj.experiment.plan import Plan, describe_splits, plan, plan_again
 from tfproj.models.checkpoint import load_weights
 from tfproj.runs import environment
 from tfproj.runs.config import TrainConfig
@@ -89,7 +89,7 @@ def train(
         again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
         facts["repeat"] = shlex.join(again)
         write_text(run.spec_file, planned.spec.to_json() + "\n")
-        write_json(run.splits_file, split_record(planned.dataset))
+        write_json(run.splits_file, describe_splits(planned.dataset))
         write_json(run.environment_file, facts)
         write_json(run.config_file, config.to_dict())  # last: its presence makes it a run
         _fit(run, planned, prepared, tensorboard)
@@ -147,52 +147,64 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
 
 
 def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> None:
-    config = planned.config
-    model, steps, caches = prepared.model, prepared.steps, prepared.caches
-    history = _restore(run, model, steps)
+    config, caches = planned.config, prepared.caches
+    history = _restore(run, prepared.model, prepared.steps)
     done = len(history)
     if done >= config.epochs or out_of_patience(history, config.task, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
-
-    seen = pipeline.first_batches(
-        caches["train"], config.batch_size, config.seed, for_statistics(config.augment)
-    ) if config.ema else ()  # fmt: skip
-    average = WeightAverage(model, seen)
-    record = callbacks.Record(run, config.task, config.keep, config.patience, history, average)
-    listeners = [
-        callbacks.Reseed(config.seed), callbacks.Validation(average), record,
-        callbacks.Progress(config.epochs, done),
-    ]  # fmt: skip
-    if tensorboard:
-        listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
     begin = time.monotonic()
     try:
-        model.fit(
+        prepared.model.fit(
             pipeline.train_batches(
                 caches["train"], config.batch_size, range(done, config.epochs), config.seed,
                 config.augment,
             ),
             epochs=config.epochs,
             initial_epoch=done,
-            steps_per_epoch=steps,
+            steps_per_epoch=prepared.steps,
             shuffle=False,  # the pipeline shuffles
             validation_data=pipeline.eval_batches(caches["val"], config.eval_batch_size),
-            callbacks=listeners,
+            callbacks=_callbacks(run, config, prepared, history, tensorboard),
             verbose=0,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise TfprojError(
-            f"interrupted after {len(record.history)} of {config.epochs} epochs; continue with: "
+            f"interrupted after {len(run.history())} of {config.epochs} epochs; continue with: "
             f"tfproj train {config.task} --resume {shlex.quote(str(run.path))}"
         ) from None
     except tf.errors.OpError as error:
         unreadable = next((cache.error for cache in caches.values() if cache.error), None)
         raise unreadable or error from error
-    best = best_epoch(record.history, config.task)
+    _say_trained(run, config, done, time.monotonic() - begin)
+
+
+def _callbacks(
+    run: Run, config: TrainConfig, prepared: _Prepared, history: list[dict], tensorboard: bool
+) -> list[keras.callbacks.Callback]:
+    seen: Sequence[np.ndarray] = ()
+    if config.ema:
+        augment = for_statistics(config.augment)
+        train = prepared.caches["train"]
+        seen = pipeline.first_batches(train, config.batch_size, config.seed, augment)
+    average = WeightAverage(prepared.model, seen)
+    listeners = [
+        callbacks.Reseed(config.seed),
+        callbacks.Validation(average),
+        callbacks.Checkpoints(run, config, history, average),
+        callbacks.Progress(config.epochs, len(history)),
+    ]
+    if tensorboard:
+        listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
+    return listeners
+
+
+def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
+    history = run.history()
+    best = best_epoch(history, config.task)
+    kept = ", kept is the last" if config.keep == "last" else ""
     print(
-        f"trained {len(record.history) - done} epochs in "
-        f"{duration(time.monotonic() - begin)}; best epoch {best} by {MONITORS[config.task]}"
-        f"{', kept is the last' if config.keep == 'last' else ''}: {run.path}",
+        f"trained {len(history) - done} epochs in {duration(seconds)}; best epoch {best} by "
+        f"{MONITORS[config.task]}{kept}: {run.path}",
         file=sys.stderr,
     )
 
