@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
             shuffle=False,
             callbacks=[
                 callbacks.Reseed(0), callbacks.Validation(average),
-                callbacks.Checkpoints(run, replace(config, keep="last"), [], average),
+                callbacks.Checkpoints(run, replace(planned.config, keep="last"), [], average),
                 callbacks.Progress(2, 0), clock,
             ],
             verbose=0,
