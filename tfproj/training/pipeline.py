@@ -120,6 +120,7 @@ def _numpy_batch(gather, cache: Cache, batch_size: int | None):
 
 
 def _options() -> tf.data.Options:
+    # No threads of tf.data's own: one or two of them train 1.01 to 1.02 times as fast.
     options = tf.data.Options()
     options.autotune.enabled = False
     options.deterministic = True
