@@ -87,25 +87,26 @@ def export(planned, int8: bool = False) -> tuple[bytes, bytes | None]:
 
     Through the steps of ``tfproj export`` without what it proves: there is nothing to be right.
     """
-    from tfproj.export import contract, targets
+    from tfproj.export import metadata
     from tfproj.export.convert import convert
-    from tfproj.export.graph import tidy
-    from tfproj.export.qdq import Quantizer
+    from tfproj.export.opset import choose_opset
+    from tfproj.export.quantizer import Quantizer
+    from tfproj.export.simplify import tidy
     from tfproj.models.folding import fold_norms
     from tfproj.runs.run import Run
 
     spec, options = planned.spec, planned.config.model_options
     model = fold_norms(drawn_model(planned), spec, options)
-    opset, ir_version = targets.choose(None, None)
+    opset, ir_version = choose_opset(None, None)
     proto = tidy(convert(model, opset), [layer.name for layer in model.layers])
     proto.ir_version = ir_version
-    record = contract.metadata(Run(Path("drawn")), planned, spec, opset, ir_version)
-    data = contract.attach(proto, record)
+    record = metadata.describe(Run(Path("drawn")), planned, spec, opset, ir_version)
+    data = metadata.attach(proto, record)
     if not int8:
         return data, None
     split = planned.dataset.splits["train"]
     images = np.stack([split.read_image(index) for index in range(min(8, len(split)))])
-    return data, contract.attach(Quantizer(proto, images).build("MinMax", ()), record)
+    return data, metadata.attach(Quantizer(proto, images).build("MinMax", ()), record)
 
 
 def forward_flops(model) -> int:

@@ -16,7 +16,7 @@ from tfproj.core.spec import ModelSpec
 from tfproj.errors import TfprojError
 from tfproj.experiment.plan import Plan
 from tfproj.export.convert import Answers
-from tfproj.export.replay import Pass, replay
+from tfproj.export.isolated import Pass, replay
 from tfproj.export.samples import DECIDING, Samples, draw
 from tfproj.models.registry import input_multiple
 

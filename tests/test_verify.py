@@ -15,7 +15,7 @@ from tfproj.errors import TfprojError
 from tfproj.experiment.plan import plan_evaluation
 from tfproj.export import samples, verify
 from tfproj.export.convert import answers_of
-from tfproj.export.replay import BLOCKED, START, Pass, replay
+from tfproj.export.isolated import BLOCKED, START, Pass, replay
 from tfproj.models.checkpoint import load_model
 
 

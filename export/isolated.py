@@ -29,7 +29,7 @@ class Blocker:
         if name.partition(".")[0] in {BLOCKED!r}:
             raise ImportError(name + " cannot be imported here")
 sys.meta_path.insert(0, Blocker())
-from tfproj.export.replay import main
+from tfproj.export.isolated import main
 main()
 """
 

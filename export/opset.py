@@ -33,7 +33,7 @@ SUPPORT = {
 IR_OF_OPSET = {15: 8, 16: 8, 17: 8, 18: 8}
 
 
-def choose(opset: int | None = None, target_ort: str | None = None) -> tuple[int, int]:
+def choose_opset(opset: int | None = None, target_ort: str | None = None) -> tuple[int, int]:
     """(operator set, IR version) to write: as new as asked for, as old a file as that allows.
 
     Args:

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from tfproj.core.spec import INPUT_NAME, SCORES_NAME
-from tfproj.export.graph import (
+from tfproj.export.simplify import (
     STANDARD_DOMAINS,
     check,
     constants,
@@ -37,7 +37,7 @@ class Quantizer:
     """Quantises one float32 graph.
 
     Args:
-        proto: the graph, as ``graph.tidy`` gives it.
+        proto: the graph, as ``simplify.tidy`` gives it.
         images: uint8 (N, H, W, C) at the model's size, to find the ranges of the activations.
 
     Attributes:
@@ -138,7 +138,7 @@ class Quantizer:
 def _prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """With the shapes that the quantiser needs.
 
-    Its own optimisation is left out: ``graph.tidy`` has done that, and what onnxruntime writes
+    Its own optimisation is left out: ``simplify.tidy`` has done that, and what onnxruntime writes
     may hold operators of its own.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
