@@ -31,6 +31,7 @@ bench-setup: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	.ci/lint-imports $(BIN)
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

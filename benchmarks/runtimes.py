@@ -16,9 +16,9 @@ import numpy as np
 import subjects
 
 from tfproj import Predictor
-from tfproj.machine import available_cpus, cpu_has_bfloat16
-from tfproj.session import CPU, OPENVINO
-from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
+from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
+from tfproj.inference.session import CPU, OPENVINO
 
 # images (N, H, W, C) uint8 -> probabilities
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -119,7 +119,7 @@ def _keras(name: str, net: str, size: Size, files: Files) -> Predict:
     backend.setup()
     import tensorflow as tf
 
-    from tfproj.metrics import softmax
+    from tfproj.core.softmax import softmax
 
     model = subjects.drawn_model(subjects.make_plan(net, 8, size))
     if name == "Keras predict":

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from tfproj.core.spec import ModelSpec, default_colors, rgb
 from tfproj.errors import InputError
-from tfproj.spec import ModelSpec, default_colors, rgb
 
 SPEC = ModelSpec("segment", "unet", ("wall", "window"), ("#102030", "#FFFFFF"), 32, 48, 3, "toy")
 

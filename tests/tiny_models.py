@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from tfproj.spec import METADATA_KEY, ModelSpec
+from tfproj.core.spec import METADATA_KEY, ModelSpec
 
 CLASSIFY = ModelSpec("classify", "cnn", ("cat", "dog", "owl"), (), 8, 8, 1, "toys")
 SEGMENT = ModelSpec("segment", "unet", ("wall", "door"), ("#102030", "#F0A000"), 8, 12, 3, "toys")
