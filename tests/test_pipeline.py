@@ -6,9 +6,8 @@ from tfproj import backend
 backend.setup()
 
 from tfproj.data import pipeline  # noqa: E402
-from tfproj.data.arrays import array_split  # noqa: E402
 from tfproj.data.augment import for_statistics, mirror, photo_mix  # noqa: E402
-from tfproj.data.dataset import Split  # noqa: E402
+from tfproj.data.dataset import Split, array_split  # noqa: E402
 from tfproj.data.pipeline import Cache, eval_batches, train_batches  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 

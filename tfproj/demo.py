@@ -16,8 +16,8 @@ from typing import Any
 
 from tfproj.config import TrainConfig, make_config
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.arrays import find_idx_folder
-from tfproj.data.prepare import write_folder
+from tfproj.data.sources.fashion_mnist import find_idx_folder
+from tfproj.data.write_folder import write_folder
 from tfproj.errors import InputError, TfprojError
 from tfproj.runs import Run, write_json, writing
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tfproj import image
 from tfproj.data.dataset import Dataset, Split
-from tfproj.data.folder import class_folder
+from tfproj.data.sources.folder import class_folder
 from tfproj.errors import InputError
 from tfproj.runs import writing
 from tfproj.spec import default_colors, rgb
