@@ -126,7 +126,7 @@ def jpeg_files(folder: Path, count: int, side: int) -> list[Path]:
     """Drawn facades as photographs of ``side`` x ``side`` pixels."""
     from PIL import Image
 
-    from tfproj.data.synthetic import draw
+    from tfproj.data.sources.synthetic import draw
 
     paths = [folder / f"{index:04d}.jpg" for index in range(count)]
     pictures = [draw(np.random.default_rng(seed), side)[0] for seed in range(min(count, 16))]

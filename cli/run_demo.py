@@ -18,8 +18,8 @@ from typing import Any
 
 from tfproj.core.files import write_json, writing
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.arrays import find_idx_folder
-from tfproj.data.prepare import write_folder
+from tfproj.data.sources.fashion_mnist import find_idx_folder
+from tfproj.data.write_folder import write_folder
 from tfproj.errors import InputError, TfprojError
 from tfproj.evaluation.evaluate import evaluate
 from tfproj.experiment.presets import make_config

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tfproj.cli.main import main
-from tfproj.data.prepare import write_folder
 from tfproj.data.registry import load_dataset
+from tfproj.data.write_folder import write_folder
 
 FLAGS = {
     "classify": ["--data", "digits", "--epochs", "3", "--limit", "400", "--batch-size", "32"],
