@@ -193,7 +193,7 @@ def find_run(
     if exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     kind = "model or run" if others else "run"
-    raise unknown_name(kind, name, [*others, *(str(p.relative_to(root)) for p in runs)])
+    raise unknown_name(kind, name, [*others, *(p.relative_to(root).as_posix() for p in runs)])
 
 
 def exists(test: Callable[[Path], bool], path: Path) -> bool:
@@ -292,9 +292,9 @@ def _umask() -> int:
 
 
 def write_text(path: str | Path, text: str, errors: str = "strict") -> None:
-    """Write UTF-8 text atomically; ``errors`` as in ``str.encode``."""
+    """Write UTF-8 text atomically, with LF on every system; ``errors`` as in ``str.encode``."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors=errors)
+        temporary.write_text(text, encoding="utf-8", errors=errors, newline="\n")
 
 
 def write_json(path: str | Path, value: Any) -> None:
