@@ -6,6 +6,8 @@ import pytest
 from tfproj.errors import InputError
 from tfproj.spec import ModelSpec, default_colors, rgb
 
+pytestmark = pytest.mark.light
+
 SPEC = ModelSpec("segment", "unet", ("wall", "window"), ("#102030", "#FFFFFF"), 32, 48, 3, "toy")
 
 
