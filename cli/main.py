@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -106,4 +107,7 @@ def _interrupt(signum: int, frame: object) -> None:
 
 def run() -> None:
     """The console script."""
+    # Windows writes to files and pipes in an old code page, which can't spell every file's name.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

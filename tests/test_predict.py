@@ -19,6 +19,8 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
 
+pytestmark = pytest.mark.light
+
 
 @pytest.fixture(params=["classify", "segment"])
 def task(request):
@@ -357,6 +359,7 @@ def test_a_failing_model_is_one_line(predictor):
 
 
 def test_weights_that_are_not_numbers():
+    pytest.importorskip("onnx")
     model = tiny_models.proto()
     nan = onnxruntime.OrtValue.ortvalue_from_numpy(np.full(3, np.nan, np.float32)).numpy()
     next(w for w in model.graph.initializer if w.name == "dense_bias").raw_data = nan.tobytes()
@@ -378,6 +381,7 @@ def test_int8_sums_take_the_exact_way_where_the_cpu_would_clip_them(monkeypatch,
 
 def test_int8_sums_are_not_clipped_on_any_cpu():
     """Two products of 255 * 127 are more than 16 bits hold, in which CPUs without VNNI add them."""
+    pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     def quantised(name, out, scale, zero):
