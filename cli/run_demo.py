@@ -90,7 +90,7 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()) and not record.exists():
-            raise InputError(f"{root}: not empty and no earlier demo; choose another --output")
+            raise InputError(f"{root}: not empty, and not an earlier demo; choose another --output")
     write_json(record, [])  # from now on it is the demo's own
     results = []
     for task in tasks:
