@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Folders that may hold data sets, such as mini_facade/ (see "Data" in the README).
+# Folders that may hold data sets, such as mini_facade/ (see "Your own data" in the README).
 export TFPROJ_DATA ?= $(CURDIR)/data:$(CURDIR)/../shared/data
 
 .PHONY: demo test test-fast fuzz bench-setup lint format clean
@@ -31,6 +31,7 @@ bench-setup: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	.ci/lint-imports $(BIN)
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,8 @@ from typing import Any
 import common
 
 from tfproj import backend
-from tfproj.config import PRESETS, TrainConfig, make_config
+from tfproj.experiment.presets import PRESETS, make_config
+from tfproj.runs.config import TrainConfig
 
 BASES: dict[str, dict[str, Any]] = {
     "classify": {"limit": 6000, "epochs": 8, "val_fraction": 0.1},
@@ -43,7 +44,6 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "no label smoothing": {"label_smoothing": 0.0},
         "no augmentation": {"augment": "none"},
         "shifts as well": {"augment": "shift_flip"},
-        "random erasing": {"augment": "flip_erase"},
         "dropout 0.2": {"model_options": {**RESNET, "dropout": 0.2}},
         "moving average 0.99": {"ema": 0.99},
     },
@@ -55,7 +55,6 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "weight decay 0.1": {"weight_decay": 0.1},
         "no norm": {"model_options": {}},
-        "standardised kernels for batch norm": {"model_options": {"weight_standardization": True}},
         "ReLU on the scores": {"model_options": {"batch_norm": True, "final_relu": True}},
         "dropout 0.2": {"model_options": {"batch_norm": True, "dropout": 0.2}},
         "no Dice": {"dice": 0.0},
@@ -111,9 +110,10 @@ def main() -> None:
 
 def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
     """Train in a temporary directory; the metrics on the whole validation split."""
-    from tfproj import evaluate
-    from tfproj.plan import plan
-    from tfproj.train import train
+    from tfproj.evaluation import evaluate
+    from tfproj.experiment.plan import plan
+    from tfproj.models.checkpoint import load_model
+    from tfproj.training.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, folder)
@@ -122,7 +122,7 @@ def measure(config: TrainConfig, flip: bool) -> dict[str, float]:
             config, limit=None
         )  # fmt: skip
         task = evaluate.METRICS[config.task]
-        metrics, _, _ = task(evaluate.load_model(run), plan(whole), "val", flip)
+        metrics, _, _ = task(load_model(run), plan(whole), "val", flip)
         return {name: metrics[name] for name in METRICS[config.task]}
 
 

@@ -23,8 +23,8 @@ import common
 import subjects
 
 from tfproj import Predictor
+from tfproj.core.hardware import available_cpus
 from tfproj.errors import TfprojError
-from tfproj.machine import available_cpus
 from tfproj.pretrained import names, pretrained_file
 
 BARE = """

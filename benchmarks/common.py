@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tfproj import machine
 from tfproj.errors import TfprojError, first_line
+from tfproj.runs import environment
 
 MISSING = "not installed: make bench-setup"
 PEERS = ("torch", "openvino", "ai-edge-litert")
@@ -321,7 +321,7 @@ def finish(options: argparse.Namespace, rows: Sequence[Row], **facts: Any) -> No
 
 def write(path: Path, report: Mapping[str, Any]) -> None:
     """The report as JSON, with the machine, the versions, the load and the command."""
-    described = machine.describe("")
+    described = environment.describe("")
     described["command"] = sys.argv
     described["versions"] |= _peer_versions()
     described["load"] = os.getloadavg()  # other work on the machine shows here

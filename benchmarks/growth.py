@@ -25,7 +25,7 @@ import common
 import subjects
 
 from tfproj import Predictor
-from tfproj.machine import available_cpus
+from tfproj.core.hardware import available_cpus
 
 FACTORS = (1, 10, 100)
 SIDE = 64
@@ -127,13 +127,15 @@ def _train(folder: str, where: str) -> dict[str, float]:
     from tfproj import backend
 
     backend.setup()
-    from tfproj.config import make_config
-    from tfproj.data import pipeline
-    from tfproj.plan import plan
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.experiment.plan import plan
+    from tfproj.experiment.presets import make_config
+    from tfproj.training import cache as caching
+    from tfproj.training import pipeline
+    from tfproj.training.cache import make_cache
+    from tfproj.training.compiling import compiled_model
 
     if where == "disk":
-        pipeline.MEMORY_SHARE = 0.0
+        caching.MEMORY_SHARE = 0.0
     options = {"filters": 4, "dense": 8}
     values = {"model": "cnn", "model_options": options, "batch_size": 16, "val_fraction": 0.05}
     config = make_config(
@@ -156,7 +158,7 @@ def _train(folder: str, where: str) -> dict[str, float]:
 
 
 def _predict(folder: str, model: str) -> dict[str, float]:
-    from tfproj.batch import find_images, stream_files
+    from tfproj.inference.image_files import find_images, stream_files
 
     predictor = Predictor(model, threads=available_cpus())
     files = find_images([folder])

@@ -32,9 +32,9 @@ import runtimes
 import subjects
 
 from tfproj import Predictor
+from tfproj.core.hardware import available_cpus
 from tfproj.errors import InputError
-from tfproj.machine import available_cpus
-from tfproj.modelfile import read_model
+from tfproj.inference.model_file import read_model
 
 RAW = "raw onnxruntime, float32"
 # What shares a process -> its contenders. Those that differ by little do not: the threads of a raw

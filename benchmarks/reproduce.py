@@ -24,9 +24,10 @@ from typing import Any
 import common
 
 from tfproj import backend
-from tfproj.config import TrainConfig, make_config
 from tfproj.errors import InputError
-from tfproj.runs import Run
+from tfproj.experiment.presets import make_config
+from tfproj.runs.config import TrainConfig
+from tfproj.runs.run import Run
 
 REPORT: dict[str, dict[str, float]] = {
     "classify": {
@@ -70,7 +71,7 @@ def main() -> None:
 
 def trained(config: TrainConfig, root: Path) -> Run:
     """The training of this seed: a new one, or the one that is there, to its end."""
-    from tfproj.train import resume, train
+    from tfproj.training.train import resume, train
 
     name = f"original-seed-{config.seed}"
     run = Run(root / config.task / name)
@@ -83,7 +84,7 @@ def trained(config: TrainConfig, root: Path) -> Run:
 
 def measure(run: Run) -> dict[str, Any]:
     """Figures of one training, in percent, and the classes that it silenced."""
-    from tfproj.evaluate import evaluate
+    from tfproj.evaluation.evaluate import evaluate
 
     config = run.config()
     split = MEASURED[config.task]

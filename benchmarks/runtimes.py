@@ -16,9 +16,9 @@ import numpy as np
 import subjects
 
 from tfproj import Predictor
-from tfproj.machine import available_cpus, cpu_has_bfloat16
-from tfproj.session import CPU, OPENVINO
-from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
+from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
+from tfproj.inference.session import CPU, OPENVINO
 
 # images (N, H, W, C) uint8 -> probabilities
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -45,18 +45,12 @@ def prepare(net: str, size: Size, files: Files) -> None:
     Path(files["tflite"]).write_bytes(tflite)
 
 
-def raw(path: str, **settings: str) -> Predict:
-    """onnxruntime as one would use it, with as many threads as the predictor.
-
-    Args:
-        settings: of the session, ``session.NAME``.
-    """
+def raw(path: str) -> Predict:
+    """onnxruntime as one would use it, with as many threads as the predictor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cpus()
-    for name, value in settings.items():
-        options.add_session_config_entry(f"session.{name}", value)
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     outputs = [SCORES_NAME, PROBABILITIES_NAME]
     return lambda images: session.run(outputs, {INPUT_NAME: images})[1]
@@ -125,7 +119,7 @@ def _keras(name: str, net: str, size: Size, files: Files) -> Predict:
     backend.setup()
     import tensorflow as tf
 
-    from tfproj.metrics import softmax
+    from tfproj.core.softmax import softmax
 
     model = subjects.drawn_model(subjects.make_plan(net, 8, size))
     if name == "Keras predict":

@@ -31,26 +31,19 @@ def targets(net: str, count: int, size: tuple[int, int] | None = None) -> np.nda
     return rng.integers(0, classes, (count, *(size or NETS[net]["size"])), np.uint8)
 
 
-def make_plan(
-    net: str,
-    count: int,
-    size: tuple[int, int] | None = None,
-    model: str | None = None,
-    **values: Any,
-):
-    """A :class:`tfproj.plan.Plan` over noise in memory, for any of the package's models.
+def make_plan(net: str, count: int, size: tuple[int, int] | None = None, **values: Any):
+    """A :class:`tfproj.experiment.plan.Plan` over noise in memory.
 
     Args:
-        net: whose input and classes it takes.
+        net: which one.
         count: training examples.
-        model: name in MODELS; None: ``net``.
         values: of the configuration.
     """
-    from tfproj.config import make_config
+    from tfproj.core.spec import ModelSpec
     from tfproj.data import Dataset
     from tfproj.data.dataset import Split
-    from tfproj.plan import Plan
-    from tfproj.spec import ModelSpec
+    from tfproj.experiment.plan import Plan
+    from tfproj.experiment.presets import make_config
 
     facts = NETS[net]
     images, answers = pixels(net, count, size), targets(net, count, size)
@@ -62,7 +55,7 @@ def make_plan(
     )
     split = Split(names, lambda index: images[index], **kind)
     classes = tuple(f"class {index}" for index in range(facts["classes"]))
-    base = {"model": model or net, "model_options": {}, "optimizer": "adam", "augment": "none",
+    base = {"model": net, "model_options": {}, "optimizer": "adam", "augment": "none",
             "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0,
             "label_smoothing": 0.0, "dice": 0.0, "ema": 0.0}  # fmt: skip
     config = make_config(facts["task"], **{**base, **values})
@@ -78,7 +71,7 @@ def drawn_model(planned):
     """The planned Keras model, each time with the same drawn weights."""
     import keras
 
-    from tfproj.models import build_model
+    from tfproj.models.registry import build_model
 
     keras.utils.set_random_seed(0)
     model = build_model(planned.spec, planned.config.model_options)
@@ -94,25 +87,26 @@ def export(planned, int8: bool = False) -> tuple[bytes, bytes | None]:
 
     Through the steps of ``tfproj export`` without what it proves: there is nothing to be right.
     """
-    from tfproj.export import contract, targets
+    from tfproj.export import metadata
     from tfproj.export.convert import convert
-    from tfproj.export.graph import tidy
-    from tfproj.export.qdq import Quantizer
-    from tfproj.models.fold import fold_norms
-    from tfproj.runs import Run
+    from tfproj.export.opset import choose_opset
+    from tfproj.export.quantizer import Quantizer
+    from tfproj.export.simplify import tidy
+    from tfproj.models.folding import fold_norms
+    from tfproj.runs.run import Run
 
     spec, options = planned.spec, planned.config.model_options
     model = fold_norms(drawn_model(planned), spec, options)
-    opset, ir_version = targets.choose(None, None)
+    opset, ir_version = choose_opset(None, None)
     proto = tidy(convert(model, opset), [layer.name for layer in model.layers])
     proto.ir_version = ir_version
-    record = contract.metadata(Run(Path("drawn")), planned, spec, opset, ir_version)
-    data = contract.attach(proto, record)
+    record = metadata.describe(Run(Path("drawn")), planned, spec, opset, ir_version)
+    data = metadata.attach(proto, record)
     if not int8:
         return data, None
     split = planned.dataset.splits["train"]
     images = np.stack([split.read_image(index) for index in range(min(8, len(split)))])
-    return data, contract.attach(Quantizer(proto, images).build("MinMax", ()), record)
+    return data, metadata.attach(Quantizer(proto, images).build("MinMax", ()), record)
 
 
 def forward_flops(model) -> int:

@@ -9,8 +9,9 @@ end of that sleep, which comes 1.27, 2.55, 5.11 or 10.23 s after the iterator wa
 CPUs idle. Most epochs are not hit, so it looks like a race.
 
 The steps here sleep in the place of arithmetic, so that every epoch should take the same time. An
-epoch is called stalled where it takes ``SLACK`` seconds more than the median. The package avoids it
-by ``autotune.enabled = False`` and by one iterator for all epochs (``tfproj/data/pipeline.py``).
+epoch is called stalled where it takes ``SLACK`` seconds more than the median. The package avoids
+it by ``autotune.enabled = False`` and by one iterator for all epochs
+(``tfproj/training/pipeline.py``).
 """
 
 from __future__ import annotations

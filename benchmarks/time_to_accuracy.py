@@ -25,9 +25,9 @@ from typing import Any
 import common
 import numpy as np
 
+from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
 from tfproj.data import DataOptions, load_dataset
 from tfproj.errors import InputError
-from tfproj.machine import available_cpus, cpu_has_bfloat16
 
 RECIPES = ("tfproj", "fastai style", "plain PyTorch")
 EPOCHS = {"tfproj": 6, "fastai style": 20, "plain PyTorch": 60}
@@ -120,10 +120,11 @@ def _tfproj(recipe: str, facts: dict[str, Any], seed: int) -> Iterator[tuple[flo
     backend.setup()
     import keras
 
-    from tfproj.config import make_config
-    from tfproj.data import pipeline
-    from tfproj.plan import plan
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.experiment.plan import plan
+    from tfproj.experiment.presets import make_config
+    from tfproj.training import pipeline
+    from tfproj.training.cache import make_cache
+    from tfproj.training.compiling import compiled_model
 
     short = {"limit": 512, "epochs": 1, "precision": "float32"} if facts["quick"] else {}
     values = {"epochs": EPOCHS[recipe], "warmup_epochs": 0.3, **short}

@@ -5,7 +5,7 @@
     python benchmarks/training.py --quick
 
 Whole epochs of the same nets with Adam on the same images in memory: the UNet of 465,857 parameters
-at 256 x 256, batch 8, and the CNN at 28 x 28, batch 128. ``tfproj`` is what ``tfproj.train`` does
+at 256 x 256, batch 8, and the CNN at 28 x 28, batch 128. ``tfproj`` is what ``tfproj train`` does
 (its pipeline, its callbacks, a checkpoint after every epoch) without validation. "Keras fit" is
 what a newcomer writes: default settings, float32. PyTorch takes channels_last batches from tensors
 in memory, without a DataLoader.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import common
 import numpy as np
 import subjects
 
-from tfproj.machine import available_cpus, cpu_has_bfloat16
+from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
 
 BATCH = {"unet": 8, "cnn": 128}
 AUGMENT = {"unet": "photo_mix", "cnn": "flip"}  # of the presets "default"
@@ -160,11 +161,11 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     backend.setup()
     import tensorflow as tf
 
-    from tfproj import callbacks
-    from tfproj.averaging import WeightAverage
-    from tfproj.data import pipeline
-    from tfproj.runs import Run
-    from tfproj.train import compiled_model, make_cache
+    from tfproj.runs.run import Run
+    from tfproj.training import callbacks, pipeline
+    from tfproj.training.cache import make_cache
+    from tfproj.training.compiling import compiled_model
+    from tfproj.training.ema import WeightAverage
 
     net, batch = facts["net"], facts["batch"]
     planned = subjects.make_plan(net, facts["count"], facts["size"], batch_size=batch)
@@ -177,7 +178,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     average = WeightAverage(model, ())  # the optimiser keeps none
 
     def train(augment: str) -> float:
-        """As ``tfproj.train`` calls it, but for validation and what is judged by it."""
+        """As ``tfproj.training.train`` calls it, but for validation and what is judged by it."""
         clock = common.epoch_clock()
         name = AUGMENT[net] if augment == "augment" else augment
         model.fit(
@@ -187,7 +188,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
             shuffle=False,
             callbacks=[
                 callbacks.Reseed(0), callbacks.Validation(average),
-                callbacks.Record(run, "loss", "best", None, [], average),
+                callbacks.Checkpoints(run, replace(planned.config, keep="last"), [], average),
                 callbacks.Progress(2, 0), clock,
             ],
             verbose=0,
@@ -216,7 +217,7 @@ def _keras(facts: dict[str, Any]) -> Callable[..., Any]:
     import keras
     import tensorflow as tf
 
-    from tfproj.models import build_model
+    from tfproj.models.registry import build_model
 
     net, batch, count = facts["net"], facts["batch"], facts["count"]
     images, answers = (f(net, count, facts["size"]) for f in (subjects.pixels, subjects.targets))

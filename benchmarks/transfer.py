@@ -21,7 +21,8 @@ from typing import Any
 import common
 
 from tfproj import backend
-from tfproj.config import TrainConfig, make_config
+from tfproj.experiment.presets import make_config
+from tfproj.runs.config import TrainConfig
 
 TARGETS: dict[str, dict[str, Any]] = {
     "classify": {"init": "fashion_mnist", "data": "digits", "image_size": (28, 28)},
@@ -75,15 +76,16 @@ def configure(task: str, way: str, images: int, seed: int) -> TrainConfig:
 
 def measure(config: TrainConfig) -> float:
     """Train in a temporary directory; the metric on the whole test split."""
-    from tfproj import evaluate
-    from tfproj.plan import plan
-    from tfproj.train import train
+    from tfproj.evaluation import evaluate
+    from tfproj.experiment.plan import plan
+    from tfproj.models.checkpoint import load_model
+    from tfproj.training.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = train(config, folder)
         limit = None if config.data == "digits" else 1000  # drawn facades: a test split of 100
         whole = plan(dataclasses.replace(config, limit=limit))
-        metrics, _, _ = evaluate.METRICS[config.task](evaluate.load_model(run), whole, "test")
+        metrics, _, _ = evaluate.METRICS[config.task](load_model(run), whole, "test")
         return metrics[METRIC[config.task]]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tfproj import backend
 from tfproj.cli.options import common, print_json, table
 
 
@@ -18,36 +19,37 @@ def demo(output: str, as_json: bool) -> None:
     Uses Fashion-MNIST and facades where they are found, else data that need no network.
     """
     click.echo("loading TensorFlow ...", err=True)
-    from tfproj.demo import run_demo, to_record
+    backend.setup()
+    from tfproj.cli.run_demo import run_demo, to_dict  # noqa: PLC0415 (loads TensorFlow)
 
-    records = [to_record(result) for result in run_demo(Path(output))]
+    results = [to_dict(result) for result in run_demo(Path(output))]
     if as_json:
-        print_json(records)
+        print_json(results)
     else:
-        click.echo(format_demo(records))
+        click.echo(format_demo(results))
 
 
-def format_demo(records: list[dict]) -> str:
+def format_demo(results: list[dict]) -> str:
     """A table, then where everything is."""
     rows = [
         [
-            record["task"],
-            f"{record['measure']} {record['value']:.4f}",
-            f"{record['parameters']:,}",
-            f"{record['onnx_bytes'] / 1e6:.2f} MB",
-            f"{record['max_difference']:.0e}",
-            f"{record['seconds']:.0f} s",
+            result["task"],
+            f"{result['measure']} {result['value']:.4f}",
+            f"{result['parameters']:,}",
+            f"{result['onnx_bytes'] / 1e6:.2f} MB",
+            f"{result['max_difference']:.0e}",
+            f"{result['seconds']:.0f} s",
         ]
-        for record in records
+        for result in results
     ]
     header = ["task", "result", "parameters", "ONNX", "difference to Keras", "time"]
     lines = ["", table(rows, header), ""]
-    for record in records:
+    for result in results:
         lines += [
-            f"{record['task']}: {record['data']}",
-            f"  run          {record['run']}",
-            f"  report       {record['report']}",
-            f"  ONNX         {record['onnx']}",
-            f"  predictions  {record['predictions']} (made without TensorFlow)",
+            f"{result['task']}: {result['data']}",
+            f"  run          {result['run']}",
+            f"  report       {result['report']}",
+            f"  ONNX         {result['onnx']}",
+            f"  predictions  {result['predictions']} (made without TensorFlow)",
         ]
     return "\n".join(lines)

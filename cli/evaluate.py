@@ -6,8 +6,11 @@ from typing import Any
 
 import click
 
+from tfproj import backend
 from tfproj.cli.options import common, number, print_json, runs_dir, table
-from tfproj.runs import Run, find_run
+from tfproj.experiment.plan import plan_evaluation
+from tfproj.report import build
+from tfproj.runs.run import Run, find_run
 
 
 @click.command()
@@ -30,9 +33,11 @@ def evaluate(
     """Measure the best weights of RUN; writes metrics.json and predictions.csv into it."""
     found = find_run(run, runs_dir)
     click.echo(f"evaluating {found.path} ...", err=True)
-    from tfproj.evaluate import evaluate as measure
+    planned = plan_evaluation(found, splits)
+    backend.setup()
+    from tfproj.evaluation.evaluate import evaluate as measure  # noqa: PLC0415 (loads TensorFlow)
 
-    metrics = measure(found, splits or None, flip)
+    metrics = measure(found, splits, flip, planned)
     if report:
         write_report(found)
     if as_json:
@@ -43,8 +48,6 @@ def evaluate(
 
 def write_report(run: Run) -> None:
     """The report of an evaluated run; says where it is."""
-    from tfproj.report import build
-
     click.echo(f"report: {build([run])}", err=True)
 
 

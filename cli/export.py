@@ -6,7 +6,7 @@ import click
 
 from tfproj.cli.options import common, print_json, runs_dir
 from tfproj.errors import InputError
-from tfproj.runs import find_run
+from tfproj.runs.run import find_run
 
 
 @click.command()

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from tfproj import __version__
+from tfproj._version import __version__
 from tfproj.cli.options import SuggestingGroup
 from tfproj.errors import first_line
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from tfproj import pretrained
+from tfproj import backend, pretrained
 from tfproj.cli.options import common, print_json
-from tfproj.config import PRESETS
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import unknown_name
-from tfproj.modelfile import read_model
-from tfproj.models import MODELS, check_model, check_size
-from tfproj.spec import ModelSpec
+from tfproj.experiment.presets import PRESETS
+from tfproj.inference.model_file import read_model
+from tfproj.models.registry import MODELS, build_model, check_model, check_size
 
 # Input and classes of the original work, so that its table comes out.
 ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
@@ -45,10 +45,10 @@ def models(
         _print_card(name, path, text, as_json)
         return
     if name not in MODELS:
-        raise unknown_name("model", name, [*MODELS, *pretrained.names()])
+        raise unknown_name("unknown model", name, [*MODELS, *pretrained.names()])
     task = MODELS[name].task
     if preset not in PRESETS[task]:
-        raise unknown_name(f"preset for {task}", preset, PRESETS[task])
+        raise unknown_name(f"unknown preset for {task}", preset, PRESETS[task])
     values = PRESETS[task][preset]
     own = values.get("model", name) == name
     options = values.get("model_options", {}) if own else {}
@@ -88,14 +88,15 @@ def _print_card(name: str, path: Path, text: str, as_json: bool) -> None:
 
 
 def _print_summary(spec: ModelSpec, options: dict, as_json: bool) -> None:
-    from tfproj import backend
-
     backend.setup()
-    from tfproj.models import build_model
-    from tfproj.models.summary import format_summary, summarize, to_record
+    from tfproj.models.summary import (  # noqa: PLC0415 (loads TensorFlow)
+        format_summary,
+        summarize,
+        to_dict,
+    )
 
     summary = summarize(build_model(spec, options))
     if as_json:
-        print_json({"model": spec.model, **to_record(summary)})
+        print_json({"model": spec.model, **to_dict(summary)})
     else:
         click.echo(format_summary(summary))

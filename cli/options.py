@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+
+from tfproj.errors import unknown_name
+from tfproj.runs.run import DEFAULT_ROOT
 
 
 class SuggestingGroup(click.Group):
@@ -18,10 +20,8 @@ class SuggestingGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else ""
-            known = ", ".join(self.list_commands(ctx))
-            error.message = f"no such command {args[0]!r}; {hint or f'known: {known}'}"
+            known = self.list_commands(ctx)
+            error.message = str(unknown_name("unknown command", args[0], known))
             raise
 
 
@@ -39,8 +39,6 @@ def common(command: Callable) -> Callable:
 
 def runs_dir(command: Callable) -> Callable:
     """Add --runs-dir, the folder that holds the runs."""
-    from tfproj.runs import DEFAULT_ROOT
-
     return click.option(
         "--runs-dir",
         default=DEFAULT_ROOT,

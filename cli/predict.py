@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
+import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.cli.progress import Progress
+from tfproj.core.files import exists
+from tfproj.core.spec import is_text
 from tfproj.errors import InputError
-from tfproj.spec import is_text
+from tfproj.inference.image_files import Settings, find_images, require_apart, stream_files
+from tfproj.inference.predictor import Predictor
+from tfproj.inference.table import csv_line, flat
+from tfproj.pretrained import means_pretrained, names, pretrained_file
+from tfproj.runs.run import find_run
 
 
 class Threshold(click.ParamType):
@@ -76,8 +86,6 @@ def predict(
     if not images and not selftest:
         raise click.UsageError("Missing argument 'IMAGES...'.")
     _check_options(options, as_json)
-    from tfproj.batch import find_images, require_apart
-
     paths = find_images(images, options["output"])
     predictor = _open(model_file(model, runs_dir), options)
     if predictor.spec.task == "segment" and options["output"] is not None:
@@ -97,11 +105,6 @@ def _check_options(options: dict[str, Any], as_json: bool) -> None:
 
 
 def _open(path: Path, options: dict[str, Any]):
-    import logging
-    import warnings
-
-    from tfproj.predict import Predictor
-
     # What Pillow says of an image is either an error of ours or no one's business.
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -113,8 +116,6 @@ def _open(path: Path, options: dict[str, Any]):
 
 
 def _selftest(predictor, as_json: bool) -> None:
-    from dataclasses import asdict
-
     found = predictor.selftest()
     if as_json:
         print_json({"selftest": asdict(found)})
@@ -127,8 +128,6 @@ def _selftest(predictor, as_json: bool) -> None:
 
 
 def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any]) -> None:
-    from tfproj.batch import Settings, stream_files
-
     failures: list[dict[str, str]] = []
     folder = options["output"]
     settings = Settings(
@@ -155,7 +154,7 @@ def _page(output: str | None):
     """The page to collect results in; InputError before any work where it can't be written."""
     if output is None:
         return None
-    from tfproj.report import new_prediction_page
+    from tfproj.report import new_prediction_page  # noqa: PLC0415 (few want a page)
 
     return new_prediction_page(output)
 
@@ -164,8 +163,6 @@ def _report(
     records: Iterable[dict[str, Any]], failures: list[dict[str, str]], total: int
 ) -> Iterator[dict[str, Any]]:
     """Pass on what was predicted; show the way and the failures on stderr."""
-    from tfproj.cli.progress import Progress
-
     with Progress(total, "images") as progress:
         for record in records:
             progress.clear()
@@ -179,8 +176,6 @@ def _report(
 
 def _print(records: Iterator[dict[str, Any]], failures: list, style: str) -> int:
     """Print each record when it comes, as text, csv, jsonl or one JSON document; count them."""
-    from tfproj.records import csv_line, flat
-
     count = 0
     # Settings are refused with the first record: stdout is then still empty.
     first = list(itertools.islice(records, 1))
@@ -213,9 +208,6 @@ def model_file(model: str, runs_dir: str) -> Path:
     Raises:
         InputError: there is none, or the name is that of a pretrained model and of a run.
     """
-    from tfproj.pretrained import means_pretrained, names, pretrained_file
-    from tfproj.runs import exists, find_run
-
     path = Path(model)
     if path.suffix == ".onnx" or exists(Path.is_file, path):
         return path

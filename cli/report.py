@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
-from tfproj.runs import find_run
+from tfproj.report import build
+from tfproj.runs.run import find_run
 
 
 @click.command()
@@ -27,8 +28,6 @@ def report(
     beside it. Only files of the run directories are read.
     """
     found = [find_run(name, runs_dir) for name in runs or (None,)]
-    from tfproj.report import build
-
     page = build(found, output)
     if as_json:
         print_json({"runs": [str(run.path) for run in found], "report": str(page)})

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import click
 
-from tfproj import config as configs
-from tfproj import pretrained
+from tfproj import backend, pretrained
+from tfproj.cli.evaluate import format_metrics, write_report
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
 from tfproj.errors import InputError
-from tfproj.runs import DEFAULT_ROOT, check_place, find_run
+from tfproj.experiment import presets
+from tfproj.experiment.plan import Plan, plan, plan_again
+from tfproj.runs import config as configs
+from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, find_run
 
 NEWEST = "newest"
 
@@ -51,14 +55,14 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
 
 def train_options(task: str) -> Callable[[Callable], Callable]:
     """All flags of a train command."""
-    presets = ", ".join(configs.PRESETS[task])
+    names = ", ".join(presets.PRESETS[task])
 
     def decorate(command: Callable) -> Callable:
         options = [
             click.option(
                 "--preset",
                 default=None,
-                help=f"One of {presets}. [default: default, finetune with --init]",
+                help=f"One of {names}. [default: default, finetune with --init]",
             ),
             click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
             *(
@@ -128,20 +132,14 @@ def _train(
         if run.config().task != task:
             raise InputError(f"{run.path}: a run for {run.config().task}, not {task}")
         _announce()
-        from tfproj.train import resume as continue_run
-
-        continue_run(run, tensorboard)
+        training = _load(planned := plan_again(run))
+        training.resume(run, tensorboard, planned)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
         check_place(runs_dir, task, name, overwrite)
         _announce()
-        from tfproj.plan import plan
-        from tfproj.train import train as start
-
-        planned = plan(config)
-        for note in planned.dataset.notes:
-            click.echo(f"note: {planned.dataset.name}: {note}", err=True)
-        run = start(config, runs_dir, name, overwrite, tensorboard, planned)
+        training = _load(planned := plan(config))
+        run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
     finish(run, no_evaluate, report, as_json)
 
 
@@ -153,7 +151,7 @@ def build_config(
     runs_dir: str = DEFAULT_ROOT,
 ):
     """Preset, then file, then flags."""
-    values = configs.read_config_file(config_file) if config_file else {}
+    values = presets.read_config_file(config_file) if config_file else {}
     if values.pop("task", task) != task:
         raise InputError(f"{config_file}: this configuration is for another task than {task}")
     of_file = values.pop("preset", None)
@@ -163,13 +161,12 @@ def build_config(
     names_run = isinstance(init, str) and not init.endswith(".onnx")
     if names_run and not pretrained.means_pretrained(init, runs_dir, task):
         values["init"] = str(find_run(init, runs_dir, task, others=pretrained.names()).path)
-    return configs.make_config(task, preset, **values)
+    return presets.make_config(task, preset, **values)
 
 
-def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:
+def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
     """Evaluate on the held-out splits, write the report, print."""
-    from tfproj.cli.evaluate import format_metrics, write_report
-    from tfproj.evaluate import evaluate
+    from tfproj.evaluation.evaluate import evaluate  # noqa: PLC0415 (loads TensorFlow)
 
     metrics = None
     if not no_evaluate:
@@ -184,5 +181,15 @@ def finish(run, no_evaluate: bool, report: bool, as_json: bool) -> None:
 
 
 def _announce() -> None:
-    """Something to see while TensorFlow is imported, which takes seconds."""
+    """Something to see while data are read and TensorFlow is imported, which takes seconds."""
     click.echo("reading the data and loading TensorFlow ...", err=True)
+
+
+def _load(planned: Plan) -> ModuleType:
+    """What trains; notes on the data first, which are checked before TensorFlow is loaded."""
+    for note in planned.dataset.notes:
+        click.echo(f"note: {planned.dataset.name}: {note}", err=True)
+    backend.setup()
+    from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
+
+    return training

@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from tfproj import backend, metrics
+from tfproj import backend
+from tfproj.core.files import replacing
+from tfproj.core.softmax import softmax
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
-from tfproj.evaluate import check_evaluation, load_model, predict_split
-from tfproj.models.fold import fold_norms
-from tfproj.plan import Plan
-from tfproj.predict import Predictor
-from tfproj.runs import Run, replacing
-from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.evaluation.evaluate import predict_split
+from tfproj.experiment.plan import Plan, plan_evaluation
+from tfproj.inference.predictor import Predictor
+from tfproj.models.checkpoint import load_model
+from tfproj.models.folding import fold_norms
+from tfproj.runs.run import Run
 
 # uint8 images (B, H, W, C) -> scores float32, by Keras.
 Answers = Callable[[np.ndarray], np.ndarray]
@@ -107,12 +110,14 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     of its own.
     """
     _require_onnx()
-    from tfproj.export import contract, targets
-    from tfproj.export.graph import store_half
+    from tfproj.export.golden import GOLDEN_TOLERANCE, golden_vectors
+    from tfproj.export.metadata import attach, describe
+    from tfproj.export.opset import choose_opset
+    from tfproj.export.simplify import store_half
     from tfproj.export.verify import rounding
 
-    opset, ir_version = targets.choose(options.opset, options.target_ort)
-    planned = check_evaluation(run)
+    opset, ir_version = choose_opset(options.opset, options.target_ort)
+    planned = plan_evaluation(run)
     spec = file_spec(planned, options.dynamic_size)
     backend.setup()
     exact = trained = load_model(run)
@@ -125,10 +130,10 @@ def build(run: Run, options: Options, path: Path) -> Exported:
         store_half(proto)
     proto.ir_version = ir_version
     answer = answers_of(free_size(trained, spec))
-    record = contract.metadata(run, planned, spec, opset, ir_version)
+    record = describe(run, planned, spec, opset, ir_version)
     record |= calibrate(trained, planned)
-    record["golden"] = contract.golden(
-        spec, lambda pixels: metrics.softmax(answer(pixels)), contract.GOLDEN_TOLERANCE
+    record["golden"] = golden_vectors(
+        spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     try:
@@ -137,9 +142,9 @@ def build(run: Run, options: Options, path: Path) -> Exported:
             record["half"] = rounding(answers_of(exact), answers_of(trained), planned)
     except TfprojError:
         if options.keep:
-            keep(path, contract.attach(proto, record))
+            keep(path, attach(proto, record))
         raise
-    return Exported(planned, spec, proto, record, contract.attach(proto, record), parameters)
+    return Exported(planned, spec, proto, record, attach(proto, record), parameters)
 
 
 def require_finite(model, run: Run) -> None:
@@ -171,7 +176,7 @@ def halved(model, planned: Plan):
 
 def _graph(trained, planned: Plan, spec: ModelSpec, opset: int) -> tuple[Any, int]:
     """(``onnx.ModelProto``, number of weights) of a trained model."""
-    from tfproj.export.graph import tidy
+    from tfproj.export.simplify import tidy
 
     model = fold_norms(trained, planned.spec, planned.config.model_options)
     layers = [layer.name for layer in model.layers]
@@ -180,12 +185,12 @@ def _graph(trained, planned: Plan, spec: ModelSpec, opset: int) -> tuple[Any, in
 
 def _verify(proto: Any, record: dict[str, Any], answer: Answers, planned: Plan) -> None:
     """Add ``verification`` to the record, also where it fails; errors as for ``verify``."""
-    from tfproj.export import contract
+    from tfproj.export.metadata import attach
     from tfproj.export.verify import verify
 
     spec = ModelSpec.from_dict(record)
     try:
-        record["verification"] = verify(contract.attach(proto, record), spec, answer, planned)
+        record["verification"] = verify(attach(proto, record), spec, answer, planned)
     except TfprojError as error:
         record["verification"] = getattr(error, "verification", {"error": str(error)})
         raise
@@ -248,7 +253,7 @@ def calibrate(model, planned: Plan) -> dict[str, Any]:
     """``calibration`` by the validation split; nothing for segmentation or without that split."""
     if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
         return {}
-    from tfproj.export.calibration import fit_temperature, unknown_threshold
+    from tfproj.export.temperature import fit_temperature, unknown_threshold
 
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfproj import machine
+from tfproj.core import hardware
 from tfproj.errors import TfprojError
-from tfproj.export import contract
+from tfproj.export import metadata
 from tfproj.export.convert import Exported, Options, build, check_output, keep, write
+from tfproj.export.golden import golden_vectors
 from tfproj.export.samples import DECIDING, Samples, calibration_images, draw
-from tfproj.predict import Predictor
-from tfproj.runs import Run
+from tfproj.inference.predictor import Predictor
+from tfproj.runs.run import Run
 
 if TYPE_CHECKING:
-    from tfproj.export.qdq import Quantizer
+    from tfproj.export.quantizer import Quantizer
 
 CALIBRATION_IMAGES = {"classify": 200, "segment": 32}
 # For choosing; the decision is taken on up to EXAMPLES.
@@ -93,10 +94,10 @@ def export_int8(
         raise
     exported.record["quantization"] = facts
     predictor = Predictor(trial.data)
-    exported.record["golden"] = contract.golden(
+    exported.record["golden"] = golden_vectors(
         exported.spec, lambda pixels: predictor.run(pixels)[1], GOLDEN_TOLERANCE
     )
-    data = contract.reattach(trial.data, exported.record)
+    data = metadata.reattach(trial.data, exported.record)
     write(path, data)
     return {
         "path": str(path),
@@ -114,7 +115,7 @@ def quantize(exported: Exported, folder: Path) -> tuple[Trial, dict[str, Any]]:
     Args:
         folder: for image files; it must outlive the call.
     """
-    from tfproj.export.qdq import Quantizer
+    from tfproj.export.quantizer import Quantizer
 
     planned, task = exported.planned, exported.spec.task
     split = "val" if "val" in planned.dataset.splits else "train"
@@ -140,7 +141,7 @@ def quantize(exported: Exported, folder: Path) -> tuple[Trial, dict[str, Any]]:
         **judge.facts(trial),
         "speed_ratio": ratio,
         "speed_batch": BATCH[task],
-        "cpu": machine.describe("")["cpu"],
+        "cpu": hardware.cpu_name(),
     }
     return trial, facts
 
@@ -195,7 +196,7 @@ class Judge:
 
     def try_(self, method: str, excluded: Sequence[str], model: Any) -> Trial:
         """Measure a quantised graph (``onnx.ModelProto`` or the file)."""
-        data = model if isinstance(model, bytes) else contract.attach(model, self._record)
+        data = model if isinstance(model, bytes) else metadata.attach(model, self._record)
         scores, probabilities = self._run(data)
         difference = float(np.abs(probabilities - self._probabilities).mean())
         metrics = self._samples.measure(scores)
@@ -207,7 +208,7 @@ class Judge:
 
     def difference(self, model: Any) -> float:
         """Mean absolute difference of probabilities to the float32 file."""
-        _, probabilities = self._run(contract.attach(model, self._record))
+        _, probabilities = self._run(metadata.attach(model, self._record))
         return float(np.abs(probabilities - self._probabilities).mean())
 
     def facts(self, trial: Trial) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfproj import image, metrics
+from tfproj.core import image
 from tfproj.data import Split
-from tfproj.plan import Plan
+from tfproj.evaluation import metrics
+from tfproj.evaluation.pixels import PixelScores
+from tfproj.experiment.plan import Plan
 
 # What a file with fewer bits may lose on validation data: 0.3 points of accuracy, 0.005 of mean
 # average precision.
@@ -42,7 +44,7 @@ class Samples:
         """
         if self.targets.ndim == 1:
             return {"accuracy": float(np.mean(scores.argmax(-1) == self.targets))}
-        pixels = metrics.PixelScores(self.targets.size, self.classes)
+        pixels = PixelScores(self.classes)
         pixels.add(scores, self.targets)
         found = pixels.average_precisions()
         return {f"mean_average_precision_{kind}": metrics.mean(v) for kind, v in found.items()}

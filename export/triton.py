@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tfproj.core.files import replacing, write_text, writing
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError
-from tfproj.modelfile import read_model
-from tfproj.predict import Predictor
-from tfproj.runs import replacing, write_text, writing
-from tfproj.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.inference.model_file import read_model
+from tfproj.inference.predictor import Predictor
 
 # A batch of 256 x 256 images with five classes then takes 250 MB at most.
 MAX_BATCH_SIZE = {"classify": 64, "segment": 16}

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from tfproj import image, metrics
+from tfproj.core import image
+from tfproj.core.softmax import softmax
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import TfprojError
+from tfproj.experiment.plan import Plan
 from tfproj.export.convert import Answers
-from tfproj.export.replay import Pass, replay
+from tfproj.export.isolated import Pass, replay
 from tfproj.export.samples import DECIDING, Samples, draw
-from tfproj.models import input_multiple
-from tfproj.plan import Plan
-from tfproj.spec import ModelSpec
+from tfproj.models.registry import input_multiple
 
 # float32 sums in another order differ by about 1e-6 in a probability, or of a score; 1e-4 is a
 # defect.
@@ -70,7 +71,7 @@ def verify(
     record = {"images": len(samples.files), "split": split, "batch_sizes": list(BATCH_SIZES)}
     if sizes:
         record["sizes"] = [list(size) for size in (spec.size, *sizes)]
-    record |= compare([(metrics.softmax(scores), actual) for scores, _, actual in answers])
+    record |= compare([(softmax(scores), actual) for scores, _, actual in answers])
     record["max_score_difference"] = score_difference([pair[:2] for pair in answers])
     record["metrics"] = {name: {"keras": keras[name], "onnx": onnx[name]} for name in keras}
     record["tolerance"] = tolerance
@@ -96,7 +97,7 @@ def rounding(exact: Answers, rounded: Answers, planned: Plan) -> dict[str, Any]:
         )
     before, after = samples.measure(first), samples.measure(second)
     record = {"images": len(samples.files), "split": split}
-    record |= compare([(metrics.softmax(first), metrics.softmax(second))])
+    record |= compare([(softmax(first), softmax(second))])
     record["metrics"] = {n: {"float32": before[n], "half": after[n]} for n in before}
     name, allowed = DECIDING[spec.task]
     if not before[name] - after[name] <= allowed:
@@ -120,7 +121,7 @@ def _samples(planned: Plan, folder: Path) -> tuple[str, Samples]:
 def keras_scores(
     answer: Answers, files: Sequence[Path], spec: ModelSpec, size: tuple[int, int]
 ) -> np.ndarray:
-    """Keras' scores for image files, read by ``tfproj.image`` at (height, width)."""
+    """Keras' scores for image files, read by ``tfproj.core.image`` at (height, width)."""
     parts = []
     for start in range(0, len(files), 8):
         chosen = files[start : start + 8]

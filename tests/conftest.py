@@ -98,8 +98,8 @@ def real_fashion():
 @pytest.fixture(scope="session")
 def toy_classifier(tmp_path_factory):
     """A run of the CNN with batch norm on scikit-learn's digits, trained for seconds."""
-    from tfproj.config import make_config
-    from tfproj.train import train
+    from tfproj.experiment.presets import make_config
+    from tfproj.training.train import train
 
     options = {"batch_norm": True, "filters": 8, "dense": 16}
     config = make_config(
@@ -111,8 +111,8 @@ def toy_classifier(tmp_path_factory):
 @pytest.fixture(scope="session")
 def toy_segmenter(tmp_path_factory):
     """A run of the UNet with batch norm on drawn facades of 32 x 48 pixels."""
-    from tfproj.config import make_config
-    from tfproj.train import train
+    from tfproj.experiment.presets import make_config
+    from tfproj.training.train import train
 
     size = {"limit": 24, "image_size": (32, 48), "batch_size": 4}
     size["model_options"] = {"batch_norm": True}

@@ -26,14 +26,17 @@ import tiny_models
 from PIL import Image
 from tiny_models import SPECS
 
-import tfproj.session
-from tfproj import Predictor, image
+import tfproj.inference.session
+from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.cli.train import build_config
-from tfproj.config import config_from_dict, make_config
+from tfproj.core import image
+from tfproj.core.files import read_json
 from tfproj.errors import TfprojError
-from tfproj.modelfile import OPERATORS
-from tfproj.runs import find_run, read_json
+from tfproj.experiment.presets import make_config
+from tfproj.inference.model_file import OPERATORS
+from tfproj.runs.config import config_from_dict
+from tfproj.runs.run import find_run
 
 SECONDS = 20  # for one case on a busy machine; most take some milliseconds
 EXTREMES = (0, 1, -1, 2, 7, 255, 65535, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))
@@ -296,7 +299,7 @@ def run(cases: int, first: int) -> int:
 if __name__ == "__main__":
     # A model or an image that asks for more is to be refused before it gets it.
     resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
-    tfproj.session.MAX_MEMORY = 512 * 2**20
+    tfproj.inference.session.MAX_MEMORY = 512 * 2**20
     warnings.simplefilter("ignore")
     faulthandler.enable()
     sys.exit(run(int(sys.argv[1]), int(sys.argv[2])))

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfproj.config import make_config
-from tfproj.metrics import confusion_matrix, intersection_over_union, mean, recall
-from tfproj.runs import Run, write_csv, write_json
-from tfproj.selection import choose_classified
-from tfproj.spec import ModelSpec, rgb
+from tfproj.core.files import write_csv, write_json
+from tfproj.core.spec import ModelSpec, rgb
+from tfproj.evaluation.examples import choose_classified
+from tfproj.evaluation.metrics import confusion_matrix, intersection_over_union, mean, recall
+from tfproj.experiment.presets import make_config
+from tfproj.runs.run import Run
 
 ROW = {"kind": "Conv2d-1", "layer": "conv1", "shape": [4, 8, 8], "parameters": 40}
 TABLE = {

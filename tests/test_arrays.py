@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data import DataOptions, arrays, load_dataset
 from tfproj.errors import InputError
 

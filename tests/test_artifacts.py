@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj import artifacts
-from tfproj.config import make_config
-from tfproj.metrics import PixelScores
-from tfproj.selection import PER_CELL, choose_classified, choose_segmented, spread
+from tfproj.evaluation.examples import PER_CELL, choose_classified, choose_segmented, spread
+from tfproj.evaluation.pixels import CURVE_POINTS, PixelScores
+from tfproj.experiment.presets import make_config
+from tfproj.runs.run import shown_split
 
 
 def answers(label, prediction, *probabilities):
@@ -62,17 +62,17 @@ def test_curve_points_lie_on_the_exact_curve():
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     rng = np.random.default_rng(0)
-    pixels = PixelScores(5000, 3)
+    pixels = PixelScores(3)
     masks = rng.integers(0, 2, (50, 100)).astype(np.uint8)  # class 2 does not occur
     scores = rng.normal(size=(50, 100, 3)).astype(np.float32).round(2) + masks[..., None]
     pixels.add(scores, masks)
-    curves = artifacts.precision_recall(pixels)
+    curves = pixels.precision_recall()["raw"]
     assert curves[2] is None
     truth, score = masks.ravel() == 1, scores[..., 1].ravel()
     precision, recall, _ = precision_recall_curve(truth, score)
     found = curves[1]
     assert found["recall"] == sorted(found["recall"]) and found["recall"][-1] == 1
-    assert len(found["recall"]) <= artifacts.CURVE_POINTS
+    assert len(found["recall"]) <= CURVE_POINTS
     for r, p in zip(found["recall"], found["precision"], strict=True):
         candidates = precision[np.abs(recall - r) < 1e-5]
         assert np.abs(candidates - p).min() < 1e-5
@@ -81,11 +81,11 @@ def test_curve_points_lie_on_the_exact_curve():
 
 
 def test_score_statistics_find_the_silenced_class():
-    pixels = PixelScores(8, 2)
+    pixels = PixelScores(2)
     scores = np.zeros((2, 4, 2), np.float32)
     scores[..., 1] = np.arange(8).reshape(2, 4)
     pixels.add(scores, np.zeros((2, 4), np.uint8))
-    found = artifacts.score_statistics(pixels, ("a", "b"))
+    found = pixels.statistics(("a", "b"))
     assert found["a"] == {"min": 0, "max": 0, "std": 0, "zero_share": 1}
     assert found["b"]["max"] == 7 and found["b"]["zero_share"] == 1 / 8
     assert found["b"]["std"] == pytest.approx(np.arange(8).std())
@@ -95,8 +95,8 @@ def test_score_statistics_find_the_silenced_class():
 
 
 def evaluated(root, task, **config):
-    from tfproj.evaluate import evaluate
-    from tfproj.train import train
+    from tfproj.evaluation.evaluate import evaluate
+    from tfproj.training.train import train
 
     run = train(make_config(task, epochs=1, precision="float32", **config), root)
     return run, evaluate(run)
@@ -120,7 +120,7 @@ def test_evaluation_of_a_classifier_feeds_the_report(classifier):
 
     run, record = classifier
     examples = json.loads((run.report_data / "examples.json").read_text())
-    assert examples["split"] == artifacts.shown_split(record["splits"])
+    assert examples["split"] == shown_split(record["splits"])
     for example in examples["examples"]:
         with Image.open(run.report_data / example["file"]) as picture:
             assert list(picture.size) == example["size"] == [8, 8]
@@ -137,7 +137,7 @@ def test_evaluation_of_a_classifier_feeds_the_report(classifier):
 
 def test_examples_are_what_the_data_set_holds(classifier):
     from tfproj.data import load_dataset
-    from tfproj.plan import data_options
+    from tfproj.experiment.plan import data_options
 
     run, _ = classifier
     config, spec = run.config(), run.spec()
@@ -156,7 +156,7 @@ def test_evaluation_of_a_segmenter_feeds_the_report(segmenter):
     from tfproj.report import build
 
     run, record = segmenter
-    shown = artifacts.shown_split(record["splits"])
+    shown = shown_split(record["splits"])
     scores = record["splits"][shown]["scores"]
     assert all(entry["min"] >= 0 for entry in scores.values())  # the final ReLU of "original"
     examples = json.loads((run.report_data / "examples.json").read_text())["examples"]
@@ -177,11 +177,11 @@ def test_evaluation_of_a_segmenter_feeds_the_report(segmenter):
 
 
 def test_pictures_of_a_mirrored_evaluation_are_those_of_its_numbers(segmenter):
-    from tfproj.evaluate import evaluate
+    from tfproj.evaluation.evaluate import evaluate
 
     run, plain = segmenter
     mirrored = evaluate(run, flip=True)
-    shown = artifacts.shown_split(plain["splits"])
+    shown = shown_split(plain["splits"])
     both = [r["splits"][shown]["pixel_accuracy"] for r in (plain, mirrored)]
     assert both[0] != both[1]
     examples = json.loads((run.report_data / "examples.json").read_text())["examples"]
@@ -194,18 +194,8 @@ def test_pictures_of_a_mirrored_evaluation_are_those_of_its_numbers(segmenter):
     evaluate(run)  # as the other tests want it
 
 
-def test_standardised_kernels_are_shown(tmp_path):
-    run, _ = evaluated(
-        tmp_path, "segment", preset="original", data="synthetic_facades", limit=4,
-        image_size=(32, 32), model_options={"weight_standardization": True},
-    )  # fmt: skip
-    with np.load(run.report_data / "filters.npz") as filters:
-        assert filters["maps1"].shape[0] == filters["kernel1"].shape[-1]
-        assert "kernel2" in filters
-
-
 def test_evaluating_again_replaces_the_report_data(classifier):
-    from tfproj.evaluate import evaluate
+    from tfproj.evaluation.evaluate import evaluate
 
     run, _ = classifier
     stale = run.report_data / "examples" / "stale.png"

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tfproj.config import AUGMENTATIONS
-from tfproj.data.augment import (
+from tfproj.runs.config import AUGMENTATIONS
+from tfproj.training.augment import (
     ASPECT,
     AUGMENT,
     ERASE_AREA,
@@ -69,7 +69,7 @@ def test_examples_of_a_batch_differ():
 
 @pytest.mark.parametrize("transform", [*PHOTOS, mirror_half, shift])
 def test_image_and_mask_move_together(monkeypatch, transform):
-    monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, rng: images)
+    monkeypatch.setattr("tfproj.training.augment._jitter", lambda images, rng: images)
     images, masks = coordinates()
     moved, moved_masks = transform(images, masks, generator())
     # Where a pixel came from, as its colour says, must lie in the cell that its mask says.
@@ -122,7 +122,7 @@ def test_photo_wide_turns_and_stretches():
 
 
 def test_photo_wide_stretches_one_side(monkeypatch):
-    monkeypatch.setattr("tfproj.data.augment._jitter", lambda images, rng: images)
+    monkeypatch.setattr("tfproj.training.augment._jitter", lambda images, rng: images)
     row, column = np.mgrid[:64, :64].astype(np.uint8) * 4
     images = np.stack([np.stack([row, column], -1)] * 64)
     moved = photo_wide(images, np.arange(64), generator())[0][:, 16:48, 16:48].astype(float)
@@ -144,7 +144,7 @@ def test_recolored_as_documented(channels):
 
 
 def test_pasted_rectangles_come_from_the_image_before_with_their_mask(monkeypatch):
-    still = "tfproj.data.augment.photo_wide", lambda images, masks, rng: (images, masks)
+    still = "tfproj.training.augment.photo_wide", lambda images, masks, rng: (images, masks)
     monkeypatch.setattr(*still)
     numbers = np.arange(64, dtype=np.uint8)[:, None, None]
     masks = numbers.repeat(32, 1).repeat(32, 2)

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from tiny_models import SPECS, pixels, png, tiny_model
 
-from tfproj import Predictor, batch, records
-from tfproj.batch import Settings, find_images, mask_names
+from tfproj import Predictor
 from tfproj.errors import InputError
+from tfproj.inference import image_files, table
+from tfproj.inference.image_files import Settings, find_images, mask_names
 
 pytestmark = pytest.mark.light
 
@@ -39,7 +40,7 @@ def folder(task, tmp_path):
 
 
 def stream_files(predictor, paths, output=None, batch_size=8, **settings):
-    return batch.stream_files(predictor, paths, Settings(output, batch_size, **settings))
+    return image_files.stream_files(predictor, paths, Settings(output, batch_size, **settings))
 
 
 def predict_files(*args, **settings):
@@ -180,7 +181,7 @@ def test_names_of_files_may_hold_anything(predictor, folder, tmp_path):
     paths = [folder / name for name in names]
     for path in paths:
         path.write_bytes(data)
-    for file_format in records.FORMATS:
+    for file_format in table.FORMATS:
         predict_files(predictor, paths, tmp_path / "out", 2, file_format=file_format)
     assert [row["image"] for row in rows(tmp_path / "out" / "predictions.csv")] == [
         *map(str, paths)
@@ -225,7 +226,7 @@ def test_earlier_masks_are_replaced(folder, tmp_path):
         np.testing.assert_array_equal(np.asarray(mask), result.mask)
 
 
-@pytest.mark.parametrize("file_format", records.FORMATS)
+@pytest.mark.parametrize("file_format", table.FORMATS)
 def test_images_added_before_a_resume_leave_finished_masks(file_format, tmp_path):
     predictor = Predictor(tiny_model("segment"), threads=1)
     paths = [tmp_path / name / "x.png" for name in ("a", "b", "c")]
@@ -285,5 +286,5 @@ def test_memory_is_flat_for_many_files(task, predictor, tmp_path):
 
 
 def test_describing_an_error_is_one_line(tmp_path):
-    record = batch.describe(tmp_path, InputError("a\nb: no such file"), 1)
+    record = image_files.describe(tmp_path, InputError("a\nb: no such file"), 1)
     assert record == {"image": str(tmp_path), "error": "a b: no such file"}

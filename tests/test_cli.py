@@ -193,8 +193,8 @@ def test_config_file_and_flags(capsys, tmp_path):
 
 def test_a_saved_configuration_repeats_the_run(tmp_path):
     from tfproj.cli.train import build_config
-    from tfproj.config import make_config
-    from tfproj.runs import write_json
+    from tfproj.core.files import write_json
+    from tfproj.experiment.presets import make_config
 
     config = make_config("segment", "original", epochs=2, image_size=(64, 64))
     write_json(tmp_path / "config.json", config.to_dict())
@@ -231,7 +231,7 @@ def test_prepared_groups_are_those_of_the_data_set(name):
 
 @pytest.mark.parametrize("name", ["digits", "synthetic_facades"])
 def test_prepared_examples_are_those_of_the_data_set(name):
-    from tfproj import image
+    from tfproj.core import image
     from tfproj.data import load_dataset
 
     assert main(["data", "prepare", name, "--output", "out", "--limit", "20"]) == 0

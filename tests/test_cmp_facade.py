@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data import cmp_facade, tfds_source
 from tfproj.data.dataset import DataOptions
 from tfproj.data.facades import FACADE_CLASSES, FACADE_COLORS, facades

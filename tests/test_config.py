@@ -2,14 +2,9 @@ import json
 
 import pytest
 
-from tfproj.config import (
-    PRESETS,
-    TrainConfig,
-    config_from_dict,
-    make_config,
-    read_config_file,
-)
 from tfproj.errors import InputError
+from tfproj.experiment.presets import PRESETS, make_config, read_config_file
+from tfproj.runs.config import TrainConfig, config_from_dict
 
 
 @pytest.mark.parametrize(("task", "preset"), [(t, p) for t in PRESETS for p in PRESETS[t]])

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tfproj import demo
+from tfproj.cli import run_demo
 from tfproj.cli.main import main
 from tfproj.data import arrays
 
@@ -25,8 +25,8 @@ def without_data(tmp_path, monkeypatch):
 
 
 def test_without_data_the_embedded_ones_are_taken_and_named(without_data):
-    assert demo.choose_data("classify")[0] == "digits"
-    data, reason = demo.choose_data("segment")
+    assert run_demo.choose_data("classify")[0] == "digits"
+    data, reason = run_demo.choose_data("segment")
     assert data == "synthetic_facades"
     assert "drawn by tfproj" in reason
 
@@ -36,17 +36,17 @@ def test_data_that_are_there_are_taken(without_data, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "train-images-idx3-ubyte").touch()
     monkeypatch.setenv("TFPROJ_DATA", str(tmp_path / "sets"))
-    assert demo.choose_data("classify") == ("fashion_mnist", f"Fashion-MNIST from {folder}")
+    assert run_demo.choose_data("classify") == ("fashion_mnist", f"Fashion-MNIST from {folder}")
 
 
-@pytest.mark.parametrize("task", demo.SHORT)
+@pytest.mark.parametrize("task", run_demo.SHORT)
 def test_every_short_recipe_is_a_valid_configuration(task):
-    for data in demo.SHORT[task]:
-        assert demo.demo_config(task, data).data == data
+    for data in run_demo.SHORT[task]:
+        assert run_demo.demo_config(task, data).data == data
 
 
 def test_the_whole_demo(without_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "SHORT", TOY)
+    monkeypatch.setattr(run_demo, "SHORT", TOY)
     assert main(["demo", "--output", "out", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert records == json.loads((tmp_path / "out" / "demo.json").read_text())
@@ -57,10 +57,10 @@ def test_the_whole_demo(without_data, tmp_path, monkeypatch, capsys):
         assert (tmp_path / record["onnx"]).stat().st_size == record["onnx_bytes"]
         assert "<html" in (tmp_path / record["report"]).read_text()
         table = tmp_path / record["predictions"] / "predictions.csv"
-        assert len(list(csv.DictReader(table.open()))) == demo.SAMPLES
+        assert len(list(csv.DictReader(table.open()))) == run_demo.SAMPLES
     # A second demo replaces the first.
-    monkeypatch.setattr(demo, "SHORT", {**TOY, "segment": {}})
-    demo.run_demo(tmp_path / "out", ("classify",))
+    monkeypatch.setattr(run_demo, "SHORT", {**TOY, "segment": {}})
+    run_demo.run_demo(tmp_path / "out", ("classify",))
 
 
 def test_a_demo_replaces_nothing_of_the_user_s(without_data, tmp_path, capsys):

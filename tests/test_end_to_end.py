@@ -84,7 +84,7 @@ def test_evaluate_prints_json_and_a_table(finished, capsys):
 def test_export_describes_itself(finished):
     import onnx
 
-    from tfproj.spec import METADATA_KEY
+    from tfproj.core.spec import METADATA_KEY
 
     task, folder = finished
     model = onnx.load(folder / "runs" / task / "toy" / "model.onnx")

@@ -13,19 +13,21 @@ from PIL import Image
 
 from tfproj import Predictor
 from tfproj.cli.main import main
+from tfproj.core.softmax import softmax
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
-from tfproj.evaluate import load_model
-from tfproj.export import contract, convert, samples, targets
-from tfproj.export.calibration import (
+from tfproj.export import convert, golden, metadata, samples
+from tfproj.export.convert import Options, export_onnx
+from tfproj.export.opset import choose_opset
+from tfproj.export.simplify import UNWANTED
+from tfproj.export.simplify import _free_size as free_size
+from tfproj.export.temperature import (
     fit_temperature,
     negative_log_likelihood,
     unknown_threshold,
 )
-from tfproj.export.convert import Options, export_onnx
-from tfproj.export.graph import UNWANTED
-from tfproj.export.graph import _free_size as free_size
-from tfproj.metrics import softmax
-from tfproj.runs import Run
+from tfproj.models.checkpoint import load_model
+from tfproj.runs.run import Run
 
 TASKS = ("classify", "segment")
 
@@ -92,8 +94,8 @@ def test_batch_is_free_and_size_is_fixed(toy_models, task, answer):
 
 
 def test_folding_batch_norm_changes_nothing(toy_segmenter):
-    planned = convert.check_evaluation(toy_segmenter)
-    trained = convert.load_model(toy_segmenter)
+    planned = convert.plan_evaluation(toy_segmenter)
+    trained = load_model(toy_segmenter)
     folded = convert.fold_norms(trained, planned.spec, planned.config.model_options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
     expected, actual = (convert.answers_of(m)(pixels) for m in (trained, folded))
@@ -194,18 +196,18 @@ def test_readers_of_ultralytics_understand_the_file(toy_models, runs, task):
 def test_golden_vectors_are_reproduced(toy_models, task):
     result = Predictor(toy_models[task]).selftest()
     assert result.vectors == 5
-    assert result.max_difference <= result.tolerance == contract.GOLDEN_TOLERANCE
+    assert result.max_difference <= result.tolerance == golden.GOLDEN_TOLERANCE
 
 
 def test_golden_vectors_cover_every_step_and_stay_small(toy_segmenter):
     spec = toy_segmenter.spec()
-    large = contract.ModelSpec(**{**vars(spec), "height": 256, "width": 256})
+    large = ModelSpec(**{**vars(spec), "height": 256, "width": 256})
     answers = np.full((5, 256, 256, 5), 0.2, np.float32)
-    golden = contract.golden(large, lambda pixels: answers, 1e-4)
-    assert all(len(json.dumps(vector)) < 30_000 for vector in golden["vectors"])
-    vector = golden["vectors"][0]
+    carried = golden.golden_vectors(large, lambda pixels: answers, 1e-4)
+    assert all(len(json.dumps(vector)) < 30_000 for vector in carried["vectors"])
+    vector = carried["vectors"][0]
     assert vector["shape"] == list(answers[0, :: vector["stride"], :: vector["stride"]].shape)
-    sizes = {name: _opened(png) for name, png in contract.golden_images(large).items()}
+    sizes = {name: _opened(png) for name, png in golden.golden_images(large).items()}
     assert sizes["blocks"][:2] == (256, 256)
     assert sizes["shrunk"][0] > 256 > sizes["enlarged, transparent"][0]
     assert sizes["enlarged, transparent"][2] == "RGBA"
@@ -224,7 +226,7 @@ def test_class_names_of_any_language(toy_models):
     record = record_of(toy_models["classify"])
     # The last is Persian, with the joiner that Persian needs.
     record["classes"][:4] = ["café", '"quoted" \\ name', "\U0001f455", "\u0645\u06cc\u200c"]
-    data = contract.attach(proto, record)
+    data = metadata.attach(proto, record)
     assert Predictor(data).spec.classes[:4] == tuple(record["classes"][:4])
     names = {p.key: p.value for p in onnx.load_from_string(data).metadata_props}["names"]
     assert list(ast.literal_eval(names).values()) == record["classes"]
@@ -279,8 +281,8 @@ def test_any_size_that_is_a_multiple(toy_segmenter, tmp_path):
 
 
 def test_the_network_of_best_at_any_size(tmp_path):
-    from tfproj.config import PRESETS, make_config
-    from tfproj.train import train
+    from tfproj.experiment.presets import PRESETS, make_config
+    from tfproj.training.train import train
 
     options = {**PRESETS["segment"]["best"]["model_options"], "widths": [16, 16, 16]}
     size = {"limit": 8, "image_size": (32, 48), "batch_size": 4, "epochs": 1}
@@ -329,7 +331,7 @@ def test_classifiers_have_one_size(toy_classifier, tmp_path):
     ],
 )
 def test_target_caps_the_file(opset, target, expected):
-    assert targets.choose(opset, target) == expected
+    assert choose_opset(opset, target) == expected
 
 
 @pytest.mark.parametrize(
@@ -337,7 +339,7 @@ def test_target_caps_the_file(opset, target, expected):
 )
 def test_impossible_targets_are_refused(opset, target):
     with pytest.raises(InputError):
-        targets.choose(opset, target)
+        choose_opset(opset, target)
 
 
 def test_file_for_an_old_runtime(toy_classifier, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from conftest import draw, write_classes
 from PIL import Image
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data import DataOptions, load_dataset
 from tfproj.data.facades import FACADE_CLASSES, mini_facade
 from tfproj.data.folder import class_folder as folder_of_class

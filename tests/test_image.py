@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.errors import InputError
 
 pytestmark = pytest.mark.light

@@ -10,11 +10,12 @@ import onnx
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from tfproj import Predictor, image
+from tfproj import Predictor
 from tfproj.cli.main import main
+from tfproj.core import image
+from tfproj.core.spec import ModelSpec
 from tfproj.export.triton import config, write_repository
-from tfproj.runs import Run
-from tfproj.spec import ModelSpec
+from tfproj.runs.run import Run
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "javascript"
 TASKS = ("classify", "segment")

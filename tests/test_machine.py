@@ -1,6 +1,7 @@
 import pytest
 
-from tfproj import machine
+from tfproj.core import hardware
+from tfproj.runs import environment
 
 pytestmark = pytest.mark.light
 
@@ -20,14 +21,14 @@ def test_cgroup_quota(tmp_path, files, expected):
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert machine.cgroup_quota(tmp_path) == expected
+    assert hardware.cgroup_quota(tmp_path) == expected
 
 
 def test_a_quota_caps_the_cpus(monkeypatch):
-    monkeypatch.setattr(machine, "cgroup_quota", lambda: 0.5)
-    assert machine.available_cpus() == 1
-    monkeypatch.setattr(machine, "cgroup_quota", lambda: None)
-    assert machine.available_cpus() >= 1
+    monkeypatch.setattr(hardware, "cgroup_quota", lambda: 0.5)
+    assert hardware.available_cpus() == 1
+    monkeypatch.setattr(hardware, "cgroup_quota", lambda: None)
+    assert hardware.available_cpus() >= 1
 
 
 GIB = 2**30
@@ -60,14 +61,14 @@ def memory_files(tmp_path, available=16, **groups):
     ],
 )  # fmt: skip
 def test_free_memory_is_what_the_nearest_limit_leaves(tmp_path, groups, expected):
-    assert machine.free_memory(*memory_files(tmp_path, **groups)) == expected * GIB
+    assert hardware.free_memory(*memory_files(tmp_path, **groups)) == expected * GIB
 
 
 def test_memory_is_capped_by_the_group(tmp_path):
     group = {"memory.max": GIB, "memory.current": 0}
     root, membership, _ = memory_files(tmp_path, a=group)
-    assert machine.memory(root, membership) == GIB
-    assert machine.memory(tmp_path / "none", membership) > GIB
+    assert hardware.memory(root, membership) == GIB
+    assert hardware.memory(tmp_path / "none", membership) > GIB
 
 
 def test_a_system_that_does_not_tell_its_memory(tmp_path, monkeypatch):
@@ -75,11 +76,11 @@ def test_a_system_that_does_not_tell_its_memory(tmp_path, monkeypatch):
     nothing = tmp_path / "nothing"
     known = _known(SC_PAGE_SIZE=2, SC_PHYS_PAGES=GIB)
     monkeypatch.setattr("os.sysconf", known, raising=False)
-    assert machine.memory(nothing, nothing) == 2 * GIB
-    assert machine.free_memory(nothing, nothing, nothing) == GIB
+    assert hardware.memory(nothing, nothing) == 2 * GIB
+    assert hardware.free_memory(nothing, nothing, nothing) == GIB
     monkeypatch.delattr("os.sysconf")
-    assert machine.memory(nothing, nothing) == machine.ASSUMED_MEMORY
-    assert machine.free_memory(nothing, nothing, nothing) == machine.ASSUMED_MEMORY // 2
+    assert hardware.memory(nothing, nothing) == hardware.ASSUMED_MEMORY
+    assert hardware.free_memory(nothing, nothing, nothing) == hardware.ASSUMED_MEMORY // 2
 
 
 def _known(**values):
@@ -92,7 +93,7 @@ def _known(**values):
 
 
 def test_the_record_names_versions_and_command():
-    record = machine.describe("float32")
+    record = environment.describe("float32")
     assert record["precision"] == "float32"
     assert {"python", "numpy", "onnxruntime", "tfproj"} <= record["versions"].keys()
 
@@ -100,4 +101,4 @@ def test_the_record_names_versions_and_command():
 def test_git_commit_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert machine.git_commit() is None
+    assert environment.git_commit() is None

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj import image
+from tfproj.core import image
+from tfproj.core.spec import rgb
 from tfproj.data.masks import MaskCoding, read_mask, require_same_size
 from tfproj.errors import InputError
-from tfproj.spec import rgb
 
 COLORS = ("#000000", "#0080FF", "#80FF80", "#FF8000", "#FF0000")
 PLAIN = MaskCoding.plain(3)

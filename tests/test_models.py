@@ -5,11 +5,11 @@ from tfproj import backend
 
 backend.setup()
 
-from tfproj.config import PRESETS  # noqa: E402
+from tfproj.core.spec import ModelSpec  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
-from tfproj.models import MODELS, build_model  # noqa: E402
+from tfproj.experiment.presets import PRESETS  # noqa: E402
+from tfproj.models.registry import MODELS, build_model  # noqa: E402
 from tfproj.models.summary import summarize  # noqa: E402
-from tfproj.spec import ModelSpec  # noqa: E402
 
 # The layer table of the original report: kind, output (channels, height, width), parameters.
 REPORT = """
@@ -66,17 +66,13 @@ def test_unet_statistics_are_those_of_the_report(original_unet):
     assert [round(size, 2) for size in sizes] == [0.75, 89.00, 1.78, 91.53]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"batch_norm": True, "dropout": 0.2}, {"weight_standardization": True}],
-)
-def test_rows_of_the_table_add_up(options):
-    model = build_model(spec("unet"), options)
+def test_rows_of_the_table_add_up():
+    model = build_model(spec("unet"), {"batch_norm": True, "dropout": 0.2})
     summary = summarize(model)
     assert summary.parameters == model.count_params() == sum(r.parameters for r in summary.rows)
     kinds = [row.kind.split("-")[0] for row in summary.rows]
     assert kinds.count("Conv2d") == 14
-    assert kinds.count("BatchNorm2d") == (13 if "batch_norm" in options else 0)
+    assert kinds.count("BatchNorm2d") == 13
 
 
 def test_skips_are_added(original_unet):
@@ -136,7 +132,7 @@ def test_an_initial_weight_of_torch_lies_within_its_bound():
 def test_the_fused_norm_is_keras_norm(channels):
     import keras
 
-    from tfproj.models.blocks import BatchNorm
+    from tfproj.models.layers import BatchNorm
 
     x = np.random.default_rng(0).normal(2, 3, (64, 7, 7, channels)).astype(np.float32)
     ours, theirs = BatchNorm(), keras.layers.BatchNormalization(momentum=0.9)
@@ -158,14 +154,13 @@ def test_widths_make_a_unet_of_as_many_levels():
         build_model(spec("unet", (24, 32)), options)
 
 
-@pytest.mark.parametrize("norm", ["batch_norm", "weight_standardization"])
-def test_norms_fold_into_the_table_of_the_report(norm):
+def test_norms_fold_into_the_table_of_the_report():
     import keras
 
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     keras.utils.set_random_seed(0)
-    options = {norm: True}
+    options = {"batch_norm": True}
     trained = build_model(spec("unet", (32, 32)), options)
     rng = np.random.default_rng(0)
     trained.set_weights([w + rng.uniform(0, 0.1, w.shape) for w in trained.get_weights()])
@@ -178,7 +173,7 @@ def test_norms_fold_into_the_table_of_the_report(norm):
 
 
 def test_a_unet_with_a_stride_gives_scores_at_full_size():
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     options = {"widths": [16, 32, 48], "stem_stride": 2, "dropout": 0.2, "batch_norm": True}
     trained = build_model(spec("unet", (32, 48)), options)
@@ -193,7 +188,7 @@ def test_a_unet_with_a_stride_gives_scores_at_full_size():
 
 
 def test_strip_pooling_lets_a_place_see_its_whole_row_and_column():
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     images = np.zeros((2, 96, 128, 3), np.uint8)
     images[1, 8:12, 8:12] = 255
@@ -210,16 +205,6 @@ def test_strip_pooling_lets_a_place_see_its_whole_row_and_column():
     assert not without[10, 64:].any() and not without[64:, 10].any()
     assert along[8:12, 120:].any() and along[88:, 8:12].any()
     assert not along[64:, 64:].any()  # neither the row nor the column of what was lit
-
-
-def test_a_standardised_convolution_is_saved_whole(tmp_path):
-    options = {"weight_standardization": True}
-    one, other = (build_model(spec("unet", (16, 16)), options) for _ in range(2))
-    one.get_layer("enc1_conv1").gain.assign(np.arange(16.0))
-    one.save(tmp_path / "model.keras")
-    backend.load_weights(other, tmp_path / "model.keras")
-    for saved, loaded in zip(one.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(saved, loaded)
 
 
 def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():
@@ -239,7 +224,7 @@ def test_every_convolution_of_the_resnet_has_a_norm_of_its_own():
 
 
 def test_the_best_classifier_keeps_within_half_a_million_parameters():
-    from tfproj.models.fold import fold_norms
+    from tfproj.models.folding import fold_norms
 
     options = PRESETS["classify"]["best"]["model_options"]
     trained = build_model(spec("resnet", (28, 28), 1, 10), options)
@@ -274,7 +259,7 @@ def test_what_can_not_be_built(change, options, message):
 def test_registry_names_the_options_that_builders_take():
     import inspect
 
-    from tfproj.models import cnn, resnet, unet
+    from tfproj.models.registry import cnn, resnet, unet
 
     builders = {"cnn": cnn.cnn, "resnet": resnet.resnet, "unet": unet.unet}
     assert builders.keys() == MODELS.keys()

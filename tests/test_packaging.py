@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import tfproj
-from tfproj.spec import METADATA_KEY, ModelSpec
+from tfproj.core.spec import METADATA_KEY, ModelSpec
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,12 +5,13 @@ from tfproj import backend
 
 backend.setup()
 
-from tfproj.data import pipeline  # noqa: E402
 from tfproj.data.arrays import array_split  # noqa: E402
-from tfproj.data.augment import for_statistics, mirror, photo_mix  # noqa: E402
 from tfproj.data.dataset import Split  # noqa: E402
-from tfproj.data.pipeline import Cache, eval_batches, train_batches  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
+from tfproj.training import pipeline  # noqa: E402
+from tfproj.training.augment import for_statistics, mirror, photo_mix  # noqa: E402
+from tfproj.training.cache import Cache  # noqa: E402
+from tfproj.training.pipeline import eval_batches, train_batches  # noqa: E402
 
 
 def numbered(count=20, size=8):
@@ -138,7 +139,7 @@ def test_a_mask_of_another_size_is_refused():
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_what_does_not_fit_in_memory_goes_to_a_file(monkeypatch, at_once):
-    monkeypatch.setattr("tfproj.machine.free_memory", lambda: 100)
+    monkeypatch.setattr("tfproj.core.hardware.free_memory", lambda: 100)
     if not at_once:  # macOS and Windows have no such call
         monkeypatch.delattr("os.posix_fallocate")
     stored = cache()
@@ -148,7 +149,7 @@ def test_what_does_not_fit_in_memory_goes_to_a_file(monkeypatch, at_once):
 
 
 def test_a_full_disk_is_one_line(monkeypatch):
-    monkeypatch.setattr("tfproj.machine.free_memory", lambda: 100)
+    monkeypatch.setattr("tfproj.core.hardware.free_memory", lambda: 100)
 
     def full(*args):
         raise OSError(28, "No space left on device")

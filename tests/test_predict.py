@@ -14,8 +14,9 @@ import tiny_models
 from PIL import Image
 from tiny_models import SPECS, pixels, png, tiny_model, with_golden
 
-from tfproj import Predictor, session
+from tfproj import Predictor
 from tfproj.errors import InputError, TfprojError
+from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
 
 pytestmark = pytest.mark.light
@@ -167,7 +168,7 @@ def test_decoding_goes_on_while_the_model_works(predictor, monkeypatch):
 
 
 def test_no_thread_is_started_for_one_image_or_for_arrays(predictor, monkeypatch):
-    monkeypatch.setattr("tfproj.predict._pool", lambda workers: pytest.fail("a pool"))
+    monkeypatch.setattr("tfproj.inference.predictor._pool", lambda workers: pytest.fail("a pool"))
     array = pixels(1, predictor.spec)
     for source in (png(array), [png(array)], array, [array] * 9, np.stack([array] * 9)):
         assert predictor.predict(source)
@@ -346,7 +347,7 @@ def test_the_free_dimension_of_exported_files_has_its_name():
 
 
 def test_threads_come_from_the_cpus_we_may_use(monkeypatch):
-    monkeypatch.setattr("tfproj.machine.available_cpus", lambda: 3)
+    monkeypatch.setattr("tfproj.core.hardware.available_cpus", lambda: 3)
     assert session._options(None).intra_op_num_threads == 3
     assert session._options(1).intra_op_num_threads == 1
 
@@ -370,7 +371,7 @@ def test_weights_that_are_not_numbers():
 @pytest.mark.parametrize("vnni", [True, False])
 def test_int8_sums_take_the_exact_way_where_the_cpu_would_clip_them(monkeypatch, vnni):
     """With VNNI it is not needed, and halves the speed of some CPUs (Zen 5)."""
-    monkeypatch.setattr("tfproj.machine.cpu_has_vnni", lambda: vnni)
+    monkeypatch.setattr("tfproj.core.hardware.cpu_has_vnni", lambda: vnni)
     try:
         setting = session._options(1).get_session_config_entry("session.x64quantprecision")
     except RuntimeError:  # not set

@@ -131,12 +131,14 @@ def test_accuracy_of_the_card(name, real_fashion):
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", [n for n in names() if n.startswith("facades")])
 def test_average_precision_of_the_card(name, real_facades):
-    from tfproj import image, metrics
+    from tfproj.core import image
+    from tfproj.evaluation import metrics
+    from tfproj.evaluation.pixels import PixelScores
 
     options = DataOptions(data_dir=str(real_facades))
     split = load_dataset("facades", "segment", options).splits["val"]
     predictor = Predictor.pretrained(name)
-    pixels = metrics.PixelScores(len(split) * 256 * 256, len(predictor.spec.classes))
+    pixels = PixelScores(len(predictor.spec.classes))
     for index in range(len(split)):
         picture = image.load(split.read_image(index), predictor.spec.size, 3)
         mask = image.resize_mask(split.read_mask(index), predictor.spec.size)

@@ -6,14 +6,16 @@ import onnx
 import onnxruntime
 import pytest
 
-from tfproj import Predictor, session
+from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.errors import TfprojError
-from tfproj.export import qdq, quantize
+from tfproj.export import quantize
 from tfproj.export.convert import Options
-from tfproj.export.graph import constants, set_constant
 from tfproj.export.quantize import export_int8
+from tfproj.export.quantizer import MOVES, Quantizer, _ending, upsample_by_convolution
 from tfproj.export.samples import balanced_labels, balanced_shares
+from tfproj.export.simplify import constants, set_constant
+from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
 
 
@@ -30,7 +32,7 @@ def pixels():
 @pytest.fixture(scope="module")
 def quantizer(toy_models):
     pixels = np.random.default_rng(1).integers(0, 256, (6, 32, 48, 3), np.uint8)
-    return qdq.Quantizer(onnx.load(toy_models["segment"]), pixels)
+    return Quantizer(onnx.load(toy_models["segment"]), pixels)
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def fast(monkeypatch):
 
 def test_upsampling_by_convolution_is_exact(toy_models, pixels):
     model = onnx.load(toy_models["segment"])
-    rewritten = qdq.upsample_by_convolution(model)
+    rewritten = upsample_by_convolution(model)
     assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
     for expected, actual in zip(
         run_graph(model, pixels), run_graph(rewritten, pixels), strict=True
@@ -49,7 +51,7 @@ def test_upsampling_by_convolution_is_exact(toy_models, pixels):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", qdq.Quantizer.METHODS)
+@pytest.mark.parametrize("method", Quantizer.METHODS)
 def test_quantised_graph(quantizer, toy_models, pixels, method):
     model = quantizer.build(method, [])
     kinds = {node.op_type for node in model.graph.node}
@@ -67,10 +69,10 @@ def test_quantised_graph(quantizer, toy_models, pixels, method):
     sources = {
         made_by.get(name)
         for node in model.graph.node
-        if node.op_type in qdq.MOVES and node.name not in qdq._ending(model.graph)
+        if node.op_type in MOVES and node.name not in _ending(model.graph)
         for name in (node.input if node.op_type == "Concat" else node.input[:1])
     }  # fmt: skip
-    assert sources == {"QuantizeLinear", None, *qdq.MOVES}  # None: the image
+    assert sources == {"QuantizeLinear", None, *MOVES}  # None: the image
     found = run_graph(model, pixels)[1]
     plain = onnxruntime.SessionOptions()
     plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -104,7 +106,7 @@ def test_scores_of_a_transposed_convolution_stay_in_float32():
     for cast in [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in halves]:
         set_constant(model.graph, cast.output[0], halves[cast.input[0]].astype(np.float32))
         model.graph.node.remove(cast)
-    quantizer = qdq.Quantizer(model, images)
+    quantizer = Quantizer(model, images)
     assert quantizer.float_layers == ["dec0_up"] and "dec0_up" not in quantizer.layers
     for method in ("MinMax", "Percentile"):
         scores = run_graph(quantizer.build(method, ["dec1_up"]), images)[0]
@@ -115,7 +117,7 @@ def test_int8_file(toy_segmenter, tmp_path, fast):
     path = tmp_path / "small.onnx"
     result = export_int8(toy_segmenter, path)
     facts = result["quantization"]
-    assert facts["method"] in qdq.Quantizer.METHODS
+    assert facts["method"] in Quantizer.METHODS
     assert facts["excluded"][0] == "dec1_conv2"
     assert facts["speed_ratio"] == 2.5
     metric = facts["metrics"]["mean_average_precision_softmax"]
@@ -159,7 +161,7 @@ def test_inaccurate_is_no_file_and_the_worst_layers_were_tried(
 
 def test_excluding_the_worst_layers_can_save_the_file(toy_classifier, tmp_path, monkeypatch, fast):
     """The first try is far off, as if one layer could not be quantised."""
-    build = qdq.Quantizer.build
+    build = Quantizer.build
 
     def damaged(self, method, excluded):
         model = build(self, method, excluded)
@@ -169,7 +171,7 @@ def test_excluding_the_worst_layers_can_save_the_file(toy_classifier, tmp_path, 
                 initializer.CopyFrom(onnx.numpy_helper.from_array(scales, initializer.name))
         return model
 
-    monkeypatch.setattr(qdq.Quantizer, "build", damaged)
+    monkeypatch.setattr(Quantizer, "build", damaged)
     facts = export_int8(toy_classifier, tmp_path / "small.onnx")["quantization"]
     assert facts["excluded"] == ["dense2", "conv2"]
 

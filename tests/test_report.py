@@ -18,9 +18,9 @@ from PIL import Image
 from report_toys import classified, edit_json, segmented, toy_run, write_history
 
 from tfproj.errors import InputError
+from tfproj.inference.results import Classification, Segmentation
 from tfproj.report import build, prediction_page
 from tfproj.report.assets import Assets, Graphic
-from tfproj.results import Classification, Segmentation
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -134,7 +134,7 @@ def test_the_silenced_class_is_named(tmp_path, light):
 def test_report_reads_neither_the_data_nor_tensorflow(tmp_path):
     run = classified(tmp_path / "run", data=str(tmp_path / "gone"))
     code = (
-        "import sys; from pathlib import Path; from tfproj.runs import Run\n"
+        "import sys; from pathlib import Path; from tfproj.runs.run import Run\n"
         "from tfproj.report import build\n"
         f"build([Run(Path({str(run.path)!r}))])\n"
         "assert not {'tensorflow', 'keras', 'onnxruntime', 'sklearn'} & set(sys.modules)\n"

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from report_toys import classified, segmented, toy_run
 
+from tfproj.inference.results import Segmentation
 from tfproj.report import build, prediction_page
-from tfproj.results import Segmentation
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from tfproj.report import sentences, text
-from tfproj.report.statistics import best_epoch, calibration, wilson
+from tfproj.report import format, sentences
+from tfproj.report.statistics import calibration, wilson
+from tfproj.runs.history import best_epoch
 
 
 def test_wilson_by_the_textbook():
@@ -47,11 +48,11 @@ def test_best_epoch_passes_over_nan():
         {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0},
     ]
     assert best_epoch(history, "classify") == 1
-    assert best_epoch(history, "segment") == 3  # a run from before val_mean_ap was counted
+    assert best_epoch(history, "segment") is None
     counted = [{**row, "val_mean_ap": ap} for row, ap in zip(history, (0.2, 0.4, 0.3), strict=True)]
     assert best_epoch(counted, "segment") == 2
     assert best_epoch([], "classify") is None
-    assert best_epoch([{"epoch": 1, "val_loss": math.nan}], "segment") is None
+    assert best_epoch([{"epoch": 1, "val_mean_ap": math.nan}], "segment") is None
 
 
 @pytest.mark.parametrize(
@@ -60,22 +61,22 @@ def test_best_epoch_passes_over_nan():
      (0.0005, "0.1%"), (None, "–"), (math.nan, "–")],
 )  # fmt: skip
 def test_percent(value, shown):
-    assert text.percent(value) == shown
+    assert format.percent(value) == shown
 
 
 def test_other_words():
-    assert text.percent(0.1234, 2) == "12.34%"
-    assert text.percent(0.4, 0) == "40%"
-    assert [text.duration(s) for s in (4.25, 75, 4000, None)] == [
+    assert format.percent(0.1234, 2) == "12.34%"
+    assert format.percent(0.4, 0) == "40%"
+    assert [format.duration(s) for s in (4.25, 75, 4000, None)] == [
         "4.2 s", "1 min 15 s", "1 h 06 min", "–",
     ]  # fmt: skip
-    assert [text.signed(v) for v in (0.0123, -0.0123, 0.0001, None)] == [
+    assert [format.signed(v) for v in (0.0123, -0.0123, 0.0001, None)] == [
         "+1.2", "−1.2", "±0.0", "–",
     ]  # fmt: skip
-    assert [text.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
-    assert text.plural(1, "image") == "1 image" and text.plural(2, "box", "boxes") == "2 boxes"
-    assert text.short("a$b\nc" + "d" * 30, 10) == r"a\$b cdddd…"
-    assert text.significant(1234567.0) == "1.235e+06"
+    assert [format.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert format.plural(1, "image") == "1 image" and format.plural(2, "box", "boxes") == "2 boxes"
+    assert format.short("a$b\nc" + "d" * 30, 10) == r"a\$b cdddd…"
+    assert format.significant(1234567.0) == "1.235e+06"
 
 
 def test_hardest_and_easiest_names_the_confusion():
@@ -108,9 +109,9 @@ def test_a_class_without_mistakes_is_not_among_the_hardest():
 
 
 def test_what_is_not_quite_all_or_none_does_not_look_so():
-    nearly = [text.percent(v) for v in (0.9995, 0.99949, 0.0004, 1.0, 0.0)]
+    nearly = [format.percent(v) for v in (0.9995, 0.99949, 0.0004, 1.0, 0.0)]
     assert nearly == [">99.9%", "99.9%", "<0.1%", "100.0%", "0.0%"]
-    assert text.percent(0.99995, 2) == ">99.99%"
+    assert format.percent(0.99995, 2) == ">99.99%"
 
 
 def test_collapse_says_what_happened():

@@ -5,9 +5,10 @@ import stat
 
 import pytest
 
-from tfproj.config import make_config
+from tfproj.core.files import replacing, write_csv, write_json, write_text
 from tfproj.errors import InputError, TfprojError
-from tfproj.runs import create_run, find_run, replacing, write_csv, write_json, write_text
+from tfproj.experiment.presets import make_config
+from tfproj.runs.run import create_run, find_run
 
 pytestmark = pytest.mark.light
 

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from tfproj.core.spec import ModelSpec, default_colors, rgb
 from tfproj.errors import InputError
-from tfproj.spec import ModelSpec, default_colors, rgb
 
 pytestmark = pytest.mark.light
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data import tfds_reading, tfds_source
 from tfproj.data.arrays import FASHION_CLASSES, fashion_mnist
 from tfproj.data.dataset import DataOptions

@@ -13,15 +13,18 @@ backend.setup()
 
 import keras  # noqa: E402
 
-from tfproj import callbacks, optim  # noqa: E402
-from tfproj.config import make_config  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
-from tfproj.evaluate import evaluate, load_model  # noqa: E402
-from tfproj.plan import plan, plan_again  # noqa: E402
+from tfproj.evaluation.evaluate import evaluate  # noqa: E402
+from tfproj.experiment.plan import plan, plan_again  # noqa: E402
+from tfproj.experiment.presets import make_config  # noqa: E402
+from tfproj.models.checkpoint import load_model  # noqa: E402
 from tfproj.report.load import read_run  # noqa: E402
-from tfproj.runs import Run  # noqa: E402
-from tfproj.train import resume, steps_per_call, train  # noqa: E402
+from tfproj.runs.run import Run  # noqa: E402
+from tfproj.training import callbacks, optimizers  # noqa: E402
+from tfproj.training.cache import Cache, make_cache  # noqa: E402
+from tfproj.training.compiling import steps_per_call  # noqa: E402
+from tfproj.training.train import resume, train  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
@@ -293,12 +296,10 @@ def test_mixed_precision_trains_and_loads_as_float32(tmp_path):
 
 
 def test_a_finished_training_holds_no_images(tmp_path, monkeypatch):
-    from tfproj.data import pipeline
-
     made = []
-    original = pipeline.Cache.__init__
+    original = Cache.__init__
     monkeypatch.setattr(
-        pipeline.Cache,
+        Cache,
         "__init__",
         lambda self, *a, **k: made.append(self) or original(self, *a, **k),
     )
@@ -320,7 +321,7 @@ def test_tensorboard_is_asked_for_before_the_run_begins(tmp_path, monkeypatch):
 
 
 def test_coupled_decay_is_an_l2_term_in_the_gradient():
-    from tfproj.optim import CoupledAdam
+    from tfproj.training.optimizers import CoupledAdam
 
     variable, plain = (keras.Variable([1.0, -2.0, 0.5]) for _ in range(2))
     gradient = np.array([0.3, 0.0, -0.1], np.float32)
@@ -332,7 +333,7 @@ def test_coupled_decay_is_an_l2_term_in_the_gradient():
 
 
 def test_cosine_schedule_warms_up_and_ends_at_zero():
-    from tfproj.optim import make_schedule
+    from tfproj.training.optimizers import make_schedule
 
     config = toy("classify", epochs=4, learning_rate=0.5, schedule="cosine", warmup_epochs=1)
     schedule = make_schedule(config, 10)
@@ -344,7 +345,7 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
 
 
 def test_dice_counts_every_class_of_the_batch_alike():
-    from tfproj.optim import make_loss
+    from tfproj.training.losses import make_loss
 
     rng = np.random.default_rng(0)
     scores, masks = rng.normal(size=(2, 4, 4, 3)).astype(np.float32), np.zeros((2, 4, 4), np.uint8)
@@ -362,7 +363,7 @@ def test_dice_counts_every_class_of_the_batch_alike():
 
 @pytest.mark.parametrize("shape", [(1152, 128), (9, 32), (10, 10)])
 def test_muon_is_that_of_keras(shape):
-    from tfproj.optim import ConvMuon
+    from tfproj.training.optimizers import ConvMuon
 
     spectrum = np.logspace(0, -6, min(shape))  # momenta have few large singular values
     left, right = (np.linalg.qr(np.random.default_rng(side).normal(size=(side, min(shape))))[0]
@@ -374,7 +375,7 @@ def test_muon_is_that_of_keras(shape):
 
 
 def test_muon_moves_a_convolution_by_an_orthogonal_matrix():
-    from tfproj.optim import ConvMuon
+    from tfproj.training.optimizers import ConvMuon
 
     rng = np.random.default_rng(0)
     kernel, bias = (keras.Variable(np.zeros(s, np.float32)) for s in ((3, 3, 4, 8), (8,)))
@@ -393,7 +394,7 @@ def test_sgd_has_nesterov_momentum_and_shrinks_kernels_only():
     rate, decay, momentum = 0.1, 0.5, 0.9
     values = {"learning_rate": rate, "schedule": "constant", "weight_decay": decay}
     config = toy("classify", optimizer="sgd", **values)
-    optimizer = optim.make_optimizer(config, steps_per_epoch=10)
+    optimizer = optimizers.make_optimizer(config, steps_per_epoch=10)
     kernel = keras.Variable(np.ones((2, 2), np.float32), name="kernel")
     bias = keras.Variable(np.ones(2, np.float32), name="bias")
     optimizer.build([kernel, bias])
@@ -410,10 +411,10 @@ def test_sgd_has_nesterov_momentum_and_shrinks_kernels_only():
 
 def test_a_short_training_averages_over_its_end_only():
     config = toy("classify", epochs=10, ema=0.999)
-    assert optim.ema_momentum(config, steps_per_epoch=2000) == 0.999
-    assert optim.ema_momentum(config, steps_per_epoch=10) == pytest.approx(0.9)
-    assert optim.ema_momentum(config, steps_per_epoch=1) == 0
-    assert optim.ema_momentum(toy("classify"), steps_per_epoch=1) == 0
+    assert optimizers.ema_momentum(config, steps_per_epoch=2000) == 0.999
+    assert optimizers.ema_momentum(config, steps_per_epoch=10) == pytest.approx(0.9)
+    assert optimizers.ema_momentum(config, steps_per_epoch=1) == 0
+    assert optimizers.ema_momentum(toy("classify"), steps_per_epoch=1) == 0
 
 
 def test_best_weights_are_the_moving_average(tmp_path):
@@ -430,7 +431,7 @@ def test_best_weights_are_the_moving_average(tmp_path):
 
 
 def test_averaged_weights_get_batch_norm_statistics_of_their_own():
-    from tfproj.averaging import WeightAverage
+    from tfproj.training.ema import WeightAverage
 
     rng = np.random.default_rng(0)
     model = keras.Sequential(
@@ -459,7 +460,7 @@ def test_averaged_weights_get_batch_norm_statistics_of_their_own():
 
 
 def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
-    from tfproj.evaluate import predict_split
+    from tfproj.evaluation.evaluate import predict_split
 
     run = train(toy("segment", epochs=1), tmp_path)
     model, planned = load_model(run), plan_again(run)
@@ -473,14 +474,13 @@ def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
 
 
 def _images(planned, split):
-    from tfproj.train import make_cache
 
     cache = make_cache(planned, split)
     return cache.batch(np.arange(len(cache)))[0]
 
 
 def test_label_smoothing_spreads_the_target():
-    from tfproj.optim import make_loss
+    from tfproj.training.losses import make_loss
 
     scores = np.array([[2.0, 0.0, -1.0]], np.float32)
     log_p = scores - np.log(np.exp(scores).sum())

@@ -9,13 +9,15 @@ from tfproj import backend
 
 backend.setup()
 
-from tfproj import transfer  # noqa: E402
 from tfproj.cli.main import main  # noqa: E402
-from tfproj.config import make_config  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
-from tfproj.evaluate import load_model  # noqa: E402
-from tfproj.models import build_model  # noqa: E402
+from tfproj.experiment.initial_weights import find_source  # noqa: E402
+from tfproj.experiment.plan import plan  # noqa: E402
+from tfproj.experiment.presets import make_config  # noqa: E402
+from tfproj.models.checkpoint import load_model  # noqa: E402
+from tfproj.models.registry import build_model  # noqa: E402
 from tfproj.pretrained import names, pretrained_file  # noqa: E402
+from tfproj.training import transfer  # noqa: E402
 
 
 def images(spec, count=2):
@@ -25,7 +27,7 @@ def images(spec, count=2):
 
 def build(name, task, **changes):
     """(new model, its spec, its options) that --init would start from ``name``."""
-    source = transfer.find_source(name, task)
+    source = find_source(name, task)
     spec = dataclasses.replace(source.spec, **changes)
     return build_model(spec, source.options), spec, source.options
 
@@ -33,7 +35,7 @@ def build(name, task, **changes):
 def started(name, task, **changes):
     """(model with the weights of ``name``, its spec, layers that kept their drawn weights)."""
     model, spec, options = build(name, task, **changes)
-    fresh = transfer.initialise(model, spec, options, name, images(spec, 16))
+    fresh = transfer.initialise(model, spec, options, find_source(name, task), images(spec, 16))
     return model, spec, fresh
 
 
@@ -70,14 +72,14 @@ def test_a_grey_image_means_the_same_to_a_model_of_colours(toy_segmenter):
 
 
 def test_batch_norm_comes_back_and_changes_nothing_until_it_is_trained():
-    from tfproj.predict import Predictor
+    from tfproj.inference.predictor import Predictor
 
     file = pretrained_file("fashion_mnist-tiny")
     spec = Predictor(file).spec
-    assert transfer.find_source("fashion_mnist-tiny", "classify").options["batch_norm"]
+    assert find_source("fashion_mnist-tiny", "classify").options["batch_norm"]
     pixels = images(spec, 64)
     model, spec, options = build("fashion_mnist-tiny", "classify")
-    transfer.initialise(model, spec, options, "fashion_mnist-tiny", pixels)
+    transfer.initialise(model, spec, options, find_source("fashion_mnist-tiny", "classify"), pixels)
     expected = Predictor(file).run(pixels)[0]
     scale = 1e-3 * np.abs(expected).max()
     for training in (False, True):  # by the stored statistics, and by those of this very batch
@@ -94,7 +96,7 @@ def test_a_run_starts_from_another_and_says_so(toy_classifier, tmp_path, capsys)
     err = capsys.readouterr().err
     assert "starting from" in err
     assert "same classes" in err
-    from tfproj.runs import Run
+    from tfproj.runs.run import Run
 
     run = Run(tmp_path / "classify" / "tuned")
     assert run.config().preset == "finetune"
@@ -116,7 +118,8 @@ def test_a_run_to_start_from_is_looked_for_in_the_given_folder(toy_classifier):
 
 def test_a_name_that_means_two_things(tmp_path, capsys):
     from tfproj.cli.train import build_config
-    from tfproj.runs import create_run, write_json
+    from tfproj.core.files import write_json
+    from tfproj.runs.run import create_run
 
     for task, name in (("segment", "facades"), ("segment", "mine"), ("classify", "mine")):
         run = create_run(tmp_path, task, name, "x", overwrite=False)
@@ -124,7 +127,7 @@ def test_a_name_that_means_two_things(tmp_path, capsys):
     with pytest.raises(InputError, match="a pretrained model and a run; for the run say "):
         build_config("segment", None, None, {"init": "facades"}, str(tmp_path))
     with pytest.raises(InputError, match="segment/mine: best.keras is missing"):
-        build_config("segment", None, None, {"init": "mine"}, str(tmp_path))
+        plan(build_config("segment", None, None, {"init": "mine"}, str(tmp_path)))
     assert main(["train", "classify", "--resume", str(tmp_path / "segment" / "mine")]) == 2
     assert "a run for segment, not classify" in capsys.readouterr().err
 
@@ -140,7 +143,7 @@ def test_a_name_that_means_two_things(tmp_path, capsys):
 )
 def test_what_can_not_be_started_from(task, init, message):
     with pytest.raises(InputError, match=message):
-        make_config(task, init=init)
+        plan(make_config(task, init=init))
 
 
 def test_a_model_that_does_not_fit(toy_classifier):
@@ -148,12 +151,14 @@ def test_a_model_that_does_not_fit(toy_classifier):
     _, spec, _ = build(name, "classify")
     options = {"filters": 4, "dense": 16}
     with pytest.raises(InputError, match="does not fit"):
-        transfer.initialise(build_model(spec, options), spec, options, name, images(spec))
+        transfer.initialise(
+            build_model(spec, options), spec, options, find_source(name, "classify"), images(spec)
+        )
 
 
 @pytest.mark.parametrize("name", [n for n in names() if not n.endswith("-int8")])
 def test_a_pretrained_file_gives_keras_its_weights(name):
-    from tfproj.predict import Predictor
+    from tfproj.inference.predictor import Predictor
 
     predictor = Predictor(pretrained_file(name))
     model, spec, fresh = started(name, predictor.spec.task)

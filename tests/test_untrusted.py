@@ -19,15 +19,17 @@ from onnx import TensorProto, helper
 from PIL import Image, PngImagePlugin
 from tiny_models import CLASSIFY, SPECS, pixels, png, proto, serialize, tiny_model
 
-from tfproj import Predictor, image, modelfile
+from tfproj import Predictor
+from tfproj.core import image
 from tfproj.errors import InputError, TfprojError
-from tfproj.wire import MAX_FIELDS, Reader
+from tfproj.inference import model_file
+from tfproj.inference.protobuf import MAX_FIELDS, Reader
 
 
 def refused(data, *words):
     """Refused before onnxruntime sees it, in one line with these words."""
     with pytest.raises(InputError) as caught:
-        modelfile.read_model(data, "model.onnx")
+        model_file.read_model(data, "model.onnx")
     message = str(caught.value)
     assert message.startswith("model.onnx: ") and "\n" not in message
     for word in words:
@@ -301,10 +303,10 @@ def test_too_much_memory_is_one_line():
     code = f"""
 import sys, numpy as np
 sys.path.insert(0, {os.path.dirname(__file__)!r})
-import tiny_models, tfproj.session
+import tiny_models, tfproj.inference.session
 from tfproj import Predictor
 from tfproj.errors import TfprojError
-tfproj.session.MAX_MEMORY = 2**26
+tfproj.inference.session.MAX_MEMORY = 2**26
 predictor = Predictor(tiny_models.tiny_model("segment"), threads=1)
 predictor.run(np.zeros((8, 8, 12, 3), np.uint8))
 try:

@@ -7,14 +7,16 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from tfproj import Predictor, image
+from tfproj import Predictor
+from tfproj.core import image
+from tfproj.core.spec import ModelSpec
 from tfproj.data import Split
 from tfproj.errors import TfprojError
-from tfproj.evaluate import check_evaluation, load_model
+from tfproj.experiment.plan import plan_evaluation
 from tfproj.export import samples, verify
 from tfproj.export.convert import answers_of
-from tfproj.export.replay import BLOCKED, START, Pass, replay
-from tfproj.spec import ModelSpec
+from tfproj.export.isolated import BLOCKED, START, Pass, replay
+from tfproj.models.checkpoint import load_model
 
 
 def test_compare():
@@ -37,7 +39,7 @@ def test_not_a_number_is_a_difference():
 
 
 def test_scores_count_as_well_as_probabilities(toy_models, toy_classifier):
-    planned = check_evaluation(toy_classifier)
+    planned = plan_evaluation(toy_classifier)
     answer = answers_of(load_model(toy_classifier))
     for operator, value in (("Mul", 3.0), ("Add", 1000.0)):
         model = onnx.load(toy_models["classify"])
@@ -65,7 +67,7 @@ def test_other_sizes_are_new_ones_and_one_is_wider():
 
 
 def test_broken_weights_are_rejected(toy_models, toy_classifier):
-    planned = check_evaluation(toy_classifier)
+    planned = plan_evaluation(toy_classifier)
     model = onnx.load(toy_models["classify"])
     bias = next(i for i in model.graph.initializer if i.name == "dense2/bias")
     broken = np.full_like(numpy_helper.to_array(bias), np.nan)
@@ -105,11 +107,11 @@ def test_training_packages_cannot_be_imported_there(module, tmp_path):
 
 
 def test_samples_are_files_whatever_the_source(toy_classifier, toy_segmenter, tmp_path):
-    drawn = samples.draw(check_evaluation(toy_classifier), "val", 12, tmp_path)
+    drawn = samples.draw(plan_evaluation(toy_classifier), "val", 12, tmp_path)
     assert len(drawn.files) == 12 == len(drawn.targets)
     assert all(file.suffix == ".png" and file.is_file() for file in drawn.files)
     assert len(set(drawn.targets.tolist())) > 5  # spread over the split, not its first class
-    masks = samples.draw(check_evaluation(toy_segmenter), "val", 2, tmp_path).targets
+    masks = samples.draw(plan_evaluation(toy_segmenter), "val", 2, tmp_path).targets
     assert (masks.shape, masks.dtype) == ((2, 32, 48), np.uint8)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfproj.spec import METADATA_KEY, ModelSpec
+from tfproj.core.spec import METADATA_KEY, ModelSpec
 
 CLASSIFY = ModelSpec("classify", "cnn", ("cat", "dog", "owl"), (), 8, 8, 1, "toys")
 SEGMENT = ModelSpec("segment", "unet", ("wall", "door"), ("#102030", "#F0A000"), 8, 12, 3, "toys")

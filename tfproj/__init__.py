@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 
+from tfproj._version import __version__
+
 # From 1.29 on, onnxruntime reports what it runs to its makers and keeps an identifier in the home
 # directory, from its import on, unless this is set; an answer that is already there is kept.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
 __all__ = ["Classification", "Predictor", "Segmentation", "__version__"]
 
 
 def __getattr__(name: str):
     if name in {"Classification", "Predictor", "Segmentation"}:
-        from tfproj import predict
+        from tfproj.inference import predictor
 
-        return getattr(predict, name)
+        return getattr(predictor, name)
     raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
 
 

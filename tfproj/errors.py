@@ -17,14 +17,26 @@ class InputError(TfprojError, ValueError):
     exit_code = 2
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a registry: says the closest and lists all."""
-    import difflib  # here, since the predictor's start waits for this module
+MANY_NAMES = 12  # are not listed where one of them is close
+
+
+def unknown_name(problem: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not in a registry.
+
+    Args:
+        problem: what to say before the name, such as "unknown preset".
+        name: what was given.
+        known: the names there are; the closest is offered.
+    """
+    # Here, since the predictor's start waits for this module.
+    import difflib  # noqa: PLC0415
 
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+    hints = [f"did you mean {close[0]!r}?"] if close else []
+    if not close or len(known) <= MANY_NAMES:
+        hints.append(f"known: {', '.join(known)}")
+    return InputError(f"{problem} {name!r}; {' '.join(hints)}")
 
 
 def missing_extra(module: str, extra: str) -> TfprojError:

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tfproj import image
+from tfproj.core import image
+from tfproj.core.spec import MAX_NAME, is_class_name
 from tfproj.data.check_report import ClassCount, Report, SplitReport, format_report
 from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.masks import require_same_size
 from tfproj.data.problems import Problem, complain, noting, warn
 from tfproj.data.registry import DATASETS, load_dataset
 from tfproj.errors import InputError
-from tfproj.spec import MAX_NAME, is_class_name
 
 __all__ = [
     "ClassCount",

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data import tfds_reading, tfds_source
 from tfproj.data.dataset import Dataset
 from tfproj.data.facades import ARCHIVES, FACADE_CLASSES, FACADE_COLORS

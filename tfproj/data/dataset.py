@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data.problems import Problem, noting
 from tfproj.errors import InputError
 
@@ -53,7 +53,7 @@ class Split:
 
     Attributes:
         names: one per example, unique in the split: file name or index.
-        read_image: index -> source that ``tfproj.image.load`` takes.
+        read_image: index -> source that ``tfproj.core.image.load`` takes.
         labels: int32 (N,) class indices for classification, else None.
         read_mask: index -> uint8 (H, W) class indices for segmentation, else None.
         groups: (N,) group of each example (views of one object), or None.

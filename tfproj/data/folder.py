@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data.dataset import SPLITS, Dataset, Split
 from tfproj.data.listing import (
     Problems,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfproj import image
+from tfproj.core import image
 from tfproj.data.dataset import Split
 from tfproj.data.masks import MaskCoding, read_mask
 from tfproj.data.problems import Problem, complain, warn

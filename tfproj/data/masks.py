@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfproj import image
+from tfproj.core import image
+from tfproj.core.spec import rgb
 from tfproj.errors import InputError
-from tfproj.spec import rgb
 
 INTERPOLATED = "resized with interpolation, or saved as JPEG; use nearest neighbour and PNG"
 

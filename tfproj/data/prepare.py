@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfproj import image
+from tfproj.core import image
+from tfproj.core.files import writing
+from tfproj.core.spec import default_colors, rgb
 from tfproj.data.dataset import Dataset, Split
 from tfproj.data.folder import class_folder
 from tfproj.errors import InputError
-from tfproj.runs import writing
-from tfproj.spec import default_colors, rgb
 
 
 def write_folder(dataset: Dataset, output: str | Path) -> Path:

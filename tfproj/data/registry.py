@@ -65,7 +65,7 @@ def load_dataset(name: str, task: str | None = None, options: DataOptions | None
     elif os.sep in name or Path(name).is_dir():
         dataset = folder.folder_dataset(Path(name), task, options.problems)
     else:
-        raise unknown_name("data set (or directory)", name, [*DATASETS, "tfds:NAME"])
+        raise unknown_name("unknown data set (or directory)", name, [*DATASETS, "tfds:NAME"])
     if task not in (None, dataset.task):
         raise InputError(f"data set {name!r} is for {dataset.task}, not {task}")
     return finish(dataset, options)

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from tfproj import backend, image
+from tfproj import backend
+from tfproj.core import image
 from tfproj.data.dataset import Dataset, Split
 from tfproj.data.folder import natural_size
 from tfproj.data.masks import MaskCoding

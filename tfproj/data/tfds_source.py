@@ -1,6 +1,6 @@
 """TensorFlow Datasets as a source: ``tfds:NAME``, with a configuration or version if need be.
 
-TFDS is asked for the *encoded* images, so that they go through :mod:`tfproj.image` like all
+TFDS is asked for the *encoded* images, so that they go through :mod:`tfproj.core.image` like all
 others. They are kept in memory as they are stored (Fashion-MNIST: 30 MB, Oxford pets: 800 MB).
 """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from tfproj.core.spec import ModelSpec
 from tfproj.models.blocks import conv_relu, image_input, scores
-from tfproj.spec import ModelSpec
 
 
 def cnn(

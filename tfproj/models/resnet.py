@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import keras
 
-from tfproj.models.blocks import BatchNorm, conv, conv_relu, image_input, scores
-from tfproj.spec import ModelSpec
+from tfproj.core.spec import ModelSpec
+from tfproj.models.blocks import conv, conv_relu, image_input, scores
+from tfproj.models.layers import BatchNorm
 
 
 def resnet(

@@ -100,7 +100,7 @@ def format_summary(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def to_record(summary: Summary) -> dict:
+def to_dict(summary: Summary) -> dict:
     """Plain JSON types."""
     return {
         "rows": [

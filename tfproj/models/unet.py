@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import keras
 
-from tfproj.models.blocks import LineMean, conv, conv_relu, image_input, kernel_initializer, scores
-from tfproj.spec import ModelSpec
+from tfproj.core.spec import ModelSpec
+from tfproj.models.blocks import conv, conv_relu, image_input, kernel_initializer, scores
+from tfproj.models.layers import LineMean
 
 # Filters of the two convolutions of each level, as in the report's table.
 ENCODER = ((16, 24), (36, 52), (72, 96))
@@ -21,7 +22,6 @@ def unet(
     final_relu: bool = False,
     initializer: str = "keras",
     widths: Sequence[int] | None = None,
-    weight_standardization: bool = False,
     stem_stride: int = 1,
     dropout: float = 0.0,
     strip_pooling: bool = False,
@@ -39,7 +39,6 @@ def unet(
         initializer: ``keras`` or ``torch``, see ``blocks.kernel_initializer``.
         widths: filters of each level, from the full size to the bottleneck, in the place of the
             original's; every level halves the resolution.
-        weight_standardization: in every convolution but the last; also goes away on export.
         stem_stride: the first convolution's; above 1 all levels work at a fraction of the
             resolution, and a transposed convolution gives the scores of every pixel. Most of a
             UNet's time is spent at full size.
@@ -52,11 +51,7 @@ def unet(
     """
     inputs, x = image_input(spec)
     encoder, bottleneck, decoder = _table(widths)
-    block = {
-        "batch_norm": batch_norm,
-        "initializer": initializer,
-        "standardized": weight_standardization,
-    }
+    block = {"batch_norm": batch_norm, "initializer": initializer}
     skips = []
     for level, (first, second) in enumerate(encoder, 1):
         stem = {"size": 2 * stem_stride, "strides": stem_stride} if level == 1 < stem_stride else {}

@@ -46,7 +46,7 @@ def pretrained_file(name: str) -> Path:
         InputError: there is none; says the closest name.
     """
     if not is_pretrained(name):
-        raise unknown_name("pretrained model", name, names())
+        raise unknown_name("unknown pretrained model", name, names())
     return FOLDER / f"{_stem(name)}.onnx"
 
 

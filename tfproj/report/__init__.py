@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfproj.errors import missing_extra
-from tfproj.runs import Run
+from tfproj.runs.run import Run
 
 if TYPE_CHECKING:
     from tfproj.report.predictions import PredictionPage, Result

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 from PIL import Image
 
-from tfproj.runs import replacing, write_csv, write_json, writing
+from tfproj.core.files import replacing, write_csv, write_json, writing
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"

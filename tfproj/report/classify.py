@@ -108,20 +108,20 @@ def _bars(data: RunData, rows: list[dict[str, Any]], assets: Assets):
 def thumbnails(data: RunData) -> list[dict[str, Any]]:
     """The stored examples as the template shows them, most probable first."""
     found = []
-    for record in data.examples:
-        content = data.picture(record["file"])
+    for example in data.examples:
+        content = data.picture(example["file"])
         if content is None:
             continue
-        width, height = record["size"]
+        width, height = example["size"]
         factor = max(1, 84 // max(width, height))
         found.append(
             {
-                **record,
-                "uri": data_uri(content, record["file"][-4:]),
+                **example,
+                "uri": data_uri(content, example["file"][-4:]),
                 "width": width * factor,
                 "height": height * factor,
                 "pixelated": factor > 1,
-                "right": record["label"] == record["prediction"],
+                "right": example["label"] == example["prediction"],
             }
         )
     return sorted(found, key=lambda r: -r["probability"])

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.errors import InputError
-from tfproj.report import figures, text
+from tfproj.report import figures, format
 from tfproj.report.assets import Assets, Graphic
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
 from tfproj.report.segment import HEADLINE
-from tfproj.runs import Run
+from tfproj.runs.run import Run
 
 DASHED_RUNS = 3  # with more runs the training curves would hide the others
 PER_CLASS = {
@@ -36,7 +36,7 @@ def write(runs: Sequence[Run], output: str | Path) -> Path:
     parts = [per_class(data, split, key, name) for key, name in PER_CLASS[data[0].task]]
     values = {
         "title": "Comparison of runs",
-        "heading": text.listed(names),
+        "heading": format.listed(names),
         "kind": "Comparison",
         "names": names,
         "colors": [_color(i) for i in range(len(data))],
@@ -86,7 +86,7 @@ def notes(data: Sequence[RunData], split: str | None) -> list[str]:
     if split is None and any(d.splits for d in data):
         found.append("There is no held-out split on which all of the runs were evaluated.")
     if len({d.flip for d in data if d.splits}) > 1:
-        mirrored = text.listed([d.name for d in data if d.flip])
+        mirrored = format.listed([d.name for d in data if d.flip])
         found.append(f"Averaged with the mirror image (tfproj evaluate --flip): only {mirrored}.")
     if len({d.classes for d in data}) > 1:
         found.append("The runs have different classes; those that all of them have are compared.")
@@ -125,20 +125,20 @@ def numbers(data: Sequence[RunData]) -> list[dict[str, Any]]:
     for split in ("test", "val", "train"):
         if any(split in d.splits for d in data):
             rows += _split_rows(data, split)
-    rows.append(row("parameters", [d.parameters for d in data], text.count))
-    rows.append(row("training time", [d.seconds for d in data], text.duration))
-    rows.append(row("epochs", [len(d.history) or None for d in data], text.count))
-    rows.append(row("epoch kept", [d.kept_epoch for d in data], text.count))
+    rows.append(row("parameters", [d.parameters for d in data], format.count))
+    rows.append(row("training time", [d.seconds for d in data], format.duration))
+    rows.append(row("epochs", [len(d.history) or None for d in data], format.count))
+    rows.append(row("epoch kept", [d.kept_epoch for d in data], format.count))
     return rows
 
 
 def _split_rows(data: Sequence[RunData], split: str) -> list[dict[str, Any]]:
     if data[0].task == "classify":
         values = [d.splits.get(split, {}).get("accuracy") for d in data]
-        return [row(f"{split} accuracy", values, lambda v: text.percent(v, 2), _points)]
+        return [row(f"{split} accuracy", values, lambda v: format.percent(v, 2), _points)]
     return [
         row(
-            f"{split} {label}", [d.splits.get(split, {}).get(key) for d in data], text.decimal,
+            f"{split} {label}", [d.splits.get(split, {}).get(key) for d in data], format.decimal,
             _thousandths,
         )
         for key, label in HEADLINE
@@ -146,11 +146,11 @@ def _split_rows(data: Sequence[RunData], split: str) -> list[dict[str, Any]]:
 
 
 def _points(value: float) -> str:
-    return text.signed(value, 2)
+    return format.signed(value, 2)
 
 
 def _thousandths(value: float) -> str:
-    return text.signed(value, 3, scale=1)
+    return format.signed(value, 3, scale=1)
 
 
 def curve_figures(data: Sequence[RunData], names: Sequence[str], assets: Assets) -> list[Graphic]:
@@ -178,16 +178,16 @@ def curve_figures(data: Sequence[RunData], names: Sequence[str], assets: Assets)
 def differences(data: Sequence[RunData]) -> list[tuple[str, list[str]]]:
     """(key, values) of the configuration entries that are not the same everywhere."""
     configs = [d.config.to_dict() for d in data]
-    records = [config | config.pop("model_options") for config in configs]
-    keys = dict.fromkeys(key for record in records for key in record)
-    rows = [(key, [_setting(record.get(key)) for record in records]) for key in keys]
+    settings = [config | config.pop("model_options") for config in configs]
+    keys = dict.fromkeys(key for one in settings for key in one)
+    rows = [(key, [_setting(one.get(key)) for one in settings]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 def _setting(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return text.NONE if value is None else str(value)
+    return format.NONE if value is None else str(value)
 
 
 def per_class(data: Sequence[RunData], split: str | None, key: str, name: str) -> dict[str, Any]:
@@ -195,14 +195,14 @@ def per_class(data: Sequence[RunData], split: str | None, key: str, name: str) -
     rows = []
     if split:
         shared = [c for c in data[0].classes if all(c in d.classes for d in data)]
-        show, change = (text.percent, text.signed) if key.endswith("accuracy") else _DECIMALS
+        show, change = (format.percent, format.signed) if key.endswith("accuracy") else _DECIMALS
         for label in shared:
             values = [d.splits[split][key][label] if d.splits else None for d in data]
             rows.append(row(label, values, show, change))
     return {"key": key, "name": name, "rows": rows}
 
 
-_DECIMALS = (text.decimal, _thousandths)
+_DECIMALS = (format.decimal, _thousandths)
 
 
 def _save_numbers(assets: Assets, values: dict[str, Any], names: Sequence[str]) -> None:

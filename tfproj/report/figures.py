@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from tfproj.report.format import short
 from tfproj.report.statistics import Calibration
-from tfproj.report.text import short
 
 INK = "#1a1a1b"
 GREY = "#808080"

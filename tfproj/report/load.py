@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.artifacts import shown_split
-from tfproj.config import TrainConfig
+from tfproj.core.files import read_json
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
-from tfproj.report.statistics import best_epoch
-from tfproj.runs import Run, read_json
-from tfproj.spec import ModelSpec
+from tfproj.runs.config import TrainConfig
+from tfproj.runs.history import best_epoch
+from tfproj.runs.run import Run, shown_split
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RunData:
         parameters: of the model, None where it was not evaluated.
         flip: whether the metrics are averaged with those of the mirror image.
         model: ``model.json`` of the report data.
-        examples: records of the examples, all of split :attr:`shown`.
+        examples: what is known of each example, all of split :attr:`shown`.
         curves: ``raw`` and ``softmax`` -> one curve (or None) per class.
         filters: arrays of ``filters.npz``.
     """

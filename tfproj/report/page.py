@@ -11,10 +11,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import tfproj
+from tfproj._version import __version__
+from tfproj.core.files import write_text, writing
 from tfproj.errors import InputError
-from tfproj.report import text
-from tfproj.runs import write_text, writing
+from tfproj.report import format
 
 SUFFIXES = (".html", ".htm")
 
@@ -30,13 +30,13 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     for function in (
-        text.percent, text.decimal, text.count, text.signed, text.significant, text.duration,
-        text.numbered, text.plural,
+        format.percent, format.decimal, format.count, format.signed, format.significant,
+        format.duration, format.numbered, format.plural,
     ):  # fmt: skip
         result.filters[function.__name__] = function
     style = resources.files("tfproj.report") / "templates" / "style.css"
     result.globals["style"] = Markup(style.read_text(encoding="utf-8"))
-    result.globals["version"] = tfproj.__version__
+    result.globals["version"] = __version__
     return result
 
 

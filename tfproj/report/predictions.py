@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from tfproj import image
-from tfproj.artifacts import encode, thumbnail
+from tfproj.core import image
+from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.errors import InputError
 from tfproj.report.assets import data_uri
 from tfproj.report.page import page_path, render
 
 if TYPE_CHECKING:
-    from tfproj.results import Classification, Segmentation
+    from tfproj.inference.results import Classification, Segmentation
 
     Result = Classification | Segmentation | InputError
 

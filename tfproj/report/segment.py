@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.artifacts import encode
+from tfproj.core.thumbnails import encode
 from tfproj.report import figures, pictures
 from tfproj.report.assets import Assets, data_uri
+from tfproj.report.format import listed, quoted
 from tfproj.report.load import RunData
 from tfproj.report.sentences import collapse
-from tfproj.report.text import listed, quoted
 
 TABLE_CLASSES = 25
 MAX_EXAMPLES = 40
@@ -110,22 +110,22 @@ def curve_figures(data: RunData, assets: Assets) -> list[dict[str, Any]]:
 def examples(data: RunData) -> list[dict[str, Any]]:
     """Input, truth, prediction and errors of the chosen images."""
     found = []
-    for record in data.examples[:MAX_EXAMPLES]:
-        stem = record["file"][:-4]
-        names = (record["file"], f"{stem}_truth.png", f"{stem}_prediction.png")
+    for example in data.examples[:MAX_EXAMPLES]:
+        stem = example["file"][:-4]
+        names = (example["file"], f"{stem}_truth.png", f"{stem}_prediction.png")
         contents = [data.picture(name) for name in names]
         if any(content is None for content in contents):
             continue
-        suffixes = (record["file"][-4:], ".png", ".png")
+        suffixes = (example["file"][-4:], ".png", ".png")
         uris = [data_uri(c, s) for c, s in zip(contents, suffixes, strict=True)]
         errors, suffix = encode(pictures.error_map(*contents))
-        width, height = record["size"]
+        width, height = example["size"]
         found.append(
             {
-                "name": record["name"],
-                "roles": _sentence_case(listed(record["roles"])),
-                "mean_iou": record["mean_iou"],
-                "pixel_accuracy": record["pixel_accuracy"],
+                "name": example["name"],
+                "roles": _sentence_case(listed(example["roles"])),
+                "mean_iou": example["mean_iou"],
+                "pixel_accuracy": example["pixel_accuracy"],
                 "width": width,
                 "height": height,
                 "panels": list(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tfproj.report.format import listed, percent, quoted
 from tfproj.report.statistics import Calibration
-from tfproj.report.text import listed, percent, quoted
 
 CALIBRATED = 0.01  # a difference of certainty and accuracy below this is not worth a word
 

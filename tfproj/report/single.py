@@ -8,11 +8,11 @@ from typing import Any
 
 from tfproj.report import classify, figures, pictures, segment
 from tfproj.report.assets import Assets, Graphic
+from tfproj.report.format import count, duration, numbered, plural
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
-from tfproj.report.statistics import monitor
-from tfproj.report.text import count, duration, numbered, plural
-from tfproj.runs import Run
+from tfproj.runs.history import MONITORS
+from tfproj.runs.run import Run
 
 TASK_NAMES = {"classify": "Classification", "segment": "Segmentation"}
 
@@ -67,7 +67,7 @@ def facts(data: RunData) -> list[tuple[str, str]]:
 def _kept(data: RunData) -> str:
     if data.kept_epoch is None:
         return ""
-    column = monitor(data.history, data.task)
+    column = MONITORS[data.task]
     row = next(row for row in data.history if row["epoch"] == data.kept_epoch)
     return f"{data.kept_epoch} of {len(data.history)} ({column} {row[column]:.4f})"
 

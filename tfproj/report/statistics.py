@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from tfproj.runs import MONITORS
 
 Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 CALIBRATION_BINS = 15
@@ -57,7 +54,7 @@ class Calibration:
         return float(np.nansum(self.accuracy * self.count) / self.count.sum())
 
     def rows(self) -> list[dict]:
-        """One record per bin, None where a bin is empty."""
+        """One entry per bin, None where a bin is empty."""
         edges = np.linspace(0, 1, len(self.count) + 1)
         return [
             {
@@ -92,20 +89,3 @@ def calibration(
     gaps = np.abs(accuracy - confidence)
     error = float(np.nansum(gaps * count) / count.sum())
     return Calibration(count, confidence, accuracy, error)
-
-
-def monitor(history: Sequence[dict[str, float]], task: str) -> str:
-    """The history column by which training knows its best weights.
-
-    Runs of facades from before ``val_mean_ap`` was counted went by the loss.
-    """
-    column = MONITORS[task]
-    return column if task == "classify" or any(column in row for row in history) else "val_loss"
-
-
-def best_epoch(history: Sequence[dict[str, float]], task: str) -> int | None:
-    """The epoch (from 1) of that column's best value; None where none is finite."""
-    column = monitor(history, task)
-    sign = 1 if "loss" in column else -1
-    finite = [row for row in history if math.isfinite(row.get(column, math.nan))]
-    return int(min(finite, key=lambda row: sign * row[column])["epoch"]) if finite else None

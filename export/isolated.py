@@ -1,0 +1,128 @@
+"""Run an exported file as a user would: the shipped predictor in a process without TensorFlow.
+
+:func:`replay` starts a fresh interpreter in which TensorFlow, Keras and onnx cannot be imported
+and lets :func:`main` predict image files there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfproj.errors import TfprojError
+
+BLOCKED = ("tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "scipy")
+TIMEOUT = 600  # seconds; a runtime that hangs must not hang the export
+
+# -I leaves out the working directory and PYTHON* variables: only what is installed counts.
+START = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ImportError(name + " cannot be imported here")
+sys.meta_path.insert(0, Blocker())
+from tfproj.export.isolated import main
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One way to run the files.
+
+    Attributes:
+        batch_size: images at once.
+        size: (height, width) for a file of free size; None: the model's own.
+    """
+
+    batch_size: int
+    size: tuple[int, int] | None = None
+
+
+def replay(
+    model: bytes, files: Sequence[Path], passes: Sequence[Pass], folder: Path
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Predict ``files`` with ``model`` in a fresh process, once for each of ``passes``.
+
+    Args:
+        folder: for the answers; it must outlive the result.
+
+    Returns:
+        For each pass (scores, probabilities), float32 (N, ...), mapped from disk.
+
+    Raises:
+        TfprojError: the process failed; says its last line.
+    """
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    (folder / "model.onnx").write_bytes(model)
+    request = {
+        "folder": str(folder),
+        "files": [str(file) for file in files],
+        "passes": [asdict(p) for p in passes],
+    }
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-c", START],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+            cwd=folder,
+        )
+    except subprocess.TimeoutExpired:
+        raise TfprojError(f"the predictor did not finish within {TIMEOUT} seconds") from None
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"]
+        raise TfprojError(
+            f"the predictor cannot run the exported file: {lines[-1][:200]}"
+        ) from None
+    return [
+        tuple(np.load(folder / f"{kind}_{i}.npy", mmap_mode="r") for kind in ("s", "p"))
+        for i in range(len(passes))
+    ]
+
+
+def main() -> None:
+    """The other side: reads a request from stdin, writes arrays into its folder."""
+    try:
+        _predict(json.load(sys.stdin))
+    except TfprojError as error:
+        sys.exit(str(error))
+    loaded = sorted({name.partition(".")[0] for name in sys.modules} & set(BLOCKED))
+    if loaded:
+        sys.exit(f"the predictor imports {', '.join(loaded)}")
+
+
+def _predict(request: dict) -> None:
+    from tfproj import Predictor
+
+    folder = Path(request["folder"])
+    predictor = Predictor((folder / "model.onnx").read_bytes())
+    for number, step in enumerate(request["passes"]):
+        run = _own_size if step["size"] is None else _other_size
+        scores, probabilities = run(predictor, request["files"], **step)
+        np.save(folder / f"s_{number}.npy", scores)
+        np.save(folder / f"p_{number}.npy", probabilities)
+
+
+def _own_size(predictor, files, batch_size: int, size: None) -> tuple[np.ndarray, np.ndarray]:
+    results = predictor.predict(files, batch_size=batch_size)
+    return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
+
+
+def _other_size(predictor, files, batch_size: int, size: list) -> tuple[np.ndarray, np.ndarray]:
+    from tfproj.core import image
+
+    pixels = np.stack([image.load(f, tuple(size), predictor.spec.channels) for f in files])
+    starts = range(0, len(pixels), batch_size)
+    parts = [predictor.run(pixels[start : start + batch_size]) for start in starts]
+    return tuple(np.concatenate(kind) for kind in zip(*parts, strict=True))

@@ -1,0 +1,311 @@
+"""Tidy a converted graph: no useless nodes, no computed shapes, names that a reader can follow.
+
+tf2onnx leaves an addition of zero, shapes that are computed although only the batch is free, and
+names such as ``StatefulPartitionedCall/cnn_1/conv1_1/BiasAdd:0``. Every pass here keeps the
+function; ``verify`` proves it afterwards.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
+from tfproj.errors import TfprojError, first_line
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+# Operators that a file for inference has no use for.
+UNWANTED = ("BatchNormalization", "Dropout", "Identity", "If", "Loop", "Scan", "Shape")
+# What the inputs of an operator hold, from the second on.
+ROLES = {
+    "Conv": ("weight", "bias"),
+    "ConvTranspose": ("weight", "bias"),
+    "Gemm": ("weight", "bias"),
+    "MatMul": ("weight",),
+    "Reshape": ("shape",),
+    "Mul": ("factor",),
+    "Add": ("addend",),
+}
+NAMED_BY_LAYER = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "MaxPool")
+
+
+def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False) -> onnx.ModelProto:
+    """The same function as a graph for readers.
+
+    Args:
+        proto: one graph that tf2onnx wrote, input ``image``, outputs ``scores``, ``probabilities``.
+        layers: names of the Keras layers, after which the nodes are called.
+        free_size: leave height and width open, in a graph that nowhere depends on them.
+
+    Returns:
+        A new model of standard operators only, with batch dimension ``N``.
+
+    Raises:
+        TfprojError: something is left that has no place in the file; see :func:`check`.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    graph = model.graph
+    _order_outputs(graph)
+    _drop_zero_additions(graph)
+    _freeze_reshapes(model)
+    _fuse_dense(model)
+    _flatten_in_place(model)
+    _softmax_last(graph)
+    drop_unused(graph)
+    if free_size:
+        _free_size(graph)
+    _rename(graph, sorted(layers, key=len, reverse=True))
+    del graph.value_info[:]
+    graph.name = "tfproj"
+    kept = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    check(model)
+    return model
+
+
+def check(model: onnx.ModelProto) -> None:
+    """TfprojError where the graph holds what no exported file may hold."""
+    for node in model.graph.node:
+        if node.domain not in STANDARD_DOMAINS:
+            raise TfprojError(f"the graph holds {node.domain}.{node.op_type}, not a standard one")
+        if node.op_type in UNWANTED:
+            raise TfprojError(f"the graph holds a useless {node.op_type} ({node.name})")
+    if model.functions or any(i.external_data for i in model.graph.initializer):
+        raise TfprojError("the graph holds local functions or external data")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise TfprojError(f"conversion failed: {first_line(error)}") from error
+
+
+def shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """Dimensions of every tensor whose rank is known; None for a free one."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    return {
+        value.name: [d.dim_value or None for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    """The initializers as arrays."""
+    return {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+
+
+def set_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
+    """Add or replace an initializer."""
+    kept = [i for i in graph.initializer if i.name != name]
+    del graph.initializer[:]
+    graph.initializer.extend([*kept, numpy_helper.from_array(np.ascontiguousarray(value), name)])
+
+
+def store_half(model: onnx.ModelProto) -> None:
+    """Keep kernels as float16, cast to float32 where they are read; the weights must fit.
+
+    Runtimes cast once, when they load the file.
+    """
+    graph = model.graph
+    for name, value in constants(graph).items():
+        if value.dtype != np.float32 or value.ndim < 2:
+            continue
+        if not np.array_equal(value.astype(np.float16).astype(np.float32), value):
+            raise TfprojError(f"weight {name!r} does not fit into 16 bits")
+        stored = f"{name}/half"
+        set_constant(graph, stored, value.astype(np.float16))
+        kept = [i for i in graph.initializer if i.name != name]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        cast = helper.make_node(
+            "Cast", [stored], [name], name=f"{name}/cast", to=onnx.TensorProto.FLOAT
+        )
+        graph.node.insert(0, cast)
+    check(model)
+
+
+def replace_input(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Let every reader of tensor ``old`` read ``new``."""
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name == old:
+                node.input[position] = new
+
+
+def _order_outputs(graph: onnx.GraphProto) -> None:
+    found = {output.name: output for output in graph.output}
+    del graph.output[:]
+    graph.output.extend(found[name] for name in (SCORES_NAME, PROBABILITIES_NAME))
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+def _free_size(graph: onnx.GraphProto) -> None:
+    """Open height and width; tf2onnx, told that they are open, would compute every shape."""
+    height, width, channels = (d.dim_value for d in graph.input[0].type.tensor_type.shape.dim[1:])
+    values = constants(graph)
+    for value in (*graph.input, *graph.output):
+        for position, symbol in ((1, "H"), (2, "W")):
+            value.type.tensor_type.shape.dim[position].dim_param = symbol
+    for node in list(graph.node):
+        if node.op_type == "Reshape":
+            # The input, (N, H, W, 1) to (N, 1, H, W), may pass. Where a level of the network is one
+            # pixel large, there are others.
+            target = values.get(node.input[1], np.empty(0)).tolist()
+            if channels != 1 or target[1:] != [1, height, width]:
+                raise TfprojError(
+                    f"--dynamic-size: at {height} x {width} px the graph depends on the image's "
+                    "size; train with a larger --image-size"
+                )
+            transpose = helper.make_node(
+                "Transpose", node.input[:1], node.output, name=node.name, perm=[0, 3, 1, 2]
+            )
+            graph.node.insert(list(graph.node).index(node), transpose)
+            graph.node.remove(node)
+    drop_unused(graph)
+
+
+def _drop_zero_additions(graph: onnx.GraphProto) -> None:
+    values = constants(graph)
+    for node in list(graph.node):
+        zeros = [v for v in (values.get(name) for name in node.input) if v is not None]
+        if node.op_type == "Add" and zeros and zeros[0].size == 1 and not zeros[0].any():
+            kept = next(name for name in node.input if name not in values)
+            replace_input(graph, node.output[0], kept)
+            graph.node.remove(node)
+
+
+def _freeze_reshapes(model: onnx.ModelProto) -> None:
+    """Replace computed target shapes where only the batch is free."""
+    graph, known, values = model.graph, shapes(model), constants(model.graph)
+    for node in graph.node:
+        target = known.get(node.output[0])
+        computed = node.op_type == "Reshape" and node.input[1] not in values
+        if computed and target and target[0] is None and None not in target[1:]:
+            name = f"{node.output[0]}_shape"
+            set_constant(graph, name, np.array([-1, *target[1:]], np.int64))
+            node.input[1] = name
+
+
+def _fuse_dense(model: onnx.ModelProto) -> None:
+    """MatMul + Add of a bias on a matrix is Gemm, which quantises as one operator."""
+    graph, known, values = model.graph, shapes(model), constants(model.graph)
+    readers = Counter(name for node in graph.node for name in node.input)
+    for node in list(graph.node):
+        product = _producer(graph, node.input[0]) if node.op_type == "Add" else None
+        if product is None or product.op_type != "MatMul" or readers[product.output[0]] != 1:
+            continue
+        weight, bias = values.get(product.input[1]), values.get(node.input[1])
+        if weight is None or bias is None or weight.ndim != 2 or bias.ndim != 1:
+            continue
+        if len(known.get(product.input[0], ())) != 2:
+            continue
+        gemm = helper.make_node(
+            "Gemm", [*product.input, node.input[1]], list(node.output), name=product.name
+        )
+        graph.node.insert(list(graph.node).index(node), gemm)
+        graph.node.remove(product)
+        graph.node.remove(node)
+
+
+def _flatten_in_place(model: onnx.ModelProto) -> None:
+    """Transpose to NHWC + flatten + Gemm: flatten as it lies, and permute the weights instead."""
+    graph, known, values = model.graph, shapes(model), constants(model.graph)
+    for node in graph.node:
+        reshape = _producer(graph, node.input[0]) if node.op_type == "Gemm" else None
+        transpose = _producer(graph, reshape.input[0]) if reshape is not None else None
+        if transpose is None or (reshape.op_type, transpose.op_type) != ("Reshape", "Transpose"):
+            continue
+        channels, height, width = known[transpose.input[0]][1:]
+        if list(helper.get_node_attr_value(transpose, "perm")) != [0, 2, 3, 1]:
+            continue
+        weight = values[node.input[1]]
+        permuted = weight.reshape(height, width, channels, -1).transpose(2, 0, 1, 3)
+        set_constant(graph, node.input[1], permuted.reshape(weight.shape))
+        reshape.input[0] = transpose.input[0]
+
+
+def _softmax_last(graph: onnx.GraphProto) -> None:
+    """Both softmaxes after the last transpose: tf2onnx has them before it, on a strided axis."""
+    transpose = _producer(graph, SCORES_NAME)
+    log_softmax = _producer(graph, transpose.input[0])
+    if transpose.op_type == "Transpose" and log_softmax.op_type == "LogSoftmax":
+        source, between = log_softmax.input[0], log_softmax.output[0]
+        log_softmax.CopyFrom(_on_last_axis("LogSoftmax", between, SCORES_NAME, log_softmax.name))
+        transpose.input[0], transpose.output[0] = source, between
+        graph.node.remove(log_softmax)
+        graph.node.append(log_softmax)
+    last = _producer(graph, PROBABILITIES_NAME)
+    if last.op_type == "Transpose":
+        graph.node.remove(last)
+        graph.node.append(
+            _on_last_axis("Softmax", SCORES_NAME, PROBABILITIES_NAME, PROBABILITIES_NAME)
+        )
+
+
+def _on_last_axis(kind: str, source: str, target: str, name: str) -> onnx.NodeProto:
+    return helper.make_node(kind, [source], [target], name=name, axis=-1)
+
+
+def _producer(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
+    return next((node for node in graph.node if name in node.output), None)
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and initializers that lead to no output."""
+    while True:
+        read = {n for node in graph.node for n in node.input} | {o.name for o in graph.output}
+        dead = [node for node in graph.node if not read & set(node.output)]
+        if not dead:
+            break
+        for node in dead:
+            graph.node.remove(node)
+    kept = [i for i in graph.initializer if i.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _rename(graph: onnx.GraphProto, layers: list[str]) -> None:
+    """Nodes and tensors after the Keras layer they came from, constants after their reader."""
+    fixed = {INPUT_NAME, SCORES_NAME, PROBABILITIES_NAME}
+    taken: set[str] = set()
+    names: dict[str, str] = {}
+    for node in graph.node:
+        node.name = _free_name(_node_name(node, layers), taken)
+        names.update({o: node.name for o in node.output if o not in fixed})
+        roles = ROLES.get(node.op_type, ())
+        for position, constant in enumerate(node.input[1:]):
+            role = roles[position] if position < len(roles) else f"input{position + 1}"
+            names.setdefault(constant, f"{node.name}/{role}")
+    for node in graph.node:
+        for group in (node.input, node.output):
+            for position, name in enumerate(group):
+                group[position] = names.get(name, name)
+    for initializer in graph.initializer:
+        initializer.name = names.get(initializer.name, initializer.name)
+
+
+def _node_name(node: onnx.NodeProto, layers: list[str]) -> str:
+    if node.output[0] in (SCORES_NAME, PROBABILITIES_NAME) and node.op_type not in NAMED_BY_LAYER:
+        return node.output[0]
+    # TensorFlow appends _1, _2 ... to a scope that it enters again.
+    parts = [part.split(":")[0] for part in node.name.split("/")]
+    for part in parts:
+        stem = part.rsplit("_", 1)[0] if part.rpartition("_")[2].isdigit() else part
+        layer = next((name for name in (part, stem) if name in layers), None)
+        if layer is not None:
+            return layer if node.op_type in NAMED_BY_LAYER else f"{layer}/{node.op_type}"
+    return node.op_type.lower()
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}_{number}", number + 1
+    taken.add(free)
+    return free

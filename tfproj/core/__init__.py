@@ -1,0 +1,1 @@
+"""What every room may use: image policy, files, the record of a model. Nothing heavy."""

@@ -1,0 +1,134 @@
+"""Files: reading them with one clear line for what is wrong, writes that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tfproj.errors import InputError, TfprojError, first_line
+
+
+def exists(test: Callable[[Path], bool], path: Path) -> bool:
+    """Path's own tests raise for a name that is too long for the file system."""
+    try:
+        return test(path)
+    except OSError:
+        return False
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; InputError where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError:
+        raise InputError(f"{path}: damaged, not valid JSON") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A parsed JSON object; InputError where the file is missing or holds anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged, not a JSON object")
+    return value
+
+
+# What says that a place is no place to write, rather than that writing failed.
+UNWRITABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn a failure to write into one line that names ``path``.
+
+    Raises:
+        InputError: one may not write there.
+        TfprojError: no space left, or another fault of the disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        if error.errno in UNWRITABLE:
+            raise InputError(f"{path}: cannot be written ({reason})") from None
+        raise TfprojError(f"{path}: writing failed ({reason})") from None
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well.
+
+    The temporary name keeps the suffix, since writers such as Keras go by it. Whatever goes
+    wrong, ``path`` is either the old file or the whole new one.
+    """
+    path = Path(path)
+    with writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_directory(path: str | Path) -> Iterator[Path]:
+    """Like :func:`replacing` for a directory that belongs to the run as a whole.
+
+    The old one is removed only when the new one is complete.
+    """
+    path = Path(path)
+    with writing(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix="."))
+        try:
+            yield temporary
+            os.chmod(temporary, 0o777 & ~_umask())
+            if path.exists():
+                path.rename(temporary.with_suffix(".old"))
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_text(path: str | Path, text: str, errors: str = "strict") -> None:
+    """Write UTF-8 text atomically, with LF on every system; ``errors`` as in ``str.encode``."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors, newline="\n")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, indented for a reader."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of equal keys atomically; floats keep every digit (``repr``)."""
+    buffer = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    # Names of files may hold bytes that are no UTF-8; they are written as they are.
+    write_text(path, buffer.getvalue(), errors="surrogateescape")

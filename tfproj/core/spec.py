@@ -1,0 +1,170 @@
+"""What a model needs to be used: one small record that travels with the weights.
+
+A run directory holds it as ``spec.json``; an exported ONNX file holds it in its metadata
+under the key :data:`METADATA_KEY`. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from tfproj.errors import InputError
+
+METADATA_KEY = "tfproj"
+SCHEMA = 1
+TASKS = ("classify", "segment")
+
+# Names of the tensors of every exported graph.
+INPUT_NAME = "image"
+SCORES_NAME = "scores"
+PROBABILITIES_NAME = "probabilities"
+
+# What tfproj.core.image does before the graph and what the graph does itself. docs/onnx-contract.md
+# spells each step out for a port to another language; both change together.
+PREPROCESSING = {
+    "order": ["decode", "exif_orientation", "sixteen_bit", "alpha", "channels", "resize"],
+    "exif_orientation": "applied",
+    "sixteen_bit": "(value + 128) / 257, rounded down",
+    "alpha": "composited on white",
+    "channels": {"1": "(19595 R + 38470 G + 7471 B + 32768) >> 16", "3": "R, G, B"},
+    "resize": {
+        "kernel": "bilinear",
+        "antialias": True,
+        "keep_aspect": False,
+        "arithmetic": "Pillow: width then height, 22-bit fixed point, 8 bits in between",
+    },
+    "input_range": [0, 255],
+    "in_graph": ["rescale by 1/255", "softmax over classes"],
+}
+
+# Colours for masks whose data set names none: distinct for the common forms of colour blindness
+# (Okabe and Ito, "Color Universal Design", 2008), black first as the usual background.
+DEFAULT_COLORS = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+
+
+MAX_NAME = 200  # characters of a class name
+# Unicode's controls, halves of surrogate pairs, separators of lines and paragraphs.
+_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")
+# Make a terminal show the text around them in another order. Marks (200E, 200F) and joiners, which
+# Arabic, Persian and Hindi are written with, do no harm.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a class may be called so: 1 to 200 characters that fit into a line of text."""
+    return 0 < len(name) <= MAX_NAME and all(map(is_text, name))
+
+
+def is_text(character: str) -> bool:
+    """Whether a character may stand in a line on a terminal, and change nothing but its place."""
+    return unicodedata.category(character) not in _NOT_TEXT and character not in _REORDERING
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Task, classes and input of one model.
+
+    Attributes:
+        task: ``classify`` or ``segment``.
+        model: name in ``tfproj.models.registry.MODELS``.
+        classes: names, in the order of the model's outputs.
+        colors: one ``#RRGGBB`` per class, for masks and plots.
+        height, width: input size in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        data: name of the data set it was trained on.
+        dynamic_size: an exported file takes any height and width that are multiples of what its
+            metadata says; ``height`` and ``width`` are the size it was trained at.
+    """
+
+    task: str
+    model: str
+    classes: tuple[str, ...]
+    colors: tuple[str, ...]
+    height: int
+    width: int
+    channels: int
+    data: str = ""
+    dynamic_size: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "colors", tuple(self.colors) or default_colors(len(self.classes)))
+        if self.task not in TASKS:
+            raise InputError(f"task {self.task!r}; expected one of {', '.join(TASKS)}")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise InputError("a model needs at least two classes, each named once")
+        if len(self.colors) != len(self.classes):
+            raise InputError(f"{len(self.colors)} colours for {len(self.classes)} classes")
+        if not all(re.fullmatch("#[0-9A-Fa-f]{6}", color) for color in self.colors):
+            raise InputError("colours must be written as #RRGGBB")
+        if self.channels not in (1, 3) or min(self.height, self.width) < 1:
+            raise InputError(f"input {self.height} x {self.width} x {self.channels} is not usable")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, with the schema version and the preprocessing contract."""
+        record = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        return {**record, "classes": list(self.classes), "colors": list(self.colors)}
+
+    @classmethod
+    def from_dict(cls, record: Any) -> ModelSpec:
+        """The reverse of :meth:`to_dict`; keys of later minor additions are ignored.
+
+        A record without ``dynamic_size`` is of a file with one size.
+
+        Raises:
+            InputError: not a record of this schema.
+        """
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+            found = record.get("schema") if isinstance(record, dict) else None
+            raise InputError(f"model record of schema {found!r:.20}; this version reads {SCHEMA}")
+        fields = {f.name: f.type for f in dataclasses.fields(cls)}
+        values = {key: record[key] for key in fields if key in record}
+        values.setdefault("dynamic_size", False)
+        for name, kind in fields.items():
+            wanted = {"str": (str,), "int": (int,), "bool": (bool,)}.get(kind, (list, tuple))
+            # JSON's true is no size, though Python's True is an int.
+            if name not in values or type(values[name]) not in wanted:
+                raise InputError(f"model record: {name!r} is missing or not of the right type")
+        for name in ("classes", "colors"):
+            if not all(isinstance(item, str) for item in values[name]):
+                raise InputError(f"model record: {name!r} must hold strings")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+
+def default_colors(count: int) -> tuple[str, ...]:
+    """``count`` distinct ``#RRGGBB``: the named ones first, then steps of the golden angle."""
+    import colorsys
+
+    colors = list(DEFAULT_COLORS[:count])
+    for index in range(len(colors), count):
+        # The golden ratio spreads hues evenly for any number of classes.
+        rgb = colorsys.hsv_to_rgb(index * 0.61803398875 % 1, 0.65, 0.9 - 0.3 * (index % 2))
+        colors.append("#" + "".join(f"{round(255 * c):02X}" for c in rgb))
+    return tuple(colors)
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """``#RRGGBB`` as three integers 0..255."""
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))

@@ -1,0 +1,14 @@
+"""How quantities are put into words."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """``4.25`` -> ``4.2 s``, ``75`` -> ``1 min 15 s``, ``4000`` -> ``1 h 06 min``."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    if minutes:
+        return f"{minutes} min {whole % 60:02d} s"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

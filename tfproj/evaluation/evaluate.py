@@ -1,0 +1,172 @@
+"""Measure a trained run on its splits: ``metrics.json``, ``predictions.csv``, ``report_data/``.
+
+The best weights are evaluated in float32, as they are exported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tfproj import backend
+from tfproj.core.files import write_csv, write_json
+from tfproj.core.softmax import softmax
+from tfproj.evaluation import metrics, report_data
+from tfproj.evaluation.pixels import PixelScores
+from tfproj.experiment.plan import Plan, plan_evaluation
+from tfproj.models.checkpoint import load_model
+from tfproj.runs.run import Run, shown_split
+from tfproj.training.cache import make_cache
+
+
+def evaluate(
+    run: Run,
+    splits: Sequence[str] | None = None,
+    flip: bool = False,
+    planned: Plan | None = None,
+) -> dict[str, Any]:
+    """Evaluate the best weights of a run.
+
+    Args:
+        run: a run with at least one finished epoch.
+        splits: of ``train``, ``val``, ``test``; None: all that exist.
+        flip: average the scores of every image with those of its mirror image.
+        planned: the result of :func:`plan_evaluation` where it was already made.
+
+    Returns:
+        The content of ``metrics.json``: see :func:`classification_metrics` and
+        :func:`segmentation_metrics` for one split.
+
+    Raises:
+        InputError: files missing, no such split, or the data changed since training.
+    """
+    planned = planned or plan_evaluation(run, splits)
+    backend.setup()
+    model = load_model(run)
+    results, rows, facts = {}, [], {}
+    for name in splits or planned.dataset.splits:
+        measure = METRICS[planned.config.task]
+        results[name], examples, facts[name] = measure(model, planned, name, flip)
+        rows += [{"split": name, **example} for example in examples]
+    measured = {
+        "task": planned.config.task,
+        "classes": list(planned.spec.classes),
+        "weights": run.best_weights.name,
+        "parameters": model.count_params(),
+        "flip_averaged": flip,
+        "splits": results,
+    }
+    shown = shown_split(results)
+    of_shown = [row for row in rows if row["split"] == shown]
+    split = planned.dataset.splits[shown]
+    report_data.save(run, model, split, shown, of_shown, facts[shown], flip)
+    write_json(run.metrics_file, measured)
+    write_csv(run.predictions_file, rows)
+    return measured
+
+
+def predict_split(
+    model, planned: Plan, split: str, flip: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of (scores float32, labels or masks) over a split, in its order."""
+    cache, batch = make_cache(planned, split), planned.config.eval_batch_size
+    starts = range(0, len(cache), batch)
+    for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
+        images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
+        yield report_data.predict_scores(model, images, flip), targets
+
+
+def classification_metrics(
+    model, planned: Plan, split: str, flip: bool = False
+) -> tuple[dict, list[dict], dict]:
+    """Accuracy, per-class accuracy (recall), confusion matrix, loss; one row per example.
+
+    The third part is what only the report needs: nothing here, see :func:`report_data.save`.
+    """
+    batches = list(predict_split(model, planned, split, flip))
+    probabilities = softmax(np.concatenate([scores for scores, _ in batches]))
+    labels = np.concatenate([targets for _, targets in batches])
+    predictions = probabilities.argmax(axis=-1)
+    classes = planned.spec.classes
+    confusion = metrics.confusion_matrix(labels, predictions, len(classes))
+    of_label = probabilities[np.arange(len(labels)), labels]
+    result = {
+        "examples": len(labels),
+        "accuracy": float(np.mean(predictions == labels)),
+        "loss": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
+        "per_class_accuracy": _named(classes, metrics.recall(confusion)),
+        "confusion_matrix": confusion.tolist(),
+    }
+    rows = [
+        {
+            "name": name,
+            "label": classes[label],
+            "prediction": classes[prediction],
+            "probability": round(float(p[prediction]), 6),
+            "label_probability": round(float(p[label]), 6),
+        }
+        for name, label, prediction, p in zip(
+            planned.dataset.splits[split].names, labels, predictions, probabilities, strict=True
+        )
+    ]
+    return result, rows, {}
+
+
+def segmentation_metrics(
+    model, planned: Plan, split: str, flip: bool = False
+) -> tuple[dict, list[dict], dict]:
+    """AP by raw and softmax scores, pixel accuracy, IoU, confusion matrix; one row per image.
+
+    The third part is what only the report needs: see :func:`report_data.save`.
+    """
+    classes, names = planned.spec.classes, planned.dataset.splits[split].names
+    pixels = PixelScores(len(classes))
+    confusions = []
+    for scores, masks in predict_split(model, planned, split, flip):
+        pixels.add(scores, masks)
+        predicted = scores.argmax(axis=-1)
+        confusions += [
+            metrics.confusion_matrix(m, p, len(classes))
+            for m, p in zip(masks, predicted, strict=True)
+        ]
+    confusion = np.sum(confusions, axis=0)
+    iou = metrics.intersection_over_union(confusion)
+    result = {
+        "examples": len(names),
+        "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
+        "mean_iou": metrics.mean(iou),
+        "iou": _named(classes, iou),
+        "per_class_accuracy": _named(classes, metrics.recall(confusion)),
+        "confusion_matrix": confusion.tolist(),
+        "scores": pixels.statistics(classes),
+    }
+    for kind, values in pixels.average_precisions().items():
+        result[f"average_precision_{kind}"] = _named(classes, values)
+        result[f"mean_average_precision_{kind}"] = metrics.mean(values)
+    image_rows = [_image_row(n, c, classes) for n, c in zip(names, confusions, strict=True)]
+    curves = pixels.precision_recall()
+    return result, image_rows, {"confusions": np.stack(confusions), "precision_recall": curves}
+
+
+METRICS = {"classify": classification_metrics, "segment": segmentation_metrics}
+
+
+def _image_row(name: str, confusion: np.ndarray, classes: Sequence[str]) -> dict:
+    iou = metrics.intersection_over_union(confusion)
+    columns = {
+        f"iou_{c}": "" if v is None else round(v, 6) for c, v in zip(classes, iou, strict=True)
+    }
+    return {
+        "name": name,
+        "pixel_accuracy": round(float(np.trace(confusion) / confusion.sum()), 6),
+        "mean_iou": round(metrics.mean(iou), 6),
+        **columns,
+    }
+
+
+def _named(classes: Sequence[str], values: Sequence) -> dict[str, Any]:
+    return dict(zip(classes, values, strict=True))

@@ -1,0 +1,32 @@
+"""The arithmetic of evaluation, on numpy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """int64 (classes, classes): rows are true classes, columns predicted ones."""
+    index = labels.astype(np.int64).ravel() * classes + predictions.ravel()
+    return np.bincount(index, minlength=classes * classes).reshape(classes, classes)
+
+
+def recall(confusion: np.ndarray) -> list[float | None]:
+    """Share of each true class that was predicted right; None for a class without examples."""
+    return _ratios(np.diag(confusion), confusion.sum(axis=1))
+
+
+def intersection_over_union(confusion: np.ndarray) -> list[float | None]:
+    """IoU = TP / (TP + FP + FN) of each class; None where it is neither true nor predicted."""
+    hits = np.diag(confusion)
+    return _ratios(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+
+
+def _ratios(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
+    return [float(p / w) if w else None for p, w in zip(part, whole, strict=True)]
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Mean of those that are defined; None where none is."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

@@ -1,0 +1,1 @@
+"""An exported file to answers: numpy, onnxruntime and Pillow, nothing that trains."""

@@ -1,0 +1,200 @@
+"""Predict many image files: collect them, survive bad ones, write each result as it comes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfproj.core import image
+from tfproj.core.files import exists, replacing, writing
+from tfproj.errors import InputError
+from tfproj.inference.predictor import Predictor
+from tfproj.inference.results import Classification, Segmentation
+from tfproj.inference.table import TABLES, Output
+
+Result = Classification | Segmentation | InputError
+
+OVERLAY = "_overlay"  # follows a mask's stem
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict files.
+
+    Attributes:
+        output: directory for ``predictions.csv`` (or ``.jsonl``) and, for segmentation,
+            ``NAME.png`` palette masks (and ``NAME_overlay.png``); made where it does not exist.
+            Until the last image the table is called ``predictions.csv.partial``.
+        batch_size: images per batch.
+        top: classes to record for each image.
+        overlay: also write overlays.
+        file_format: ``csv`` or ``jsonl``.
+        resume: leave out what an interrupted call with the same settings has written.
+    """
+
+    output: Path | None = None
+    batch_size: int = 8
+    top: int = 1
+    overlay: bool = False
+    file_format: str = "csv"
+    resume: bool = False
+
+
+def find_images(arguments: Sequence[str], output: str | Path | None = None) -> list[Path]:
+    """Files as given, and the images of directories, searched through in sorted order.
+
+    Each is listed once. Hidden files and folders are left out, and so is what lies in ``output``,
+    a folder below, where earlier masks may be.
+
+    Raises:
+        InputError: a path that does not exist, or nothing found.
+    """
+    paths: dict[Path, None] = {}
+    for argument in map(Path, arguments):
+        if exists(Path.is_dir, argument):
+            inside = _search(argument, Path(output) if output is not None else None)
+            if not inside:
+                raise InputError(f"{argument}: no images in this directory")
+            paths.update(dict.fromkeys(inside))
+        elif exists(Path.exists, argument):
+            paths[argument] = None
+        else:
+            raise InputError(f"{argument}: no such file")
+    return list(paths)
+
+
+def require_apart(arguments: Sequence[str], output: str | Path) -> None:
+    """Refuse to write masks into a folder that is searched: the next call would find them there.
+
+    Raises:
+        InputError: ``output`` is one of the arguments.
+    """
+    target = Path(output).resolve()
+    if any(Path(argument).resolve() == target for argument in arguments):
+        raise InputError(f"{output}: masks would lie among the images; choose another --output")
+
+
+def _search(folder: Path, output: Path | None) -> list[Path]:
+    def hidden(path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    found = [p for p in folder.rglob("*") if p.suffix.lower() in image.SUFFIXES and not hidden(p)]
+    if output is not None and folder.resolve() in output.resolve().parents:
+        found = [p for p in found if output.resolve() not in p.resolve().parents]
+    return sorted(p for p in found if not p.is_dir())
+
+
+def stream_files(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    settings: Settings | None = None,
+    observe: Callable[[Path, Result], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Predict files one after the other with flat memory.
+
+    Args:
+        predictor: the model.
+        paths: image files.
+        settings: see :class:`Settings`.
+        observe: called with each path and its result, or the error in its place.
+
+    Yields:
+        A record for each image, in order: ``image`` and ``top`` or ``shares`` (and ``mask``), or
+        ``image`` and ``error`` for one that can't be read.
+
+    Raises:
+        InputError: the output can't be written, a mask would replace a file that is no earlier
+            mask, or an interrupted table has other settings.
+    """
+    how = settings or Settings()
+    decisive = {"model": predictor.digest, "top": how.top, "overlay": how.overlay,
+                "unknown_below": predictor.unknown_below, "flip": predictor.flip}  # fmt: skip
+    if how.output is not None and predictor.spec.task == "segment":
+        _require_free(how.output, mask_names(paths), how.overlay)
+    with Output.open(how.output, how.file_format, decisive, how.resume) as table:
+        rest = [path for path in paths if str(path) not in table.done]
+        names = mask_names(rest, table.done.values())
+        results = predictor.stream(rest, how.batch_size, "return")
+        for path, result in zip(rest, results, strict=True):
+            record = describe(path, result, how.top)
+            if isinstance(result, Segmentation) and how.output is not None:
+                target = how.output / names[path]
+                _write_mask(result, path, target, how.overlay)
+                record["mask"] = str(target)
+            if "error" not in record:
+                table.write(record)
+            if observe is not None:
+                observe(path, result)
+            yield record
+
+
+def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
+    """The record of one image: plain JSON types."""
+    record: dict[str, Any] = {"image": str(path)}
+    if isinstance(result, InputError):
+        record["error"] = " ".join(str(result).split())
+    elif isinstance(result, Segmentation):
+        record["shares"] = {k: round(v, 6) for k, v in result.shares().items()}
+    else:
+        if result.unknown_below is not None:
+            record["label"] = result.label
+            record["confidence"] = round(result.confidence, 6)
+        record["top"] = [{"label": name, "probability": round(p, 6)} for name, p in result.top(top)]
+    return record
+
+
+def mask_names(paths: Sequence[Path], others: Iterable[str] = ()) -> dict[Path, str]:
+    """A file name for each mask: the image's stem, with its suffix or a number if taken.
+
+    Args:
+        paths: the images.
+        others: masks that exist and stay.
+    """
+    taken = {name for other in others if other for name in _stems(Path(other).stem)}
+    numbers: dict[str, int] = {}
+    names = {}
+    for path in paths:
+        stem = name = _shortened(path.stem)
+        while not taken.isdisjoint(_stems(name)):
+            # a.jpg beside a.png first becomes a_jpg, then a_2, a_3 ...
+            number = numbers[stem] = numbers.get(stem, 0) + 1
+            first = f"{stem}{path.suffix}".replace(".", "_")
+            name = first if number == 1 else f"{stem}_{number}"
+        taken.update(_stems(name))
+        names[path] = f"{name}.png"
+    return names
+
+
+def _stems(mask: str) -> tuple[str, str]:
+    """Of a mask and of its overlay."""
+    return mask, f"{mask}{OVERLAY}"
+
+
+def _shortened(stem: str) -> str:
+    """So short that a number, ``_overlay`` and the ending of a temporary file can follow."""
+    encoded = os.fsencode(stem)
+    return stem if len(encoded) <= 200 else encoded[:200].decode("utf-8", "ignore")
+
+
+def _require_free(output: Path, names: Mapping[Path, str], overlay: bool) -> None:
+    """Refuse to replace images that are read, and what is there from anyone but an earlier call."""
+    with writing(output):
+        ours = any((output / name).exists() for name in TABLES)
+        inputs = {path.resolve() for path in names}
+        for target in (file for name in names.values() for file in _files(output / name, overlay)):
+            if target.resolve() in inputs or (target.exists() and not ours):
+                raise InputError(f"{target}: a mask would replace it; choose another --output")
+
+
+def _files(mask: Path, overlay: bool) -> list[Path]:
+    return [mask.with_name(f"{stem}.png") for stem in _stems(mask.stem)[: 1 + overlay]]
+
+
+def _write_mask(result: Segmentation, source: Path, target: Path, overlay: bool) -> None:
+    pictures = [result.mask_image, lambda: result.overlay(source)]
+    for path, picture in zip(_files(target, overlay), pictures, strict=False):
+        with replacing(path) as temporary:
+            picture().save(temporary)

@@ -1,0 +1,1 @@
+"""Run directories: what lies where, and the configuration that made it."""

@@ -1,0 +1,157 @@
+"""The configuration of a training run: its fields, their types and ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfproj.core.spec import TASKS
+from tfproj.errors import InputError, unknown_name
+
+AUGMENTATIONS = (
+    "none",
+    "flip",
+    "shift_flip",
+    "shift_flip_erase",
+    "photo",
+    "photo_wide",
+    "photo_mix",
+)
+KEEP = ("best", "last")
+OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+SCHEDULES = ("constant", "cosine")
+
+CHOICES: dict[str, Sequence[str]] = {
+    "augment": AUGMENTATIONS,
+    "keep": KEEP,
+    "optimizer": OPTIMIZERS,
+    "precision": PRECISIONS,
+    "schedule": SCHEDULES,
+    "task": TASKS,
+}
+# (whether a value is in range, the range in words); None is a matter of the type.
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus"),
+        (lambda value: value > 0, "above 0"),
+    ),
+    **dict.fromkeys(
+        ("weight_decay", "warmup_epochs", "dice"), (lambda value: value >= 0, "at least 0")
+    ),
+    **dict.fromkeys(("label_smoothing", "ema"), (lambda value: 0 <= value < 1, "in [0, 1)")),
+    "seed": (lambda value: 0 <= value < 2**32, "at least 0 and below 2^32"),
+    "val_fraction": (lambda value: 0 < value < 1, "between 0 and 1"),
+    "channels": (lambda value: value in (1, 3), "1 (grey) or 3 (RGB)"),
+    "image_size": (
+        lambda value: len(value) == 2 and all(8 <= side <= 4096 for side in value),
+        "two sides of 8 to 4096 px",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of a run; saved with it as ``config.json``."""
+
+    task: str  # "classify" or "segment"
+    preset: str = "default"  # where the values below came from, before flags
+    data: str = ""  # name in DATASETS, "tfds:NAME", or a directory
+    data_dir: str | None = None  # where the named data set lies, if not in a usual place
+    group_modulus: int | None = None  # files N and N + modulus belong to one group
+    val_fraction: float = 0.1  # share of the training groups held out where no val split exists
+    limit: int | None = None  # so many training examples at most, see DataOptions
+    model: str = ""  # name in MODELS
+    model_options: Mapping[str, Any] = field(default_factory=dict)  # given to the model's builder
+    image_size: tuple[int, int] | None = None  # (height, width); None: near the data set's own
+    channels: int | None = None  # 1 grey, 3 RGB; None: the data set's own
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3  # the peak, where a schedule changes it
+    schedule: str = "constant"  # "cosine": linear warm-up to the peak, then cosine to zero
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0  # "adam": L2 term added to the gradient; else: decoupled
+    label_smoothing: float = 0.0
+    dice: float = 0.0  # weight of the soft Dice loss, for segment
+    ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
+    augment: str = "none"  # name in AUGMENTATIONS
+    keep: str = "best"  # weights of the epoch with the best validation value, or of the "last"
+    patience: int | None = None  # stop after so many epochs without a better validation value
+    init: str | None = None  # run, pretrained model or ONNX file whose weights it starts from
+    precision: str = "auto"  # "mixed_bfloat16" where the hardware has it, else "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.image_size, list):
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+        _validate(self)
+
+    @property
+    def eval_batch_size(self) -> int:
+        """A larger batch where there is no backward pass to hold."""
+        return 2 * self.batch_size if self.task == "classify" else self.batch_size
+
+    def to_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """The reverse of :meth:`TrainConfig.to_dict`.
+
+    Raises:
+        InputError: unknown or missing keys, or values out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError("a configuration must hold keys and values")
+    reject_unknown_keys(values)
+    if "task" not in values:
+        raise InputError("configuration without 'task'")
+    return TrainConfig(**values)
+
+
+def reject_unknown_keys(values: Mapping[str, Any], where: str = "") -> None:
+    """InputError for a key that no configuration has; says the closest."""
+    known = [f.name for f in dataclasses.fields(TrainConfig)]
+    for key in values:
+        if key not in known:
+            raise unknown_name(f"{where}unknown key", key, known)
+
+
+def _validate(config: TrainConfig) -> None:
+    """Types and ranges, so that a wrong value is named before any work starts."""
+    for f in dataclasses.fields(config):
+        name, value = f.name, getattr(config, f.name)
+        check_type(name, str(f.type), value)
+        if name in CHOICES and value not in CHOICES[name]:
+            raise unknown_name(f"unknown {name}", value, CHOICES[name])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value}; it must be finite")
+        good, words = RANGES.get(name, (None, ""))
+        if good and value is not None and not good(value):
+            raise InputError(f"{name} is {value}; it must be {words}")
+    if config.augment == "photo_mix" and config.task != "segment":
+        raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
+    if config.dice and config.task != "segment":
+        raise InputError("dice is a loss of areas, which is for segment only")
+
+
+def check_type(name: str, annotation: str, value: Any) -> None:
+    """InputError unless ``value`` is of the type that ``annotation`` names."""
+    if value is None and annotation.endswith("| None"):
+        return
+    kind = annotation.removesuffix(" | None")
+    good = {
+        "str": isinstance(value, str),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "tuple[int, int]": isinstance(value, tuple) and all(type(side) is int for side in value),
+        "Mapping[str, Any]": isinstance(value, Mapping),
+    }[kind]
+    if not good:
+        wanted = {"str": "text", "int": "a whole number", "float": "a number"}.get(kind, kind)
+        raise InputError(f"{name} is {value!r}; it must be {wanted}")

@@ -1,0 +1,196 @@
+"""Run directories: what lies where, and writes that are whole or not there. No TensorFlow.
+
+``runs/<task>/<name>/`` holds::
+
+    config.json         the configuration; ``tfproj train TASK --config`` reads it back
+    environment.json    versions, CPU, precision, git commit, the command
+    spec.json           task, classes, input: what the model needs to be used
+    splits.json         which examples were in which split, the hash of the data
+    history.csv         one line per epoch
+    last.keras          weights and optimiser after the last whole epoch (to resume)
+    best.keras          weights of the epoch with the best validation value (or the last: --keep)
+    metrics.json        written by evaluate
+    predictions.csv     written by evaluate
+    report_data/        written by evaluate: what the report shows of the model and the data
+    model.onnx          written by export
+    report.html         written by report, with its figures and numbers in report/
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfproj.core.files import exists, read_json, read_object, writing
+from tfproj.core.spec import ModelSpec
+from tfproj.errors import InputError, unknown_name
+from tfproj.runs.config import TrainConfig, config_from_dict
+
+DEFAULT_ROOT = "runs"
+SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of one run directory and typed access to its files."""
+
+    path: Path
+
+    name = property(lambda self: self.path.resolve().name)  # also of "." and ".."
+    config_file = property(lambda self: self.path / "config.json")
+    environment_file = property(lambda self: self.path / "environment.json")
+    spec_file = property(lambda self: self.path / "spec.json")
+    splits_file = property(lambda self: self.path / "splits.json")
+    history_file = property(lambda self: self.path / "history.csv")
+    last_weights = property(lambda self: self.path / "last.keras")
+    best_weights = property(lambda self: self.path / "best.keras")
+    metrics_file = property(lambda self: self.path / "metrics.json")
+    predictions_file = property(lambda self: self.path / "predictions.csv")
+    report_data = property(lambda self: self.path / "report_data")
+    onnx_file = property(lambda self: self.path / "model.onnx")
+    report_file = property(lambda self: self.path / "report.html")
+
+    def config(self) -> TrainConfig:
+        return config_from_dict(read_json(self.config_file))
+
+    def spec(self) -> ModelSpec:
+        return ModelSpec.from_dict(read_json(self.spec_file))
+
+    def environment(self) -> dict[str, Any]:
+        return read_object(self.environment_file)
+
+    def history(self) -> list[dict[str, float]]:
+        """One mapping per finished epoch; empty before the first."""
+        if not self.history_file.exists():
+            return []
+        try:
+            with self.history_file.open(newline="", encoding="utf-8") as file:
+                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise InputError(f"{self.history_file}: damaged ({error})") from None
+        return rows
+
+    def counts(self) -> dict[str, int]:
+        """Examples of each split that the run was started with."""
+        return read_object(self.splits_file)["counts"]
+
+    def require(self, *files: Path) -> None:
+        """Raise InputError for the first of ``files`` that is not there."""
+        for file in files:
+            if not file.is_file():
+                raise InputError(
+                    f"{self.path}: {file.name} is missing; the run is not complete: "
+                    f"repeat it or pick another run"
+                )
+
+
+def check_place(root: str | Path, task: str, name: str | None, overwrite: bool) -> bool:
+    """Whether a new run would replace an old one; changes nothing but missing folders above it.
+
+    Args: as for :func:`create_run`.
+
+    Raises:
+        InputError: the name is none, it is taken, or one may not write there.
+    """
+    parent = Path(root) / task
+    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
+        raise InputError(f"run name {name!r} must be one plain directory name")
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(parent, os.W_OK):
+            raise InputError(f"{parent}: cannot be written (no permission)")
+        path = parent / name if name is not None else None
+        if path is None or not path.exists():
+            return False
+        if not overwrite:
+            raise InputError(
+                f"{path} exists; choose another --name, --resume it, or --overwrite it"
+            )
+        if any(path.iterdir()) and not (path / "config.json").exists():
+            raise InputError(f"{path} is not a run directory; it is left as it is")
+    return True
+
+
+def create_run(root: str | Path, task: str, name: str | None, stem: str, overwrite: bool) -> Run:
+    """Make an empty run directory ``root/task/name``.
+
+    Without a ``name`` the next free ``<stem>-<number>`` is taken. An existing directory is
+    replaced only where ``overwrite`` is set and it is a run directory.
+    """
+    replaces = check_place(root, task, name, overwrite)
+    parent = Path(root) / task
+    with writing(parent):
+        if name is None:
+            return Run(_next_free(parent, stem))
+        path = parent / name
+        if replaces:
+            shutil.rmtree(path)
+        path.mkdir()
+        return Run(path)
+
+
+def _next_free(parent: Path, stem: str) -> Path:
+    number = 1
+    while True:
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def find_run(
+    name: str | None,
+    root: str | Path = DEFAULT_ROOT,
+    task: str | None = None,
+    others: Iterable[str] = (),
+) -> Run:
+    """The run that a command means.
+
+    Args:
+        name: a path, a ``task/name`` or ``name`` below ``root``, or None for the newest run.
+        root: where runs live.
+        task: only runs of this task, for the newest and for a bare name.
+        others: what else the name could have meant, for the message.
+
+    Raises:
+        InputError: there is none; says the closest name. Or a bare name is that of several runs.
+    """
+    root = Path(root)
+    everyone = sorted(
+        (path.parent for path in root.glob("*/*/config.json")),
+        key=lambda p: (p / "config.json").stat().st_mtime_ns,
+    )
+    runs = [path for path in everyone if task in (None, path.parent.name)]
+    if name is None:
+        if not runs:
+            kind = task or "classify"
+            raise InputError(f"no run in {root}/; start one: tfproj train {kind}")
+        return Run(runs[-1])
+    for candidate in (Path(name), root / name):
+        if exists(Path.is_file, candidate / "config.json"):
+            return Run(candidate)
+    called = [path for path in runs if path.name == name]
+    if len(called) > 1:
+        raise InputError(f"{name!r} is the name of {' and of '.join(map(str, called))}; say which")
+    if called:
+        return Run(called[0])
+    for path in everyone:
+        if path.name == name:
+            raise InputError(f"{path}: a run for {path.parent.name}, not {task}")
+    if exists(Path.is_dir, Path(name)):
+        raise InputError(f"{name}: not a run directory (config.json is missing)")
+    problem = "unknown model or run" if others else "unknown run"
+    raise unknown_name(problem, name, [*others, *(p.relative_to(root).as_posix() for p in runs)])
+
+
+def shown_split(splits: Iterable[str]) -> str:
+    """The split whose examples are shown."""
+    splits = list(splits)
+    return next(name for name in SHOWN_SPLITS if name in splits)

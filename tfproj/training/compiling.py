@@ -1,0 +1,51 @@
+"""A network with its optimiser, loss and metrics, as a configuration wants it."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+
+from tfproj.experiment.plan import Plan
+from tfproj.models.registry import build_model
+from tfproj.training.losses import make_loss
+from tfproj.training.metrics import MeanAveragePrecision
+from tfproj.training.optimizers import make_optimizer
+from tfproj.training.pipeline import steps_per_epoch
+
+# Steps on small images take a few milliseconds, of which Keras' loop between them takes two.
+# More pixels in a call would leave the progress bar and Ctrl-C waiting.
+PIXELS_PER_CALL = 2**21
+
+
+def compiled_model(planned: Plan, precision: str) -> tuple[keras.Model, int]:
+    """(model under ``precision``, steps per epoch), weights drawn from the current seed."""
+    config = planned.config
+    count = len(planned.dataset.splits["train"])
+    steps = steps_per_epoch(count, min(config.batch_size, count))
+    keras.config.set_dtype_policy(precision)
+    model = build_model(planned.spec, config.model_options)
+    model.compile(
+        optimizer=make_optimizer(config, steps),
+        loss=make_loss(config, len(planned.spec.classes)),
+        metrics=_metrics(config.task, len(planned.spec.classes)),
+        steps_per_execution=steps_per_call(
+            steps, min(config.batch_size, count) * math.prod(planned.spec.size)
+        ),
+        jit_compile=False,  # XLA is slower than oneDNN on CPUs in every case measured
+    )
+    return model, steps
+
+
+def steps_per_call(steps: int, pixels: int) -> int:
+    """How many of an epoch's ``steps``, of so many ``pixels`` each, TensorFlow does in one call.
+
+    A divisor of ``steps``: one iterator serves all epochs, and a call must not run into the next.
+    """
+    most = max(1, PIXELS_PER_CALL // pixels)
+    return max(count for count in range(1, min(most, steps) + 1) if steps % count == 0)
+
+
+def _metrics(task: str, classes: int) -> list:
+    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
+    return [accuracy] if task == "classify" else [accuracy, MeanAveragePrecision(classes)]

@@ -1,0 +1,224 @@
+"""Train a model into a run directory.
+
+``tfproj train classify`` and ``tfproj train segment`` are thin covers of :func:`train` and
+:func:`resume`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfproj import backend
+from tfproj.core.files import write_json, write_text
+from tfproj.core.words import duration
+from tfproj.errors import InputError, TfprojError, missing_extra
+from tfproj.experiment import initial_weights
+from tfproj.experiment.plan import Plan, describe_splits, plan, plan_again
+from tfproj.models.checkpoint import load_weights
+from tfproj.runs import environment
+from tfproj.runs.config import TrainConfig
+from tfproj.runs.history import MONITORS, best_epoch, out_of_patience
+from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, create_run
+from tfproj.training import callbacks, pipeline
+from tfproj.training.augment import for_statistics
+from tfproj.training.cache import Cache, make_cache
+from tfproj.training.compiling import compiled_model
+from tfproj.training.ema import WeightAverage
+from tfproj.training.transfer import initialise
+
+# For the first statistics of batch norm; more would not change what a training makes of them.
+STATISTICS_IMAGES = 128
+
+
+def train(
+    config: TrainConfig,
+    root: str | Path = DEFAULT_ROOT,
+    name: str | None = None,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    planned: Plan | None = None,
+) -> Run:
+    """Train from the start.
+
+    Args:
+        config: what to train.
+        root, name, overwrite: see :func:`tfproj.runs.run.create_run`.
+        tensorboard: also write ``tensorboard/`` events into the run.
+        planned: the result of :func:`plan` where it was already made.
+
+    Returns:
+        The run directory with weights, history and environment; not yet evaluated.
+
+    Raises:
+        InputError: see :func:`plan`; or the run exists.
+        TfprojError: interrupted (the run can be resumed), or the loss became NaN.
+    """
+    planned = planned or plan(config)
+    config = planned.config
+    _require_tensorboard(tensorboard)
+    replaces = check_place(root, config.task, name, overwrite)
+    backend.setup()
+    precision = backend.resolve_precision(config.precision)
+    facts = environment.describe(precision)
+    facts["seed"] = config.seed
+    facts["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
+    if planned.source:
+        facts["init"] = initial_weights.describe(planned.source)
+        file = planned.source.file.resolve()
+        if replaces and (Path(root) / config.task / name).resolve() in file.parents:
+            raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
+    data = Path(planned.dataset.name)
+    stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
+    # Whatever can fail does so before the directory is made or an earlier run replaced.
+    with _prepared(planned, precision) as prepared:
+        if replaces:
+            for cache in prepared.caches.values():
+                cache.fill(np.arange(len(cache)))
+        run = create_run(root, config.task, name, stem, overwrite)
+        again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
+        facts["repeat"] = shlex.join(again)
+        write_text(run.spec_file, planned.spec.to_json() + "\n")
+        write_json(run.splits_file, describe_splits(planned.dataset))
+        write_json(run.environment_file, facts)
+        write_json(run.config_file, config.to_dict())  # last: its presence makes it a run
+        _fit(run, planned, prepared, tensorboard)
+    return run
+
+
+def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> Run:
+    """Continue an interrupted run from its last whole epoch, as if it had never stopped.
+
+    Raises:
+        InputError: nothing left to do, files missing, or the data are not what they were.
+    """
+    planned = planned or plan_again(run)
+    _require_tensorboard(tensorboard)
+    backend.setup()
+    init, task = planned.config.init, planned.config.task
+    if init and not run.last_weights.exists():
+        planned = replace(planned, source=initial_weights.find_source(init, task))
+    with _prepared(planned, run.environment()["precision"]) as prepared:
+        _fit(run, planned, prepared, tensorboard)
+    return run
+
+
+def _require_tensorboard(wanted: bool) -> None:
+    if wanted and importlib.util.find_spec("tensorboard") is None:
+        raise missing_extra("tensorboard", "tensorboard")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The compiled model, steps per epoch, and the decoded examples by split."""
+
+    model: keras.Model
+    steps: int
+    caches: dict[str, Cache]
+
+
+@contextlib.contextmanager
+def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
+    """A model with random weights or those of the source, and its data, within the block."""
+    config, caches = planned.config, {}
+    keras.utils.set_random_seed(config.seed)
+    try:
+        model, steps = compiled_model(planned, precision)
+        caches |= {name: make_cache(planned, name) for name in ("train", "val")}
+        if planned.source:
+            first = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
+            images, _ = caches["train"].batch(first)
+            initialise(model, planned.spec, config.model_options, planned.source, images)
+        yield _Prepared(model, steps, caches)
+    finally:
+        keras.config.set_dtype_policy("float32")
+        for cache in caches.values():
+            cache.close()
+
+
+def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> None:
+    config, caches = planned.config, prepared.caches
+    history = _restore(run, prepared.model, prepared.steps)
+    done = len(history)
+    if done >= config.epochs or out_of_patience(history, config.task, config.patience):
+        raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
+    begin = time.monotonic()
+    try:
+        prepared.model.fit(
+            pipeline.train_batches(
+                caches["train"], config.batch_size, range(done, config.epochs), config.seed,
+                config.augment,
+            ),
+            epochs=config.epochs,
+            initial_epoch=done,
+            steps_per_epoch=prepared.steps,
+            shuffle=False,  # the pipeline shuffles
+            validation_data=pipeline.eval_batches(caches["val"], config.eval_batch_size),
+            callbacks=_callbacks(run, config, prepared, history, tensorboard),
+            verbose=0,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise TfprojError(
+            f"interrupted after {len(run.history())} of {config.epochs} epochs; continue with: "
+            f"tfproj train {config.task} --resume {shlex.quote(str(run.path))}"
+        ) from None
+    except tf.errors.OpError as error:
+        unreadable = next((cache.error for cache in caches.values() if cache.error), None)
+        raise unreadable or error from error
+    _say_trained(run, config, done, time.monotonic() - begin)
+
+
+def _callbacks(
+    run: Run, config: TrainConfig, prepared: _Prepared, history: list[dict], tensorboard: bool
+) -> list[keras.callbacks.Callback]:
+    seen: Sequence[np.ndarray] = ()
+    if config.ema:
+        augment = for_statistics(config.augment)
+        train = prepared.caches["train"]
+        seen = pipeline.first_batches(train, config.batch_size, config.seed, augment)
+    average = WeightAverage(prepared.model, seen)
+    listeners = [
+        callbacks.Reseed(config.seed),
+        callbacks.Validation(average),
+        callbacks.Checkpoints(run, config, history, average),
+        callbacks.Progress(config.epochs, len(history)),
+    ]
+    if tensorboard:
+        listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
+    return listeners
+
+
+def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
+    history = run.history()
+    best = best_epoch(history, config.task)
+    kept = ", kept is the last" if config.keep == "last" else ""
+    print(
+        f"trained {len(history) - done} epochs in {duration(seconds)}; best epoch {best} by "
+        f"{MONITORS[config.task]}{kept}: {run.path}",
+        file=sys.stderr,
+    )
+
+
+def _restore(run: Run, model, steps: int) -> list[dict]:
+    """Load weights and optimiser of the last whole epoch; returns the history up to it."""
+    if not run.last_weights.exists():
+        return []
+    model.optimizer.build(model.trainable_variables)
+    load_weights(model, run.last_weights)
+    done = int(model.optimizer.iterations) // steps
+    history = run.history()[:done]
+    if len(history) != done:
+        raise InputError(
+            f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
+        )
+    return history
