@@ -77,7 +77,7 @@ def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
     The directory can be given to --data again, and holds the splits as tfproj makes them.
     """
     from tfproj.data import DataOptions, load_dataset
-    from tfproj.data.prepare import write_folder
+    from tfproj.data.write_folder import write_folder
 
     dataset = load_dataset(data, options=DataOptions(**options))
     path = write_folder(dataset, output)

@@ -20,7 +20,7 @@ from tfproj.runs.run import Run, find_run
     "--split", "splits", multiple=True, help="train, val or test; may be repeated. [default: all]"
 )
 @click.option("--flip", is_flag=True, help="Average each image with its mirror image.")
-@click.option("--report", is_flag=True, help="Write the report, too.")
+@click.option("--report", is_flag=True, help="Also write the report.")
 @runs_dir
 @common
 def evaluate(

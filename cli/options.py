@@ -46,7 +46,7 @@ def runs_dir(command: Callable) -> Callable:
         default=DEFAULT_ROOT,
         show_default=True,
         metavar="DIR",
-        help="Where runs live.",
+        help="Directory of the runs.",
     )(command)
 
 

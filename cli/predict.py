@@ -52,8 +52,10 @@ class Threshold(click.ParamType):
     help="Of the table in --output [default: csv], or of what is printed without it.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted table in --output.")
-@click.option("--overlay", is_flag=True, help="Segmentation: write the image under its mask, too.")
-@click.option("--html", metavar="FILE", help="Write a page of the images and predictions, too.")
+@click.option(
+    "--overlay", is_flag=True, help="Segmentation: also write the image with its mask on top."
+)
+@click.option("--html", metavar="FILE", help="Also write a page of the images and predictions.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -64,12 +66,16 @@ class Threshold(click.ParamType):
 @click.option(
     "--unknown-below",
     type=Threshold(),
-    help="Classification: label images of less calibrated probability 'unknown'; "
+    help="Classification: label an image 'unknown' if its calibrated probability is below P; "
     "'auto' takes the threshold in the file. [default: off]",
 )
-@click.option("--flip", is_flag=True, help="Average with the mirrored image: better, half as fast.")
+@click.option(
+    "--flip", is_flag=True, help="Average with the mirror image: a little better, half as fast."
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="[default: the CPUs we may use]")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="[default: all CPUs this process may use]"
+)
 @click.option("--provider", metavar="NAME", help="onnxruntime execution provider. [default: CPU]")
 @click.option(
     "--selftest",
@@ -146,7 +152,9 @@ def _predict(
         done = _print(_report(records, failures, len(paths)), failures, style or "text")
     except (KeyboardInterrupt, BrokenPipeError):
         if folder is not None:
-            click.echo(f"stopped: what is done is in {folder}; go on with --resume", err=True)
+            click.echo(
+                f"stopped; finished results are in {folder}; continue with --resume", err=True
+            )
         raise
     if page is not None:
         click.echo(f"page: {page.write(options['html'])}", err=True)

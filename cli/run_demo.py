@@ -20,9 +20,9 @@ import numpy as np
 
 from tfproj.core.files import write_json, writing
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.arrays import find_idx_folder
 from tfproj.data.dataset import Dataset, Split
-from tfproj.data.prepare import write_folder
+from tfproj.data.sources.fashion_mnist import find_idx_folder
+from tfproj.data.write_folder import write_folder
 from tfproj.errors import InputError, TfprojError
 from tfproj.evaluation.evaluate import evaluate
 from tfproj.experiment.presets import make_config
@@ -93,7 +93,7 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()) and not record.exists():
-            raise InputError(f"{root}: not empty and no earlier demo; choose another --output")
+            raise InputError(f"{root}: not empty, and not an earlier demo; choose another --output")
     write_json(record, [])  # from now on it is the demo's own
     results = []
     for task in tasks:

@@ -9,9 +9,8 @@ from conftest import write_classes
 from PIL import Image
 
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.arrays import array_split
 from tfproj.data.check import check, format_report, quick_check
-from tfproj.data.dataset import Dataset
+from tfproj.data.dataset import Dataset, array_split
 from tfproj.errors import InputError
 
 
@@ -246,7 +245,7 @@ def test_quick_check_reads_examples_of_each_split(class_folder, mask_folder):
 def test_quick_check_of_many_images_is_quick_and_needs_no_tensorflow():
     code = (
         "import sys, time, numpy as np\n"
-        "from tfproj.data.arrays import array_split\n"
+        "from tfproj.data.dataset import array_split\n"
         "from tfproj.data.check import quick_check\n"
         "from tfproj.data.dataset import Dataset\n"
         "split = array_split(np.zeros((70_000, 28, 28), np.uint8), np.arange(70_000) % 2)\n"

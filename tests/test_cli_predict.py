@@ -158,7 +158,7 @@ def test_an_interrupted_run_is_resumed(files, tmp_path, capsys):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 1 and "go on with --resume" in said and "Traceback" not in said
+    assert process.returncode == 1 and "continue with --resume" in said and "Traceback" not in said
     done = len(partial.read_text().splitlines()) - 1
     assert 0 < done < count and not (out / "predictions.csv").exists()
     assert main(["predict", *files, "--output", str(out), "--resume", "--json"]) == 0
@@ -240,7 +240,7 @@ def test_a_reader_that_goes_away(files, tmp_path):
     process.stdout.readline()
     process.stdout.close()
     said = process.stderr.read().decode()
-    assert process.wait() == 1 and "go on with --resume" in said and "Traceback" not in said
+    assert process.wait() == 1 and "continue with --resume" in said and "Traceback" not in said
     assert (out / "predictions.csv.partial").exists()
 
 

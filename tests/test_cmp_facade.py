@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from tfproj.core import image
-from tfproj.data import cmp_facade, tfds_source
 from tfproj.data.dataset import DataOptions
-from tfproj.data.facades import FACADE_CLASSES, FACADE_COLORS, facades
+from tfproj.data.sources import cmp_facade
+from tfproj.data.sources import tfds as tfds_source
+from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
+from tfproj.data.sources.facades import facades
 from tfproj.errors import InputError
 
 tfds = tfds_source.import_tfds()
@@ -214,7 +216,7 @@ def test_no_data_are_written_to_the_home_directory(folder, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     # Another process: where home is, TFDS asks as it is imported.
-    code = "import sys, pathlib; from tfproj.data import cmp_facade\n"
+    code = "import sys, pathlib; from tfproj.data.sources import cmp_facade\n"
     code += "print(len(cmp_facade.load(pathlib.Path(sys.argv[1])).splits['train']))"
     command = [sys.executable, "-c", code, str(folder)]
     environment = {**os.environ, "HOME": str(home)}

@@ -7,9 +7,10 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.facades import FACADE_CLASSES, mini_facade
-from tfproj.data.folder import class_folder as folder_of_class
-from tfproj.data.folder import folder_dataset
+from tfproj.data.sources.facade_classes import FACADE_CLASSES
+from tfproj.data.sources.facades import mini_facade
+from tfproj.data.sources.folder import class_folder as folder_of_class
+from tfproj.data.sources.folder import folder_dataset
 from tfproj.errors import InputError
 
 

@@ -280,7 +280,7 @@ def test_damaged_golden_vectors(golden):
 
 def test_a_provider_that_is_not_there_is_an_error():
     with pytest.raises(
-        InputError, match="CUDAExecutionProvider is not available; there are: .*CPU"
+        InputError, match="CUDAExecutionProvider is not available; available: .*CPU"
     ):
         Predictor(tiny_model(), providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
     for nothing in ([], "CPUExecutionProvider"):

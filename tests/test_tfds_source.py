@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from tfproj.core import image
-from tfproj.data import tfds_reading, tfds_source
-from tfproj.data.arrays import FASHION_CLASSES, fashion_mnist
 from tfproj.data.dataset import DataOptions
 from tfproj.data.registry import load_dataset
+from tfproj.data.sources import tfds as tfds_source
+from tfproj.data.sources.fashion_mnist import FASHION_CLASSES, fashion_mnist
 from tfproj.errors import InputError
 
 tfds = tfds_source.import_tfds()
@@ -249,8 +249,8 @@ def test_masks_are_decoded_as_stored():
     file = io.BytesIO()
     palette.save(file, "PNG")
     for data in (png(values), png(np.stack([values] * 3, -1)), png(values.astype(np.uint16))):
-        np.testing.assert_array_equal(tfds_reading.decode_mask(data, "m"), values)
-    stored = tfds_reading.decode_mask(file.getvalue(), "m")
+        np.testing.assert_array_equal(tfds_source.decode_mask(data, "m"), values)
+    stored = tfds_source.decode_mask(file.getvalue(), "m")
     np.testing.assert_array_equal(stored, np.asarray(palette))
 
 
@@ -263,7 +263,7 @@ def test_masks_are_decoded_as_stored():
 )
 def test_masks_that_hold_no_classes_are_refused(array, reason):
     with pytest.raises(InputError, match=reason):
-        tfds_reading.decode_mask(png(array), "m")
+        tfds_source.decode_mask(png(array), "m")
 
 
 def test_importing_the_module_loads_no_tensorflow():

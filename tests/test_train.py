@@ -188,12 +188,12 @@ def test_changed_data_can_not_be_resumed_or_evaluated(tmp_path):
 
 def test_data_are_found_again_where_they_were(tmp_path, monkeypatch):
     """As when TFPROJ_DATA is set for the training only."""
-    from tfproj.data import prepare
+    from tfproj.data import write_folder
     from tfproj.data.registry import load_dataset
 
     folder = tmp_path / "sets" / "mini_facade"
     drawn = load_dataset("synthetic_facades", options=DataOptions(limit=12))
-    prepare.write_folder(dataclasses.replace(drawn, splits={"train": drawn.splits["train"]}),
+    write_folder.write_folder(dataclasses.replace(drawn, splits={"train": drawn.splits["train"]}),
                          tmp_path / "drawn")  # fmt: skip
     (folder / "train").mkdir(parents=True)
     for kind, suffix in (("images", "jpg"), ("masks", "png")):
@@ -244,7 +244,7 @@ def test_a_run_is_replaced_only_by_one_that_can_begin(tmp_path):
 
 
 def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
-    from tfproj.data import synthetic
+    from tfproj.data.sources import synthetic
 
     def broken(split_id, index):
         raise InputError(f"facade_{index:05d}.png: damaged image")

@@ -23,8 +23,8 @@ from tfproj.core import image
 from tfproj.core.spec import MAX_NAME, is_class_name
 from tfproj.data.check_report import ClassCount, Report, SplitReport, format_report
 from tfproj.data.dataset import DataOptions, Dataset, Split
+from tfproj.data.findings import Problem, complain, noting, warn
 from tfproj.data.masks import require_same_size
-from tfproj.data.problems import Problem, complain, noting, warn
 from tfproj.data.registry import DATASETS, load_dataset
 from tfproj.errors import InputError
 
@@ -283,7 +283,7 @@ def _range(values: array) -> tuple[int, int, int] | None:
 def _progress(count: int, name: str) -> Iterator[int]:
     """Indices with a bar on stderr, where that is a terminal and tqdm is installed."""
     try:
-        from tqdm import tqdm
+        from tqdm import tqdm  # noqa: PLC0415 - optional
     except ImportError:
         return iter(range(count))
     return iter(tqdm(range(count), name, unit="image", leave=False, disable=None, file=sys.stderr))

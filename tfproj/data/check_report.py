@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfproj.data.problems import Problem
+from tfproj.data.findings import Problem
 
 SCHEMA = 1
 # So many lines for one kind of problem; --json has them all.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.core import image
-from tfproj.data.problems import Problem, noting
+from tfproj.data.findings import Problem
 from tfproj.errors import InputError
 
 SPLITS = ("train", "val", "test")
-
-# The validation split must not change with the training seed, or runs could not be compared.
-SPLIT_SEED = 302
 
 
 @dataclass(frozen=True)
@@ -148,110 +142,10 @@ def _length(file: Path) -> int:
         return 0
 
 
-def finish(dataset: Dataset, options: DataOptions) -> Dataset:
-    """Groups, the held-out validation split, the class order of a run, and the limit."""
-    splits = dict(dataset.splits)
-    if options.group_modulus:
-        with noting(options.problems, "groups"):
-            splits = {k: _with_groups(s, options.group_modulus) for k, s in splits.items()}
-    notes = list(dataset.notes)
-    if "test" in splits and not len(splits["test"]):
-        del splits["test"]  # as competitions have it, images without labels
-        notes.append("no examples in 'test'; it is left out")
-    if "val" not in splits and "train" in splits:
-        with noting(options.problems, "split"):
-            splits["train"], splits["val"] = hold_out(splits["train"], options.val_fraction)
-    splits = {name: splits[name] for name in SPLITS if name in splits}
-    dataset = dataclasses.replace(dataset, splits=splits, notes=tuple(notes))
-    if options.classes is not None:
-        dataset = _reorder(dataset, options.classes)
-    if options.limit is not None:
-        dataset = _limited(dataset, options.limit)
-    return dataset
-
-
-def numbered_groups(names: Sequence[str], modulus: int) -> np.ndarray:
-    """The last number in each name modulo ``modulus``: int64 (N,)."""
-    numbers = [re.findall(r"\d+", Path(name).stem) for name in names]
-    if not all(numbers):
-        first = names[[bool(n) for n in numbers].index(False)]
-        raise InputError(f"group_modulus needs a number in every file name; {first!r} has none")
-    return np.array([int(n[-1]) % modulus for n in numbers])
-
-
-def _with_groups(split: Split, modulus: int) -> Split:
-    return dataclasses.replace(split, groups=numbered_groups(split.names, modulus))
-
-
-def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
-    """Deterministic (train, validation) parts; whole groups stay together.
-
-    Without groups, classification keeps the class proportions.
-    """
-    rng = np.random.default_rng(SPLIT_SEED)
-    if split.groups is not None:
-        unique = np.unique(split.groups)
-        held = rng.permutation(unique)[: _held_count(len(unique), fraction)]
-        chosen = np.isin(split.groups, held)
-    else:
-        chosen = np.zeros(len(split), bool)
-        labels = np.zeros(len(split), int) if split.labels is None else split.labels
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            chosen[rng.permutation(members)[: _held_count(len(members), fraction)]] = True
-    if not chosen.any():
-        where = " in one group" if split.groups is not None else ""
-        raise InputError(
-            f"{len(split)} training example(s){where} are too few to hold out a validation split; "
-            "add examples or a val split"
-        )
-    return split.subset(np.flatnonzero(~chosen)), split.subset(np.flatnonzero(chosen))
-
-
-def _held_count(count: int, fraction: float) -> int:
-    """At least one, and never all: a class must keep an example to learn from."""
-    return min(max(1, math.ceil(count * fraction - 1e-9)), count - 1)
-
-
-def _reorder(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """Match labels by class name to the order in which a model learned them."""
-    if tuple(dataset.classes) == tuple(classes):
-        return dataset
-    missing = [name for name in dataset.classes if name not in classes]
-    if missing:
-        raise InputError(
-            f"{dataset.name}: class {missing[0]!r} is not one of the model's: {', '.join(classes)}"
-        )
-    table = np.array([classes.index(name) for name in dataset.classes], np.int32)
-    splits = {name: _relabelled(split, table) for name, split in dataset.splits.items()}
-    colors = dataset.colors if len(dataset.colors) == len(classes) else ()
-    if colors:
-        colors = tuple(dataset.colors[dataset.classes.index(name)] for name in classes)
-    return dataclasses.replace(dataset, classes=tuple(classes), splits=splits, colors=colors)
-
-
-def _relabelled(split: Split, table: np.ndarray) -> Split:
-    read_mask = split.read_mask
-    return dataclasses.replace(
-        split,
-        labels=None if split.labels is None else table[split.labels],
-        read_mask=None if read_mask is None else lambda i: table.astype(np.uint8)[read_mask(i)],
+def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
+    """A split over images held in memory: uint8 (N, H, W), labels (N,)."""
+    return Split(
+        names=[str(i) for i in range(len(images))],
+        read_image=lambda i: images[i],
+        labels=np.asarray(labels, np.int32),
     )
-
-
-def _limited(dataset: Dataset, limit: int) -> Dataset:
-    rng = np.random.default_rng(SPLIT_SEED)
-    splits = {}
-    for name, split in dataset.splits.items():
-        count = min(len(split), limit if name == "train" else max(50, limit // 10))
-        splits[name] = split.subset(_draw(split, count, rng))
-    return dataclasses.replace(dataset, splits=splits)
-
-
-def _draw(split: Split, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Sorted indices of ``count`` examples, with every class while there is room for it."""
-    order = rng.permutation(len(split))
-    if split.labels is not None:
-        first = np.unique(split.labels[order], return_index=True)[1]
-        order = np.concatenate([order[first], np.delete(order, first)])
-    return np.sort(order[:count])

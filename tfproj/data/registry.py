@@ -7,8 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfproj.data import arrays, facades, folder, synthetic, tfds_source
-from tfproj.data.dataset import DataOptions, Dataset, finish
+from tfproj.data.dataset import DataOptions, Dataset
+from tfproj.data.sources.digits import digits
+from tfproj.data.sources.facades import facades
+from tfproj.data.sources.fashion_mnist import fashion_mnist
+from tfproj.data.sources.folder import folder_dataset
+from tfproj.data.sources.synthetic import synthetic_facades
+from tfproj.data.sources.tfds import tfds_dataset
+from tfproj.data.splits import finish
 from tfproj.errors import InputError, unknown_name
 
 
@@ -28,17 +34,15 @@ class Source:
 
 
 DATASETS: dict[str, Source] = {
-    "fashion_mnist": Source(
-        "classify", "70,000 grey 28 x 28 clothes, 10 classes", arrays.fashion_mnist
-    ),
+    "fashion_mnist": Source("classify", "70,000 grey 28 x 28 clothes, 10 classes", fashion_mnist),
     "digits": Source(
-        "classify", "1,797 grey 8 x 8 digits, 10 classes; comes with scikit-learn", arrays.digits
+        "classify", "1,797 grey 8 x 8 digits, 10 classes; comes with scikit-learn", digits
     ),
     "facades": Source(
-        "segment", "Mini Facade folder or the CMP Facade Database, 5 classes", facades.facades
+        "segment", "Mini Facade folder or the CMP Facade Database, 5 classes", facades
     ),
     "synthetic_facades": Source(
-        "segment", "facades drawn by this package, 5 classes", synthetic.synthetic_facades
+        "segment", "facades drawn by this package, 5 classes", synthetic_facades
     ),
 }
 
@@ -61,9 +65,9 @@ def load_dataset(name: str, task: str | None = None, options: DataOptions | None
             raise InputError(f"data set {name!r} is for {source.task}, not {task}")
         dataset = source.build(options)
     elif name.startswith("tfds:"):
-        dataset = tfds_source.tfds_dataset(name.removeprefix("tfds:"), task, options)
+        dataset = tfds_dataset(name.removeprefix("tfds:"), task, options)
     elif os.sep in name or Path(name).is_dir():
-        dataset = folder.folder_dataset(Path(name), task, options.problems)
+        dataset = folder_dataset(Path(name), task, options.problems)
     else:
         raise unknown_name("unknown data set (or directory)", name, [*DATASETS, "tfds:NAME"])
     if task not in (None, dataset.task):

@@ -146,7 +146,7 @@ def _find_providers(providers: Sequence[str]) -> list:
         return _openvino_plugin()
     if missing:
         raise InputError(
-            f"provider {missing[0]} is not available; there are: {', '.join(available)}"
+            f"provider {missing[0]} is not available; available: {', '.join(available)}"
         )
     return []
 
@@ -167,8 +167,8 @@ def _openvino_plugin() -> list:
     devices = _devices()
     if not devices:
         raise InputError(
-            f"{OPENVINO}: the plugin finds no Intel device; the package onnxruntime-openvino, "
-            "installed in the place of onnxruntime, runs on other CPUs, too"
+            f"{OPENVINO}: the plugin finds no Intel device; install onnxruntime-openvino "
+            "instead of onnxruntime for other CPUs"
         )
     return devices
 

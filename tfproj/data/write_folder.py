@@ -20,7 +20,7 @@ from tfproj.core import image
 from tfproj.core.files import writing
 from tfproj.core.spec import default_colors, rgb
 from tfproj.data.dataset import Dataset, Split
-from tfproj.data.folder import class_folder
+from tfproj.data.sources.folder import class_folder
 from tfproj.errors import InputError
 
 

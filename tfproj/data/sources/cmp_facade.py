@@ -22,12 +22,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tfproj.core import image
-from tfproj.data import tfds_reading, tfds_source
 from tfproj.data.dataset import Dataset
-from tfproj.data.facades import ARCHIVES, FACADE_CLASSES, FACADE_COLORS
+from tfproj.data.sources import tfds as tfds_source
+from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
+from tfproj.data.sources.facades import ARCHIVES
 from tfproj.errors import InputError, first_line
 
-tfds = tfds_reading.import_tfds()
+tfds = tfds_source.import_tfds()
 
 HOMEPAGE = "https://cmp.felk.cvut.cz/~tylecr1/facade/"
 LICENSE = (
@@ -110,10 +111,10 @@ def load(folder: Path) -> Dataset:
         InputError: no archive, or one that is damaged or incomplete.
     """
     archives = find_archives(folder)
-    with tfds_reading.quiet(), _prepared_dir(folder, archives) as data_dir:
+    with tfds_source.quiet(), _prepared_dir(folder, archives) as data_dir:
         builder = CmpFacade(data_dir=str(data_dir))
         tfds_source.prepare(builder, "CMP Facade Database", manual_dir=folder)
-        dataset = tfds_reading.read_dataset(builder, "segment", "facades", "file_name")
+        dataset = tfds_source.read_dataset(builder, "segment", "facades", "file_name")
     return dataclasses.replace(
         dataset, colors=FACADE_COLORS, size=SIZE, origin=str(folder.resolve()), license=LICENSE
     )
@@ -189,7 +190,7 @@ def _pairs(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[str, str]]:
 
 def _example(jpeg: bytes, png: bytes, jpeg_label: str, png_label: str) -> dict:
     picture = image.open_image(jpeg, jpeg_label)
-    mask = to_classes(tfds_reading.decode_mask(png, png_label), png_label)
+    mask = to_classes(tfds_source.decode_mask(png, png_label), png_label)
     if picture.size != mask.shape[::-1]:
         height, width = mask.shape
         raise InputError(

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tfproj.data.dataset import DataOptions, Dataset, Split
-from tfproj.data.facades import FACADE_CLASSES, FACADE_COLORS
-from tfproj.data.synthetic_drawing import SIDE, SIZE, Canvas, Rng, draw_scene
+from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
+from tfproj.data.sources.synthetic_drawing import SIDE, SIZE, Canvas, Rng, draw_scene
 
 SEED = 1872
 COUNTS = {"train": 900, "test": 100}

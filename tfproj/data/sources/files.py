@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tfproj.core import image
 from tfproj.data.dataset import Split
+from tfproj.data.findings import Problem, complain, warn
 from tfproj.data.masks import MaskCoding, read_mask
-from tfproj.data.problems import Problem, complain, warn
 
 Problems = list[Problem] | None
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tfproj.data.dataset import DataOptions, Dataset, numbered_groups
-from tfproj.data.listing import Problems, by_stem, images_in, match_pairs, pair_split
-from tfproj.data.locate import search_roots
+from tfproj.data.dataset import DataOptions, Dataset
+from tfproj.data.findings import noting
 from tfproj.data.masks import MaskCoding
-from tfproj.data.problems import noting
+from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
+from tfproj.data.sources.files import Problems, by_stem, images_in, match_pairs, pair_split
+from tfproj.data.sources.paths import search_roots
+from tfproj.data.splits import numbered_groups
 from tfproj.errors import InputError
 
-FACADE_CLASSES = ("others", "facade", "pillar", "window", "balcony")
-FACADE_COLORS = ("#000000", "#0080FF", "#80FF80", "#FF8000", "#FF0000")
 LICENSE = (
     "Mini Facade, derived from the CMP Facade Database "
     "(R. Tylecek, R. Sara, Spatial Pattern Templates for Recognition of Objects with Regular "
@@ -38,7 +38,7 @@ def facades(options: DataOptions) -> Dataset:
         if _is_mini_facade(folder):
             return mini_facade(folder, options.problems)
         if any((folder / archive).is_file() for archive in ARCHIVES):
-            from tfproj.data import cmp_facade
+            from tfproj.data.sources import cmp_facade  # noqa: PLC0415 - loads TensorFlow
 
             return cmp_facade.load(folder)
     where = options.data_dir or "$TFPROJ_DATA or ./data"

@@ -29,7 +29,9 @@ import numpy as np
 
 from tfproj.core import image
 from tfproj.data.dataset import SPLITS, Dataset, Split
-from tfproj.data.listing import (
+from tfproj.data.findings import complain, noting, warn
+from tfproj.data.masks import MaskCoding
+from tfproj.data.sources.files import (
     Problems,
     by_stem,
     class_folders,
@@ -37,8 +39,6 @@ from tfproj.data.listing import (
     match_pairs,
     pair_split,
 )
-from tfproj.data.masks import MaskCoding
-from tfproj.data.problems import complain, noting, warn
 from tfproj.errors import InputError
 
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}

@@ -1,4 +1,7 @@
-"""Read a prepared TFDS data set: which features are image and target, and the examples.
+"""TensorFlow Datasets as a source: ``tfds:NAME``, with a configuration or version if need be.
+
+TFDS is asked for the *encoded* images, so that they go through :mod:`tfproj.core.image` like all
+others. They are kept in memory as they are stored (Fashion-MNIST: 30 MB, Oxford pets: 800 MB).
 
 How features become a task:
 
@@ -11,11 +14,16 @@ How features become a task:
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import re
+import socket
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,19 +31,131 @@ import numpy as np
 
 from tfproj import backend
 from tfproj.core import image
-from tfproj.data.dataset import Dataset, Split
-from tfproj.data.folder import natural_size
+from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.masks import MaskCoding
+from tfproj.data.sources.folder import natural_size
 from tfproj.errors import InputError, first_line, missing_extra
 
+CATALOG = "https://www.tensorflow.org/datasets/catalog"
+CONNECT_SECONDS = 10.0
 SPLIT_OF = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+
+
+def tfds_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
+    """The data set that TFDS calls ``name``, prepared first where that has not been done.
+
+    Args:
+        name: ``mnist``, ``oxford_iiit_pet:4.*.*``, ``cifar10_1/v6``...
+        task: ``classify``, ``segment``, or None for ``classify`` where both are possible.
+        options: ``data_dir`` is TFDS' data directory, or the folder of one prepared version.
+
+    Raises:
+        InputError: unknown name, not prepared and not preparable, or no fitting features.
+    """
+    with quiet():
+        builder = _open(name, options.data_dir)
+        prepare(builder, f"tfds:{name}")
+    return read_dataset(builder, task, f"tfds:{name}")
+
+
+def _open(name: str, data_dir: str | None) -> Any:
+    """The builder for ``name``, of another version where only that one is prepared."""
+    tfds = import_tfds()
+    if data_dir and (Path(data_dir) / "dataset_info.json").is_file():
+        return _open_version(name, data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        raise _unknown(name) from None
+    # Builders are foreign code, with errors of any type for a wrong version, configuration...
+    except Exception as error:
+        raise InputError(f"tfds:{name}: {first_line(error)}") from None
+    if not is_prepared(builder) and ":" not in name:
+        # A version given makes TFDS look for files first, and "*" takes the newest of them.
+        with contextlib.suppress(Exception):
+            older = tfds.builder(f"{name}:*.*.*", data_dir=data_dir)
+            builder = older if is_prepared(older) else builder
+    return builder
+
+
+def _open_version(name: str, folder: str) -> Any:
+    try:
+        builder = import_tfds().builder_from_directory(folder)
+    except Exception as error:
+        raise InputError(f"{folder}: not a prepared TFDS set ({first_line(error)})") from None
+    if builder.name != re.split("[/:]", name)[0]:
+        raise InputError(f"{folder}: holds the TFDS set {builder.name!r}, not {name!r}")
+    return builder
+
+
+def _unknown(name: str) -> InputError:
+    known = import_tfds().list_builders(with_community_datasets=False)
+    close = difflib.get_close_matches(re.split("[/:]", name)[0], known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    # Not all known names: there are more than 400.
+    return InputError(f"unknown TFDS data set {name!r}; {hint}the list: {CATALOG}")
+
+
+def is_prepared(builder: Any) -> bool:
+    """Whether the version that the builder stands for lies in its data directory."""
+    return Path(builder.data_dir).is_dir()
+
+
+def prepare(builder: Any, label: str, manual_dir: Path | None = None) -> None:
+    """Download and prepare, unless that has been done.
+
+    Args:
+        builder: a TFDS builder.
+        label: what error messages call it.
+        manual_dir: folder of files the user has downloaded; None: TFDS' usual place.
+
+    Raises:
+        InputError: one line on why it could not be prepared.
+    """
+    if is_prepared(builder):
+        return
+    tfds = import_tfds()
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir))
+    try:
+        _check_network(builder)
+        builder.download_and_prepare(download_config=config)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(_preparation_failed(builder, label, error)) from None
+
+
+def _check_network(builder: Any) -> None:
+    """Fail at once where the download would: TFDS retries for more than three minutes."""
+    downloads = Path(builder.data_dir_root) / "downloads"
+    by_hand = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
+    # .INFO files stand beside completed downloads, which need no network any more.
+    if by_hand or urllib.request.getproxies() or any(downloads.rglob("*.INFO")):
+        return
+    for url in list(builder.url_infos or ())[:1]:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https"):
+            address = (parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
+            try:
+                socket.create_connection(address, CONNECT_SECONDS).close()
+            except OSError as error:
+                raise OSError(f"no connection to {parts.hostname}: {error}") from None
+
+
+def _preparation_failed(builder: Any, label: str, error: Exception) -> str:
+    manual = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
+    if manual and isinstance(error, AssertionError):
+        place = Path(builder.data_dir_root) / "downloads" / "manual"
+        steps = " ".join(manual.split())[:300]
+        return f"{label}: its files must be downloaded by hand into {place}: {steps}"
+    return f"{label}: not in {builder.data_dir} and cannot be prepared ({first_line(error)})"
 
 
 def import_tfds() -> ModuleType:
     """The package ``tensorflow_datasets``; InputError where it is missing."""
     backend.setup()
     try:
-        import tensorflow_datasets as tfds
+        import tensorflow_datasets as tfds  # noqa: PLC0415 - loads TensorFlow
     except ImportError:
         raise missing_extra("tensorflow-datasets", "train") from None
     return tfds
@@ -162,7 +282,7 @@ def _read(builder: Any, name: str, keys: tuple[str, str, str | None]) -> dict[st
 
 
 def _read_split(builder: Any, split: str, keys: tuple[str, str, str | None]) -> Examples:
-    import tensorflow as tf
+    import tensorflow as tf  # noqa: PLC0415 - heavy; a mistake shows before it is loaded
 
     tfds = import_tfds()
     wanted = {key for key in keys if key}
