@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -57,7 +58,7 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     return "\n\n".join(table(rows, header) for header, rows in lines(metrics))
 
 
-def _classification(metrics: dict[str, Any]):
+def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     splits = metrics["splits"]
     yield (
         ["split", "examples", "accuracy", "loss"],
@@ -83,7 +84,7 @@ SEGMENTATION_COLUMNS = {
 }
 
 
-def _segmentation(metrics: dict[str, Any]):
+def _segmentation(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     for name, m in metrics["splits"].items():
         columns = SEGMENTATION_COLUMNS.values()
         rows = [[c, *(number(m[key][c]) for key, _ in columns)] for c in metrics["classes"]]

@@ -70,7 +70,8 @@ def main(args: list[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except click.ClickException as error:
-        hint = f" (see '{error.ctx.command_path} --help')" if getattr(error, "ctx", None) else ""
+        context = getattr(error, "ctx", None)
+        hint = f" (see '{context.command_path} --help')" if context else ""
         return _fail(error.format_message() + hint, 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 1)

@@ -58,7 +58,7 @@ def models(
     size = image_size or size
     check_model(name, task, options)
     check_size(name, size, options)
-    names = [f"class{i}" for i in range(classes or count)]
+    names = tuple(f"class{i}" for i in range(classes or count))
     spec = ModelSpec(task, name, names, (), *size, channels or colors)
     click.echo(f"building {name} ({preset}) ...", err=True)
     _print_summary(spec, options, as_json)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,9 +20,13 @@ from tfproj.core.spec import is_text
 from tfproj.errors import InputError
 from tfproj.inference.image_files import Settings, find_images, require_apart, stream_files
 from tfproj.inference.predictor import Predictor
+from tfproj.inference.session import CPU
 from tfproj.inference.table import csv_line, flat
 from tfproj.pretrained import means_pretrained, names, pretrained_file
 from tfproj.runs.run import find_run
+
+if TYPE_CHECKING:
+    from tfproj.report.predictions import PredictionPage
 
 
 class Threshold(click.ParamType):
@@ -110,18 +114,17 @@ def _check_options(options: dict[str, Any], as_json: bool) -> None:
         raise InputError("--json and --format exclude each other without --output")
 
 
-def _open(path: Path, options: dict[str, Any]):
+def _open(path: Path, options: dict[str, Any]) -> Predictor:
     # What Pillow says of an image is either an error of ours or no one's business.
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    more = {"providers": [options["provider"]]} if options["provider"] else {}
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
-        flip=options["flip"], **more,
+        flip=options["flip"], providers=[options["provider"] or CPU],
     )  # fmt: skip
 
 
-def _selftest(predictor, as_json: bool) -> None:
+def _selftest(predictor: Predictor, as_json: bool) -> None:
     found = predictor.selftest()
     if as_json:
         print_json({"selftest": asdict(found)})
@@ -133,7 +136,9 @@ def _selftest(predictor, as_json: bool) -> None:
         )
 
 
-def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any]) -> None:
+def _predict(
+    predictor: Predictor, paths: list[Path], as_json: bool, options: dict[str, Any]
+) -> None:
     failures: list[dict[str, str]] = []
     folder = options["output"]
     settings = Settings(
@@ -141,7 +146,7 @@ def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any
         options["overlay"], options["file_format"] or "csv", options["resume"],
     )  # fmt: skip
     page = _page(options["html"])
-    records = stream_files(predictor, paths, settings, page and page.add)
+    records = stream_files(predictor, paths, settings, page.add if page else None)
     style = "json" if as_json else options["file_format"] if folder is None else None
     try:
         done = _print(_report(records, failures, len(paths)), failures, style or "text")
@@ -158,7 +163,7 @@ def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any
         raise click.exceptions.Exit(1 if done or len(failures) < len(paths) else 2)
 
 
-def _page(output: str | None):
+def _page(output: str | None) -> PredictionPage | None:
     """The page to collect results in; InputError before any work where it can't be written."""
     if output is None:
         return None

@@ -70,7 +70,7 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
     names = ", ".join(presets.PRESETS[task])
 
     def decorate(command: Callable) -> Callable:
-        options = [
+        options: list[Callable[[Callable], Callable]] = [
             click.option(
                 "--preset",
                 default=None,
@@ -161,7 +161,7 @@ def build_config(
     config_file: str | None,
     flags: dict,
     runs_dir: str = DEFAULT_ROOT,
-):
+) -> configs.TrainConfig:
     """Preset, then file, then flags."""
     values = presets.read_config_file(config_file) if config_file else {}
     if values.pop("task", task) != task:
@@ -170,8 +170,11 @@ def build_config(
     preset = preset or of_file
     values |= flags
     init = values.get("init")
-    names_run = isinstance(init, str) and not init.endswith(".onnx")
-    if names_run and not pretrained.means_pretrained(init, runs_dir, task):
+    if (
+        isinstance(init, str)
+        and not init.endswith(".onnx")
+        and not pretrained.means_pretrained(init, runs_dir, task)
+    ):
         values["init"] = str(find_run(init, runs_dir, task, others=pretrained.names()).path)
     return presets.make_config(task, preset, **values)
 

@@ -136,11 +136,12 @@ class ModelSpec:
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             found = record.get("schema") if isinstance(record, dict) else None
             raise InputError(f"model record of schema {found!r:.20}; this version reads {SCHEMA}")
-        fields = {f.name: f.type for f in dataclasses.fields(cls)}
+        fields = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+        kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,)}
         values = {key: record[key] for key in fields if key in record}
         values.setdefault("dynamic_size", False)
         for name, kind in fields.items():
-            wanted = {"str": (str,), "int": (int,), "bool": (bool,)}.get(kind, (list, tuple))
+            wanted = kinds.get(kind, (list, tuple))
             # JSON's true is no size, though Python's True is an int.
             if name not in values or type(values[name]) not in wanted:
                 raise InputError(f"model record: {name!r} is missing or not of the right type")
@@ -167,4 +168,4 @@ def default_colors(count: int) -> tuple[str, ...]:
 
 def rgb(color: str) -> tuple[int, int, int]:
     """``#RRGGBB`` as three integers 0..255."""
-    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

@@ -17,7 +17,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -32,7 +32,11 @@ from tfproj.inference.session import CPU, open_session
 from tfproj.pretrained import pretrained_file
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+    from typing import TypeGuard
+
     from tfproj.core.image import ImageLike
+    from tfproj.inference.results import Prediction, Result
 
 __all__ = ["Classification", "Predictor", "Segmentation"]
 
@@ -108,7 +112,7 @@ class Predictor:
 
     def predict(
         self, images: ImageLike | Iterable[ImageLike], batch_size: int = 8
-    ) -> list[Classification] | list[Segmentation]:
+    ) -> list[Prediction]:
         """Predict one or several images.
 
         Args:
@@ -118,7 +122,8 @@ class Predictor:
             batch_size: images that go through the model at once.
 
         Returns:
-            One result for each image, in order.
+            One result for each image, in order: :class:`Classification` or, of a segmenter,
+            :class:`Segmentation`.
 
         Raises:
             InputError: an image that can't be read; nothing is returned then.
@@ -126,9 +131,26 @@ class Predictor:
         """
         return list(self.stream(images, batch_size))
 
+    @overload
+    def stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        batch_size: int = 8,
+        errors: Literal["raise"] = "raise",
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        batch_size: int = 8,
+        *,
+        errors: Literal["return"],
+    ) -> Iterator[Result]: ...
+
     def stream(
         self, images: ImageLike | Iterable[ImageLike], batch_size: int = 8, errors: str = "raise"
-    ) -> Iterator[Classification | Segmentation | InputError]:
+    ) -> Iterator[Result]:
         """Like :meth:`predict`, one result after the other with flat memory.
 
         The next images are decoded while the model works on the present ones.
@@ -144,8 +166,7 @@ class Predictor:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
-        if _is_one(images):
-            images = [images]
+        images = _several(images)
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
         return self._stream(images, batch_size, errors == "raise")
@@ -204,19 +225,19 @@ class Predictor:
         """
         return replay(self.metadata, lambda data: self.run(self.load(data)[0][None])[1][0])
 
-    def _fits(self, source: Any) -> bool:
+    def _fits(self, source: Any) -> TypeGuard[np.ndarray]:
         """Whether ``source`` is an array that needs no preparation."""
         if type(source) is not np.ndarray or source.dtype != _UINT8:
             return False
         shape = self._shape
         return source.shape == shape or (shape[2] == 1 and source.shape == shape[:2])
 
-    def _all_fit(self, images: Sequence) -> bool:
+    def _all_fit(self, images: Sequence | np.ndarray) -> bool:
         if isinstance(images, np.ndarray):
             images = images[:1]  # the others are of the same shape
         return len(images) > 0 and all(map(self._fits, images))
 
-    def _slices(self, images: Sequence[np.ndarray], batch_size: int) -> Iterator:
+    def _slices(self, images: Sequence | np.ndarray, batch_size: int) -> Iterator[Prediction]:
         """Results for arrays that need no preparation; an array of images is not copied."""
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
@@ -259,13 +280,12 @@ class Predictor:
         """
         waiting: collections.deque = collections.deque()
         pool = None
-        held = isinstance(images, (list, tuple, np.ndarray))
-        alone = held and len(images) == 1
+        held = len(images) if isinstance(images, (list, tuple, np.ndarray)) else None
         try:
             for source in images:
-                if not held and isinstance(source, (np.ndarray, bytearray, memoryview)):
+                if held is None and isinstance(source, (np.ndarray, bytearray, memoryview)):
                     source = source.copy() if isinstance(source, np.ndarray) else bytes(source)
-                if alone or self._fits(source) or (not held and _may_close(source)):
+                if held == 1 or self._fits(source) or (held is None and _may_close(source)):
                     waiting.append(self._try_load(source))
                 else:
                     pool = pool or _pool(self._workers)
@@ -284,7 +304,7 @@ class Predictor:
         except InputError as error:
             return error
 
-    def _results(self, pixels: np.ndarray, sizes: list) -> list[Classification | Segmentation]:
+    def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
         scores, probabilities = (self._run_twice if self.flip else self.run)(pixels)
         if not math.isfinite(np.add.reduce(probabilities, axis=None)):
             raise TfprojError("the model answers with values that are not numbers")
@@ -293,16 +313,18 @@ class Predictor:
             rows = zip(probabilities, scores, sizes, strict=True)
             return [Segmentation(spec.classes, spec.colors, p, s, size) for p, s, size in rows]
         shared = self.temperature, self.unknown_below
-        rows = zip(probabilities, scores, strict=True)
-        return [Classification(spec.classes, p, s, *shared) for p, s in rows]
+        pairs = zip(probabilities, scores, strict=True)
+        return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
 
 
-def _is_one(images: Any) -> bool:
-    """A batch (N, H, W, C) is several images; iterating over it gives them."""
+def _several(images: Any) -> Iterable[ImageLike]:
+    """One image as a list. A batch (N, H, W, C) is several; iterating over it gives them."""
     if isinstance(images, np.ndarray):
-        return images.ndim < 4
-    encoded = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
-    return encoded or _may_close(images)
+        one = images.ndim < 4
+    else:
+        encoded = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
+        one = encoded or _may_close(images)
+    return [images] if one else images
 
 
 def _may_close(source: Any) -> bool:
@@ -310,7 +332,7 @@ def _may_close(source: Any) -> bool:
     return hasattr(source, "getextrema") or hasattr(source, "read")
 
 
-def _pool(workers: int):
+def _pool(workers: int) -> ThreadPoolExecutor:
     import concurrent.futures
 
     return concurrent.futures.ThreadPoolExecutor(workers, "tfproj-decode")

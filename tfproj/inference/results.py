@@ -140,6 +140,10 @@ class Segmentation:
         return Image.blend(below, self.mask_image().convert("RGB"), alpha)
 
 
+Prediction = Classification | Segmentation
+Result = Prediction | InputError  # the error takes the place of an image that can't be read
+
+
 def calibration(record: dict, key: str, least: float, most: float, name: str) -> float | None:
     """A number of the record's ``calibration``, None where it has none."""
     entry = record.get("calibration")
