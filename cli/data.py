@@ -8,6 +8,10 @@ from typing import Any
 import click
 
 from tfproj.cli.options import SuggestingGroup, common, print_json
+from tfproj.data import DATASETS, DataOptions, load_dataset
+from tfproj.data.check import check as check_data
+from tfproj.data.check_report import format_report
+from tfproj.data.write_folder import write_folder
 
 
 @click.group(cls=SuggestingGroup)
@@ -23,8 +27,6 @@ def data() -> None:
 @common
 def list_data(as_json: bool) -> None:
     """List the data sets by name."""
-    from tfproj.data import DATASETS
-
     rows = [(name, source.task, source.summary) for name, source in DATASETS.items()]
     if as_json:
         print_json([dict(zip(("name", "task", "summary"), row, strict=True)) for row in rows])
@@ -54,10 +56,6 @@ def _data_options(command: Callable) -> Callable:
 @common
 def check(data: str, as_json: bool, **options: Any) -> None:
     """Look at every file of DATA; exit code 1 where training would go wrong."""
-    from tfproj.data import DataOptions
-    from tfproj.data.check import check as check_data
-    from tfproj.data.check import format_report
-
     report = check_data(data, DataOptions(**options))
     if as_json:
         print_json(report.to_dict())
@@ -76,9 +74,6 @@ def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
 
     The directory can be given to --data again, and holds the splits as tfproj makes them.
     """
-    from tfproj.data import DataOptions, load_dataset
-    from tfproj.data.write_folder import write_folder
-
     dataset = load_dataset(data, options=DataOptions(**options))
     path = write_folder(dataset, output)
     counts = {name: len(split) for name, split in dataset.splits.items()}

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfproj.data.findings import Problem
+from tfproj.data.findings import Finding
 
 SCHEMA = 1
-# So many lines for one kind of problem; --json has them all.
+# So many lines for one code; --json has them all.
 SHOWN = 20
 
 
@@ -52,7 +52,7 @@ class Report:
     Attributes:
         name, task, origin, classes: as in :class:`tfproj.data.dataset.Dataset`.
         splits: by ``train``, ``val``, ``test``.
-        problems: errors first, then as found.
+        findings: errors first, then as found.
     """
 
     name: str
@@ -60,31 +60,36 @@ class Report:
     origin: str
     classes: tuple[str, ...]
     splits: Mapping[str, SplitReport]
-    problems: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
         """Whether a training makes sense: no errors, whatever the warnings."""
-        return not any(problem.severity == "error" for problem in self.problems)
+        return not any(finding.severity == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, for ``--json``."""
         record = {"schema": SCHEMA, **dataclasses.asdict(self), "ok": self.ok}
+        record["classes"] = list(self.classes)
+        record["problems"] = [
+            {"severity": f.severity, "file": f.path, "message": f.message, "kind": f.code}
+            for f in self.findings
+        ]
+        del record["findings"]
         for split in record["splits"].values():
             for side in ("height", "width"):
                 values = split[side]
                 split[side] = values and dict(zip(("min", "median", "max"), values, strict=True))
-        record["classes"], record["problems"] = list(self.classes), list(record["problems"])
         return record
 
 
 def format_report(report: Report) -> str:
-    """The report for people: splits, classes, and the problems last."""
+    """The report for people: splits, classes, and what was found last."""
     parts = [
         f"{report.name}: {report.task}, {len(report.classes)} classes, from {report.origin}",
         _table([("split", "examples", "height", "width", "modes"), *_split_rows(report)]),
         _table(_class_rows(report)),
-        "\n".join(_problem_lines(report.problems)),
+        "\n".join(_finding_lines(report.findings)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -136,18 +141,18 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _problem_lines(problems: Sequence[Problem]) -> list[str]:
-    kinds: dict[tuple[str, str], list[Problem]] = {}
-    for problem in problems:
-        kinds.setdefault((problem.severity, problem.kind), []).append(problem)
+def _finding_lines(findings: Sequence[Finding]) -> list[str]:
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.severity, finding.code), []).append(finding)
     lines = []
-    for (severity, kind), members in kinds.items():
-        lines += [f"{severity}: {problem}" for problem in members[:SHOWN]]
+    for (severity, code), members in alike.items():
+        lines += [f"{severity}: {finding}" for finding in members[:SHOWN]]
         if len(members) > SHOWN:
-            lines.append(f"{severity}: ... and {len(members) - SHOWN:,} more ({kind})")
-    errors = sum(problem.severity == "error" for problem in problems)
-    counts = (_counted(errors, "error"), _counted(len(problems) - errors, "warning"))
-    return [*lines, f"{counts[0]}, {counts[1]}" if problems else "no problems found"]
+            lines.append(f"{severity}: ... and {len(members) - SHOWN:,} more ({code})")
+    errors = sum(finding.severity == "error" for finding in findings)
+    counts = (_counted(errors, "error"), _counted(len(findings) - errors, "warning"))
+    return [*lines, f"{counts[0]}, {counts[1]}" if findings else "no problems found"]
 
 
 def _counted(count: int, noun: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tfproj.core import image
-from tfproj.data.findings import Problem
+from tfproj.data.findings import Finding
 from tfproj.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -26,7 +26,6 @@ class DataOptions:
         val_fraction: share of the training groups to hold out where no ``val`` split exists.
         limit: at most so many training examples, and a tenth as many (at least 50) of the others.
         classes: class order of an earlier run, to which labels are matched by name.
-        problems: takes what is wrong with the files; None: the first fault is an InputError.
     """
 
     data_dir: str | None = None
@@ -34,7 +33,6 @@ class DataOptions:
     val_fraction: float = 0.1
     limit: int | None = None
     classes: tuple[str, ...] | None = None
-    problems: list[Problem] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
@@ -70,6 +68,10 @@ class Split:
         """What error messages call the example: its file where it has one."""
         return str(self.files[index]) if self.files is not None else f"example {self.names[index]}"
 
+    def mask_label_of(self, index: int) -> str:
+        """What error messages call the mask of the example: its file where it has one."""
+        return str(self.masks[index]) if self.masks is not None else self.label_of(index)
+
     def subset(self, indices: np.ndarray) -> Split:
         """The examples at ``indices`` (int array), in that order."""
         picked = [int(i) for i in indices]
@@ -97,7 +99,9 @@ class Dataset:
         channels: 1 or 3.
         origin: where the examples were found, for people.
         license: terms and source of the data, for the model's record.
+        notes: what was left out, for people.
         mask_values: what a mask file of the user's holds for each class.
+        findings: what is wrong with it; ``load_dataset`` gives none that has errors.
     """
 
     name: str
@@ -109,8 +113,9 @@ class Dataset:
     origin: str
     colors: tuple[str, ...] = ()
     license: str = ""
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and labels of all splits: changes when the examples do."""

@@ -1,7 +1,4 @@
-"""What is wrong with a data set: raised at the first fault, or collected by ``data check``.
-
-Code that reads a layout takes ``problems``, which is None everywhere but in the check.
-"""
+"""What is wrong with a data set, as values; text is made of them where they are shown."""
 
 from __future__ import annotations
 
@@ -14,49 +11,38 @@ from tfproj.errors import InputError
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One fault.
+class Finding:
+    """One fault of a data set.
 
     Attributes:
-        severity: ``error``: training would fail or be meaningless; else ``warning``.
-        file: the file, folder or example it is about; empty for the data set as a whole.
+        path: the file, folder or example it is about; empty for the data set as a whole.
+        code: what the same faults have in common, such as ``unpaired``.
         message: what is wrong and what to do, in one line.
-        kind: what the same faults have in common, such as ``unpaired``.
+        severity: ``error``: training would fail or be meaningless; else ``warning``.
     """
 
-    severity: str
-    file: str
+    path: str
+    code: str
     message: str
-    kind: str
+    severity: str = "error"
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.message}" if self.file else self.message
+        return f"{self.path}: {self.message}" if self.path else self.message
 
 
-def complain(problems: list[Problem] | None, kind: str, file: str | Path, message: str) -> None:
-    """Note an error; where nobody collects them, raise it as an InputError."""
-    problem = Problem("error", str(file), message, kind)
-    if problems is None:
-        raise InputError(str(problem))
-    problems.append(problem)
+class Findings(list[Finding]):
+    """Findings in the order in which they were made."""
 
+    def error(self, path: str | Path, code: str, message: str) -> None:
+        self.append(Finding(str(path), code, message))
 
-def warn(problems: list[Problem] | None, kind: str, file: str | Path, message: str) -> None:
-    """Note a warning, where somebody collects them."""
-    if problems is not None:
-        problems.append(Problem("warning", str(file), message, kind))
+    def warn(self, path: str | Path, code: str, message: str) -> None:
+        self.append(Finding(str(path), code, message, "warning"))
 
-
-@contextlib.contextmanager
-def noting(problems: list[Problem] | None, kind: str) -> Iterator[None]:
-    """Note an InputError from inside the block; where nobody collects them, let it pass."""
-    try:
-        yield
-    except InputError as error:
-        if problems is None:
-            raise
-        # Errors about a file begin with its name.
-        file, separator, message = str(error).partition(": ")
-        if not separator:
-            file, message = "", str(error)
-        problems.append(Problem("error", file, message, kind))
+    @contextlib.contextmanager
+    def catch(self, path: str | Path, code: str) -> Iterator[None]:
+        """Take an InputError from inside the block, which is about ``path``."""
+        try:
+            yield
+        except InputError as error:
+            self.error(path, code, str(error).removeprefix(f"{path}: "))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.data.dataset import SPLITS, DataOptions, Dataset, Split
-from tfproj.data.findings import noting
+from tfproj.data.findings import Findings
 from tfproj.errors import InputError
 
 # The validation split must not change with the training seed, or runs could not be compared.
@@ -19,20 +19,28 @@ SPLIT_SEED = 302
 
 
 def finish(dataset: Dataset, options: DataOptions) -> Dataset:
-    """Groups, the held-out validation split, the class order of a run, and the limit."""
-    splits = dict(dataset.splits)
+    """Groups, the held-out validation split, the class order of a run, and the limit.
+
+    What goes wrong on the way is among the findings of the result.
+
+    Raises:
+        InputError: a class that the run does not know.
+    """
+    splits, findings = dict(dataset.splits), Findings(dataset.findings)
     if options.group_modulus:
-        with noting(options.problems, "groups"):
+        with findings.catch("", "groups"):
             splits = {k: _with_groups(s, options.group_modulus) for k, s in splits.items()}
     notes = list(dataset.notes)
     if "test" in splits and not len(splits["test"]):
         del splits["test"]  # as competitions have it, images without labels
         notes.append("no examples in 'test'; it is left out")
     if "val" not in splits and "train" in splits:
-        with noting(options.problems, "split"):
+        with findings.catch("", "split"):
             splits["train"], splits["val"] = hold_out(splits["train"], options.val_fraction)
     splits = {name: splits[name] for name in SPLITS if name in splits}
-    dataset = dataclasses.replace(dataset, splits=splits, notes=tuple(notes))
+    dataset = dataclasses.replace(
+        dataset, splits=splits, notes=tuple(notes), findings=tuple(findings)
+    )
     if options.classes is not None:
         dataset = _reorder(dataset, options.classes)
     if options.limit is not None:

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from tfproj.data.dataset import DataOptions, Dataset
-from tfproj.data.findings import noting
+from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding
 from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
-from tfproj.data.sources.files import Problems, by_stem, images_in, match_pairs, pair_split
+from tfproj.data.sources.files import images_in, match_pairs, pair_split
 from tfproj.data.sources.paths import search_roots
 from tfproj.data.splits import numbered_groups
 from tfproj.errors import InputError
@@ -36,7 +36,7 @@ def facades(options: DataOptions) -> Dataset:
     names = (".", "mini_facade", "facades", "cmp_facade")
     for folder in (place / name for place in places for name in names):
         if _is_mini_facade(folder):
-            return mini_facade(folder, options.problems)
+            return mini_facade(folder)
         if any((folder / archive).is_file() for archive in ARCHIVES):
             from tfproj.data.sources import cmp_facade  # noqa: PLC0415 - loads TensorFlow
 
@@ -54,15 +54,15 @@ def _is_mini_facade(folder: Path) -> bool:
     return train.is_dir() and any(train.glob("*.jpg")) and any(train.glob("*.png"))
 
 
-def mini_facade(folder: Path, problems: Problems = None) -> Dataset:
+def mini_facade(folder: Path) -> Dataset:
     """Pairs ``train/NAME.jpg`` + ``train/NAME.png``, with ``test_dev/`` where it is there."""
     coding = MaskCoding.plain(len(FACADE_CLASSES), FACADE_COLORS)
-    splits = {}
+    splits, findings = {}, Findings()
     for split, name in FOLDERS.items():
         if (folder / name).is_dir():
-            splits[split] = pair_split(pairs_beside(folder / name, problems), coding)
+            splits[split] = pair_split(_pairs_beside(folder / name, findings), coding)
     train = splits["train"]
-    with noting(problems, "groups"):
+    with findings.catch("", "groups"):
         groups = numbered_groups(train.names, VIEWS_MODULUS)
         splits["train"] = dataclasses.replace(train, groups=groups)
     return Dataset(
@@ -75,16 +75,13 @@ def mini_facade(folder: Path, problems: Problems = None) -> Dataset:
         channels=3,
         origin=str(folder.resolve()),
         license=LICENSE,
+        findings=tuple(findings),
     )
 
 
-def pairs_beside(folder: Path, problems: Problems = None) -> list[tuple[Path, Path]]:
-    """(image, mask) paths where both lie in one folder and the mask is the PNG.
-
-    Raises:
-        InputError: an image without its mask, or a mask without its image.
-    """
-    files = images_in(folder, problems)
+def _pairs_beside(folder: Path, findings: Findings) -> list[tuple[Path, Path]]:
+    """(image, mask) paths where both lie in one folder and the mask is the PNG."""
+    files = images_in(folder, findings)
     masks = [path for path in files if path.suffix.lower() == ".png"]
     images = [path for path in files if path.suffix.lower() != ".png"]
-    return match_pairs(by_stem(images, problems), by_stem(masks, problems), problems)
+    return match_pairs(images, masks, findings)

@@ -7,70 +7,48 @@ from pathlib import Path
 
 from tfproj.core import image
 from tfproj.data.dataset import Split
-from tfproj.data.findings import Problem, complain, warn
+from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding, read_mask
 
-Problems = list[Problem] | None
 
-
-def images_in(folder: Path, problems: Problems = None) -> list[Path]:
-    """Image files of a folder, sorted; anything else in it is noted as ignored.
-
-    Raises:
-        InputError: the folder is missing or cannot be read (if ``problems`` is None, as below).
-    """
+def images_in(folder: Path, findings: Findings) -> list[Path]:
+    """Image files of a folder, sorted; what else lies in it is ignored, which is noted."""
     if not folder.is_dir():
-        complain(problems, "layout", folder, "no such directory")
+        findings.error(folder, "layout", "no such directory")
         return []
     found = []
     for path in image.list_visible(folder):
         if path.suffix.lower() in image.SUFFIXES:
             found.append(path)
-        elif problems is not None and path.is_dir():
-            warn(problems, "ignored", path, "ignored: a folder where only images are read")
+        elif path.is_dir():
+            findings.warn(path, "ignored", "ignored: a folder where only images are read")
         else:
             suffixes = " ".join(image.SUFFIXES)
-            warn(problems, "ignored", path, f"ignored: its name ends in none of {suffixes}")
-    return found
-
-
-def class_folders(root: Path, problems: Problems = None) -> list[str]:
-    """Names of the folders in ``root`` that are classes, sorted; images beside them are noted."""
-    found = []
-    for path in image.list_visible(root):
-        if path.is_dir():
-            found.append(path.name)
-        elif path.suffix.lower() in image.SUFFIXES:
-            warn(problems, "ignored", path, "ignored: an image outside the class folders")
-    return found
-
-
-def by_stem(paths: Sequence[Path], problems: Problems = None) -> dict[str, Path]:
-    """Paths by name without suffix; InputError for two files of one name."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in found:
-            other = found[path.stem].name
-            complain(problems, "unpaired", path, f"has the same name as {other}; rename one")
-        else:
-            found[path.stem] = path
+            findings.warn(path, "ignored", f"ignored: its name ends in none of {suffixes}")
     return found
 
 
 def match_pairs(
-    images: dict[str, Path], masks: dict[str, Path], problems: Problems = None
+    images: Sequence[Path], masks: Sequence[Path], findings: Findings
 ) -> list[tuple[Path, Path]]:
-    """(image, mask) pairs of equal stem, sorted by it.
+    """(image, mask) pairs that are called the same but for the suffix, sorted by name."""
+    image_of, mask_of = _by_stem(images, findings), _by_stem(masks, findings)
+    for stem in sorted(image_of.keys() ^ mask_of.keys()):
+        have, lack = ("image", "mask") if stem in image_of else ("mask", "image")
+        path = image_of.get(stem) or mask_of[stem]
+        findings.error(path, "unpaired", f"{have} without {lack} of the same name")
+    return [(image_of[stem], mask_of[stem]) for stem in sorted(image_of.keys() & mask_of.keys())]
 
-    Raises:
-        InputError: names the first file that is alone.
-    """
-    hint = "" if problems is not None else " (tfproj data check lists all)"
-    for stem in sorted(images.keys() ^ masks.keys()):
-        have, lack = ("image", "mask") if stem in images else ("mask", "image")
-        path = images.get(stem) or masks[stem]
-        complain(problems, "unpaired", path, f"{have} without {lack} of the same name{hint}")
-    return [(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
+
+def _by_stem(paths: Sequence[Path], findings: Findings) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            other = found[path.stem].name
+            findings.error(path, "unpaired", f"has the same name as {other}; rename one")
+        else:
+            found[path.stem] = path
+    return found
 
 
 def pair_split(pairs: Sequence[tuple[Path, Path]], coding: MaskCoding) -> Split:

@@ -29,85 +29,87 @@ import numpy as np
 
 from tfproj.core import image
 from tfproj.data.dataset import SPLITS, Dataset, Split
-from tfproj.data.findings import complain, noting, warn
+from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding
-from tfproj.data.sources.files import (
-    Problems,
-    by_stem,
-    class_folders,
-    images_in,
-    match_pairs,
-    pair_split,
-)
+from tfproj.data.sources.files import images_in, match_pairs, pair_split
 from tfproj.errors import InputError
 
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 MAX_NATURAL_SIDE = 256
 
 
-def folder_dataset(folder: Path, task: str | None = None, problems: Problems = None) -> Dataset:
+def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
     """Read a directory of either layout; ``task`` only words the error for an unfit one.
 
+    What is wrong with its files is among the findings of the data set.
+
     Raises:
-        InputError: missing; and, where ``problems`` does not take it, empty, of neither layout,
-            or with unpaired files.
+        InputError: it is missing, or not meant for ``task``.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such directory")
-    roots = split_folders(folder, problems)
+    findings = Findings()
+    roots = split_folders(folder, findings)
     if any(_holds_pairs(root) for root in roots.values()):
         read = _segmentation
     elif task == "segment":
         raise InputError(f"{folder}: expected folders images/ and masks/ and a classes.csv")
     else:
         read = _classification
-    dataset = read(folder, roots, problems)
-    with noting(problems, "groups"):
-        return _with_listed_groups(dataset, folder)
-    return dataset
+    dataset = read(folder, roots, findings)
+    with findings.catch(folder / "groups.csv", "groups"):
+        dataset = _with_listed_groups(dataset, folder)
+    return dataclasses.replace(dataset, findings=tuple(findings))
 
 
 def _holds_pairs(root: Path) -> bool:
     """Whether a folder is meant for segmentation, even if one half of it is missing."""
-    folders = set(class_folders(root))
+    folders = set(_folders_in(root))
     return folders >= {"images", "masks"} or folders in ({"images"}, {"masks"})
 
 
-def split_folders(folder: Path, problems: Problems = None) -> dict[str, Path]:
+def _folders_in(root: Path) -> list[str]:
+    return [path.name for path in image.list_visible(root) if path.is_dir()]
+
+
+def split_folders(folder: Path, findings: Findings) -> dict[str, Path]:
     """The split folders by split; where there is none, ``folder`` itself is ``train``."""
     found = {}
     for split in SPLITS:
         here = [folder / name for name in SPLIT_FOLDERS[split] if (folder / name).is_dir()]
         if len(here) > 1:
-            complain(problems, "layout", here[1], f"{here[0].name} is there too; keep one of them")
+            findings.error(here[1], "layout", f"{here[0].name} is there too; keep one of them")
         if here:
             found[split] = here[0]
     if "train" not in found:
         for path in found.values():
-            complain(
-                problems, "layout", path,
+            findings.error(
+                path,
+                "layout",
                 "there is no folder 'train' beside it; move the training files, or this folder if "
                 "it is a class, into 'train'",
-            )  # fmt: skip
+            )
         return {"train": folder}
-    for path in image.list_visible(folder):
-        if path.is_dir() and path not in found.values():
-            warn(problems, "ignored", path, "ignored: not one of the folders train, val, test")
+    for name in _folders_in(folder):
+        if folder / name not in found.values():
+            message = "ignored: not one of the folders train, val, test"
+            findings.warn(folder / name, "ignored", message)
     return found
 
 
-def _classification(folder: Path, roots: dict[str, Path], problems: Problems) -> Dataset:
+def _classification(folder: Path, roots: dict[str, Path], findings: Findings) -> Dataset:
     listed = []
-    with noting(problems, "classes"):
+    with findings.catch(folder / "classes.csv", "classes"):
         listed = read_classes(folder)
-    classes = [row["name"] for row in listed] or class_folders(roots["train"])
+    classes = [row["name"] for row in listed] or _folders_in(roots["train"])
     if len(classes) < 2:
-        complain(
-            problems, "classes", roots["train"],
+        findings.error(
+            roots["train"],
+            "classes",
             f"{len(classes)} class folder(s); classification needs at least two folders, one per "
             "class, with images inside",
-        )  # fmt: skip
-    splits = {name: _class_split(name, root, classes, problems) for name, root in roots.items()}
+        )
+    splits = {name: _class_split(name, root, classes, findings) for name, root in roots.items()}
     return Dataset(
         name=str(folder),
         task="classify",
@@ -120,20 +122,21 @@ def _classification(folder: Path, roots: dict[str, Path], problems: Problems) ->
     )
 
 
-def _class_split(name: str, root: Path, classes: list[str], problems: Problems) -> Split:
-    there = set(class_folders(root, problems))
+def _class_split(split: str, root: Path, classes: list[str], findings: Findings) -> Split:
+    for path in image.list_visible(root):
+        if path.suffix.lower() in image.SUFFIXES and not path.is_dir():
+            findings.warn(path, "ignored", "ignored: an image outside the class folders")
+    there = set(_folders_in(root))
     # A folder may be called by what not every file system can hold.
     folders = {name: name if name in there else class_folder(name) for name in classes}
     for stranger in sorted(there - set(folders.values())):
-        complain(
-            problems, "classes", root / stranger, f"not one of the classes {_listing(classes)}"
-        )
+        findings.error(root / stranger, "classes", f"not one of the classes {_listing(classes)}")
     files, labels = [], []
     for label, class_name in enumerate(classes):
         folder = root / folders[class_name]
-        found = images_in(folder, problems) if folder.is_dir() else []
-        if not found and name == "train":
-            complain(problems, "classes", folder, f"no images for class {class_name!r}")
+        found = images_in(folder, findings) if folder.is_dir() else []
+        if not found and split == "train":
+            findings.error(folder, "classes", f"no images for class {class_name!r}")
         files += found
         labels += [label] * len(found)
     return Split(
@@ -153,9 +156,9 @@ def _listing(names: list[str]) -> str:
     return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
-def _segmentation(folder: Path, roots: dict[str, Path], problems: Problems) -> Dataset:
+def _segmentation(folder: Path, roots: dict[str, Path], findings: Findings) -> Dataset:
     listed, coding = [], MaskCoding.plain(256)  # in which any value passes
-    with noting(problems, "classes"):
+    with findings.catch(folder / "classes.csv", "classes"):
         listed = read_classes(folder, required=True)
         coding = mask_coding(listed, folder)
     splits = {}
@@ -163,10 +166,10 @@ def _segmentation(folder: Path, roots: dict[str, Path], problems: Problems) -> D
         if split == "test" and not (root / "masks").exists():  # as competitions have it
             splits[split] = pair_split([], coding)
             continue
-        files = [by_stem(images_in(root / d, problems), problems) for d in ("images", "masks")]
-        pairs = match_pairs(*files, problems)
+        files = [images_in(root / name, findings) for name in ("images", "masks")]
+        pairs = match_pairs(*files, findings)
         if not pairs and split == "train":
-            complain(problems, "layout", root / "images", "no image with a mask")
+            findings.error(root / "images", "layout", "no image with a mask")
         splits[split] = pair_split(pairs, coding)
     return Dataset(
         name=str(folder),
