@@ -170,7 +170,7 @@ def test_decoding_goes_on_while_the_model_works(predictor, monkeypatch):
 
 
 def test_no_thread_is_started_for_one_image_or_for_arrays(predictor, monkeypatch):
-    monkeypatch.setattr("tfproj.inference.predictor._pool", lambda workers: pytest.fail("a pool"))
+    monkeypatch.setattr("tfproj.inference.decoding._pool", lambda workers: pytest.fail("a pool"))
     array = pixels(1, predictor.spec)
     for source in (png(array), [png(array)], array, [array] * 9, np.stack([array] * 9)):
         assert predictor.predict(source)

@@ -26,7 +26,8 @@ if not TYPE_CHECKING:  # or a checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
         if name in {"Classification", "Predictor", "Segmentation"}:
-            from tfproj.inference import predictor
+            # Here, so that importing the package loads nothing.
+            from tfproj.inference import predictor  # noqa: PLC0415
 
             return getattr(predictor, name)
         raise AttributeError(f"module 'tfproj' has no attribute {name!r}")

@@ -6,6 +6,7 @@ under the key :data:`METADATA_KEY`. No TensorFlow here.
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 import json
 import re
@@ -135,7 +136,7 @@ class ModelSpec:
         """
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             found = record.get("schema") if isinstance(record, dict) else None
-            raise InputError(f"model record of schema {found!r:.20}; this version reads {SCHEMA}")
+            raise InputError(f"model metadata of schema {found!r:.20}; this version reads {SCHEMA}")
         fields = {f.name: str(f.type) for f in dataclasses.fields(cls)}
         kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,)}
         values = {key: record[key] for key in fields if key in record}
@@ -144,10 +145,10 @@ class ModelSpec:
             wanted = kinds.get(kind, (list, tuple))
             # JSON's true is no size, though Python's True is an int.
             if name not in values or type(values[name]) not in wanted:
-                raise InputError(f"model record: {name!r} is missing or not of the right type")
+                raise InputError(f"metadata: {name!r} is missing or not of the right type")
         for name in ("classes", "colors"):
             if not all(isinstance(item, str) for item in values[name]):
-                raise InputError(f"model record: {name!r} must hold strings")
+                raise InputError(f"metadata: {name!r} must hold strings")
         return cls(**values)
 
     def to_json(self) -> str:
@@ -156,8 +157,6 @@ class ModelSpec:
 
 def default_colors(count: int) -> tuple[str, ...]:
     """``count`` distinct ``#RRGGBB``: the named ones first, then steps of the golden angle."""
-    import colorsys
-
     colors = list(DEFAULT_COLORS[:count])
     for index in range(len(colors), count):
         # The golden ratio spreads hues evenly for any number of classes.

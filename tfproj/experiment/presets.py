@@ -168,7 +168,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         InputError: missing, not a mapping, or an unknown key (with the closest known one).
     """
     try:
-        import yaml
+        import yaml  # noqa: PLC0415 (comes with the extra "train")
     except ImportError:
         raise missing_extra("PyYAML", "train") from None
     try:

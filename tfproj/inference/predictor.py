@@ -12,7 +12,6 @@ to be configured here.
 
 from __future__ import annotations
 
-import collections
 import math
 import os
 import zlib
@@ -25,14 +24,14 @@ from tfproj.core.hardware import available_cpus
 from tfproj.core.softmax import softmax
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError, TfprojError, first_line
+from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.results import Classification, Segmentation, calibration, threshold
+from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
 from tfproj.inference.selftest import SelfTest, replay
 from tfproj.inference.session import CPU, open_session
 from tfproj.pretrained import pretrained_file
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
     from typing import TypeGuard
 
     from tfproj.core.image import ImageLike
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Classification", "Predictor", "Segmentation"]
 
-# Threads that decode. Each may hold one image of the largest size.
-MAX_DECODERS = 8
 _UINT8 = np.dtype(np.uint8)
 
 
@@ -84,9 +81,9 @@ class Predictor:
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
         self.spec: ModelSpec = file.spec
-        self.metadata: dict[str, Any] = file.record
-        self.temperature = calibration(file.record, "temperature", 0.001, 1000, name) or 1.0
-        self.unknown_below = threshold(unknown_below, file.record, file.spec.task, name)
+        self.metadata: dict[str, Any] = file.metadata
+        self.temperature = calibration_value(file.metadata, "temperature", 0.001, 1000, name) or 1.0
+        self.unknown_below = threshold(unknown_below, file.metadata, file.spec.task, name)
         self.flip = flip
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
@@ -173,7 +170,7 @@ class Predictor:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
-        images = _several(images)
+        images = several(images)
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
         return self._stream(images, batch_size, errors == "raise")
@@ -193,7 +190,8 @@ class Predictor:
         """
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
-        from tfproj.core import image
+        # Here, since arrays need no Pillow.
+        from tfproj.core import image  # noqa: PLC0415
 
         picture = image.open_image(source)
         array = image.to_array(picture, self.spec.size, self.spec.channels)
@@ -270,16 +268,9 @@ class Predictor:
 
     def _stream(self, images: Iterable[ImageLike], batch_size: int, strict: bool) -> Iterator:
         """Whole batches of readable images, and errors at their places between them."""
-        batch: list = []
-        readable = 0
-        for item in self._loaded(images, 3 * batch_size):
-            batch.append(item)
-            failed = isinstance(item, InputError)
-            readable += not failed
-            if readable == batch_size or (failed and strict) or len(batch) >= 8 * batch_size:
-                yield from self._answers(batch, strict)
-                batch, readable = [], 0
-        yield from self._answers(batch, strict)
+        ahead = decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
+        for batch in batches(ahead, batch_size, strict):
+            yield from self._answers(batch, strict)
 
     def _answers(self, batch: list, strict: bool) -> Iterator:
         good = [item for item in batch if not isinstance(item, InputError)]
@@ -295,37 +286,6 @@ class Predictor:
             else:
                 yield item
 
-    def _loaded(self, images: Iterable[ImageLike], ahead: int) -> Iterator:
-        """(pixels, size) or InputError of each image, decoded in threads, ``ahead`` at most.
-
-        The threads are started by the first image that has a successor and needs decoding.
-        """
-        waiting: collections.deque = collections.deque()
-        pool = None
-        held = len(images) if isinstance(images, (list, tuple, np.ndarray)) else None
-        try:
-            for source in images:
-                if held is None and isinstance(source, (np.ndarray, bytearray, memoryview)):
-                    source = source.copy() if isinstance(source, np.ndarray) else bytes(source)
-                if held == 1 or self._fits(source) or (held is None and _may_close(source)):
-                    waiting.append(self._try_load(source))
-                else:
-                    pool = pool or _pool(self._workers)
-                    waiting.append(pool.submit(self._try_load, source))
-                if len(waiting) >= ahead:
-                    yield _value(waiting.popleft())
-            while waiting:
-                yield _value(waiting.popleft())
-        finally:
-            if pool:
-                pool.shutdown(cancel_futures=True)
-
-    def _try_load(self, source: ImageLike) -> tuple[np.ndarray, tuple[int, int]] | InputError:
-        try:
-            return self.load(source)
-        except InputError as error:
-            return error
-
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
         scores, probabilities = (self._run_twice if self.flip else self.run)(pixels)
         if not math.isfinite(np.add.reduce(probabilities, axis=None)):
@@ -337,31 +297,6 @@ class Predictor:
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
         return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
-
-
-def _several(images: Any) -> Iterable[ImageLike]:
-    """One image as a list. A batch (N, H, W, C) is several; iterating over it gives them."""
-    if isinstance(images, np.ndarray):
-        one = images.ndim < 4
-    else:
-        encoded = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
-        one = encoded or _may_close(images)
-    return [images] if one else images
-
-
-def _may_close(source: Any) -> bool:
-    """PIL images and files, told by what they offer: Pillow need not be loaded for arrays."""
-    return hasattr(source, "getextrema") or hasattr(source, "read")
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    import concurrent.futures
-
-    return concurrent.futures.ThreadPoolExecutor(workers, "tfproj-decode")
-
-
-def _value(item: Any) -> Any:
-    return item.result() if hasattr(item, "result") else item
 
 
 def _explain(error: Exception, pixels: np.ndarray) -> str:

@@ -153,7 +153,7 @@ def _find_providers(providers: Sequence[str]) -> list:
 
 def _openvino_plugin() -> list:
     try:
-        import onnxruntime_ep_openvino as plugin
+        import onnxruntime_ep_openvino as plugin  # noqa: PLC0415 (an extra)
     except ImportError:
         raise missing_extra("onnxruntime-ep-openvino", "openvino") from None
     with _once:
