@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from tfproj.cli.data_report import format_report
 from tfproj.cli.options import SuggestingGroup, common, print_json
 from tfproj.data import DATASETS, DataOptions, load_dataset
 from tfproj.data.check import check as check_data
-from tfproj.data.check_report import format_report
 from tfproj.data.write_folder import write_folder
 
 
