@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from tfproj import backend
-from tfproj.data.dataset import Dataset, Split
+from tfproj.data.dataset import Dataset, Split, natural_size
 from tfproj.data.masks import MaskCoding, read_values
-from tfproj.data.sources.folder import natural_size
 from tfproj.errors import InputError, first_line, missing_extra
 
 SPLIT_OF = {"train": "train", "validation": "val", "val": "val", "test": "test"}
