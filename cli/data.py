@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from tfproj.cli.data_report import format_report
@@ -35,7 +38,7 @@ def list_data(as_json: bool) -> None:
     click.echo("\n".join(f"{name:<19}{task:<10}{summary}" for name, task, summary in rows))
 
 
-def _data_options(command):
+def _data_options(command: Callable) -> Callable:
     """The flags that find a data set."""
     for option in (
         click.option("--limit", type=click.IntRange(min=1), help="Only so many training examples."),
@@ -51,7 +54,7 @@ def _data_options(command):
 @data.command()
 @_data_options
 @common
-def check(data: str, as_json: bool, **options) -> None:
+def check(data: str, as_json: bool, **options: Any) -> None:
     """Look at every file of DATA; exit code 1 where training would go wrong."""
     report = check_data(data, DataOptions(**options))
     if as_json:
@@ -66,7 +69,7 @@ def check(data: str, as_json: bool, **options) -> None:
 @_data_options
 @click.option("--output", required=True, metavar="DIR", help="A new or empty directory.")
 @common
-def prepare(data: str, output: str, as_json: bool, **options) -> None:
+def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
     """Download, build or draw DATA, and write it as a directory of images.
 
     The directory can be given to --data again, and holds the splits as tfproj makes them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from tfproj.runs.run import Run, find_run
     "--split", "splits", multiple=True, help="train, val or test; may be repeated. [default: all]"
 )
 @click.option("--flip", is_flag=True, help="Average each image with its mirror image.")
-@click.option("--report", is_flag=True, help="Write the report, too.")
+@click.option("--report", is_flag=True, help="Also write the report.")
 @runs_dir
 @common
 def evaluate(
@@ -57,7 +58,7 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     return "\n\n".join(table(rows, header) for header, rows in lines(metrics))
 
 
-def _classification(metrics: dict[str, Any]):
+def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     splits = metrics["splits"]
     yield (
         ["split", "examples", "accuracy", "loss"],
@@ -83,7 +84,7 @@ SEGMENTATION_COLUMNS = {
 }
 
 
-def _segmentation(metrics: dict[str, Any]):
+def _segmentation(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     for name, m in metrics["splits"].items():
         columns = SEGMENTATION_COLUMNS.values()
         rows = [[c, *(number(m[key][c]) for key, _ in columns)] for c in metrics["classes"]]

@@ -188,7 +188,7 @@ def test_config_file_and_flags(capsys, tmp_path):
     assert (config.preset, config.epochs, config.seed) == ("original", 2, 3)
     path.write_text("task: segment\n")
     line = error_line(capsys, ["train", "classify", "--config", str(path)], 2)
-    assert "for another task" in line
+    assert "is not for classify" in line
 
 
 def test_a_saved_configuration_repeats_the_run(tmp_path):

@@ -77,7 +77,7 @@ def test_evaluate_prints_json_and_a_table(finished, capsys):
     table = capsys.readouterr().out
     assert all(name in table for name in record["classes"])
     assert main(["evaluate", "toy", *common[2:], "--split", "tst"]) == 2
-    assert "there is no split 'tst'" in capsys.readouterr().err
+    assert "no split 'tst'" in capsys.readouterr().err
     assert main(["evaluate", "toy", *common[2:]]) == 0  # as it was, for the other tests
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from tfproj.core import image
 from tfproj.errors import InputError
 
+pytestmark = pytest.mark.light
+
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
 

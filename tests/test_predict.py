@@ -19,6 +19,8 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
 
+pytestmark = pytest.mark.light
+
 
 @pytest.fixture(params=["classify", "segment"])
 def task(request):
@@ -166,7 +168,7 @@ def test_decoding_goes_on_while_the_model_works(predictor, monkeypatch):
 
 
 def test_no_thread_is_started_for_one_image_or_for_arrays(predictor, monkeypatch):
-    monkeypatch.setattr("tfproj.inference.predictor._pool", lambda workers: pytest.fail("a pool"))
+    monkeypatch.setattr("tfproj.inference.decoding._pool", lambda workers: pytest.fail("a pool"))
     array = pixels(1, predictor.spec)
     for source in (png(array), [png(array)], array, [array] * 9, np.stack([array] * 9)):
         assert predictor.predict(source)
@@ -278,7 +280,7 @@ def test_damaged_golden_vectors(golden):
 
 def test_a_provider_that_is_not_there_is_an_error():
     with pytest.raises(
-        InputError, match="CUDAExecutionProvider is not available; there are: .*CPU"
+        InputError, match="CUDAExecutionProvider is not available; available: .*CPU"
     ):
         Predictor(tiny_model(), providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
     for nothing in ([], "CPUExecutionProvider"):
@@ -357,6 +359,7 @@ def test_a_failing_model_is_one_line(predictor):
 
 
 def test_weights_that_are_not_numbers():
+    pytest.importorskip("onnx")
     model = tiny_models.proto()
     nan = onnxruntime.OrtValue.ortvalue_from_numpy(np.full(3, np.nan, np.float32)).numpy()
     next(w for w in model.graph.initializer if w.name == "dense_bias").raw_data = nan.tobytes()
@@ -378,6 +381,7 @@ def test_int8_sums_take_the_exact_way_where_the_cpu_would_clip_them(monkeypatch,
 
 def test_int8_sums_are_not_clipped_on_any_cpu():
     """Two products of 255 * 127 are more than 16 bits hold, in which CPUs without VNNI add them."""
+    pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     def quantised(name, out, scale, zero):

@@ -81,7 +81,7 @@ def test_operators_of_other_domains(domain):
         model.graph.node[0].domain = domain
         model.opset_import.append(helper.make_opsetid(domain, 1))
 
-    refused(changed(change), f"of the domain '{domain}'")
+    refused(changed(change), f"to the domain '{domain}'")
 
 
 def test_a_domain_that_is_only_imported_does_no_harm():
@@ -97,7 +97,7 @@ def test_operators_that_are_never_written(name):
     def change(model):
         model.graph.node[0].op_type = name
 
-    refused(changed(change), f"'{name}' is none that tfproj writes")
+    refused(changed(change), f"'{name}' is not one that tfproj writes")
 
 
 def test_graphs_inside_operators():
@@ -256,7 +256,7 @@ def test_too_many_classes():
 def test_metadata_that_is_there_twice():
     model = onnx.load_from_string(tiny_model())
     model.metadata_props.append(model.metadata_props[0])
-    refused(model.SerializeToString(), "'tfproj' is there twice")
+    refused(model.SerializeToString(), "'tfproj' occurs twice")
 
 
 def test_files_that_are_no_onnx_files(tmp_path):

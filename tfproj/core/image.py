@@ -55,7 +55,8 @@ _TURNS = {
 }
 _OPENING = threading.Lock()
 
-ImageLike = "str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray"
+Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+ImageLike = Encoded | Image.Image | np.ndarray
 
 
 def read_bytes(path: str | os.PathLike, label: str | None = None) -> bytes:
@@ -99,13 +100,13 @@ def _require_length(length: int, label: str) -> None:
         raise InputError(f"{label}: larger than {MAX_FILE_BYTES >> 20} MB")
 
 
-def _open(source: ImageLike, label: str) -> Image.Image:
+def _open(source: Encoded | Image.Image, label: str) -> Image.Image:
     """The picture with its pixels not yet decoded, where the source is encoded."""
     if isinstance(source, (str, os.PathLike)):
         source = read_bytes(source, label)
-    elif hasattr(source, "read"):
+    elif not isinstance(source, (bytes, bytearray, memoryview, Image.Image)):
         source = _read(source, label)
-    if isinstance(source, (bytes, bytearray, memoryview)):
+    if not isinstance(source, Image.Image):
         # The pixel limit below takes the place of Pillow's warning. The filters are global to
         # the process: two threads that change them at once would leave them changed.
         with _OPENING, warnings.catch_warnings():
@@ -188,7 +189,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     entry of it is damaged it fails, and the image would stay as it lies.
     """
     try:
-        turn = _TURNS.get(picture.getexif().get(ORIENTATION))
+        turn = _TURNS.get(picture.getexif().get(ORIENTATION, 1))
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return picture
     return picture if turn is None else picture.transpose(turn)
@@ -211,8 +212,8 @@ def _require_known_mode(picture: Image.Image, label: str) -> None:
     if picture.mode == "F":
         raise InputError(f"{label}: float image; save it with 8 or 16 bits per channel")
     if picture.mode == "I":
-        low, high = picture.getextrema()
-        if low < 0 or high > 65535:
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
             raise InputError(f"{label}: 32-bit image; save it with 8 or 16 bits per channel")
     if picture.mode not in MODES:
         raise InputError(f"{label}: colour mode {picture.mode}; save it as grey or RGB")

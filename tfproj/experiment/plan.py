@@ -115,7 +115,7 @@ def plan_evaluation(run: Run, splits: Sequence[str] | None = None) -> Plan:
     for name in splits or ():
         if name not in planned.dataset.splits:
             known = ", ".join(planned.dataset.splits)
-            raise InputError(f"{run.path}: there is no split {name!r}; there are: {known}")
+            raise InputError(f"{run.path}: no split {name!r}; available: {known}")
     return planned
 
 

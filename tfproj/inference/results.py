@@ -140,25 +140,31 @@ class Segmentation:
         return Image.blend(below, self.mask_image().convert("RGB"), alpha)
 
 
-def calibration(record: dict, key: str, least: float, most: float, name: str) -> float | None:
-    """A number of the record's ``calibration``, None where it has none."""
-    entry = record.get("calibration")
+Prediction = Classification | Segmentation
+Result = Prediction | InputError  # the error takes the place of an image that can't be read
+
+
+def calibration_value(
+    metadata: dict, key: str, least: float, most: float, name: str
+) -> float | None:
+    """A number of the metadata's ``calibration``, None where it has none."""
+    entry = metadata.get("calibration")
     value = entry.get(key) if isinstance(entry, dict) else entry
     if value is None:
         return None
     if type(value) not in (int, float) or not least <= value <= most:
-        raise InputError(f"{name}: model record: {key} is not a number in {least:g}..{most:g}")
+        raise InputError(f"{name}: metadata: {key} is not a number in {least:g}..{most:g}")
     return float(value)
 
 
-def threshold(value: float | str | None, record: dict, task: str, name: str) -> float | None:
+def threshold(value: float | str | None, metadata: dict, task: str, name: str) -> float | None:
     """``unknown_below`` of the predictor as a number; InputError where it makes no sense."""
     if value is None:
         return None
     if task != "classify":
         raise InputError(f"{name}: unknown_below is for classification; this is a segmenter")
     if value == AUTO:
-        found = calibration(record, "unknown_threshold", 0, 1, name)
+        found = calibration_value(metadata, "unknown_threshold", 0, 1, name)
         if found is None:
             raise InputError(f"{name}: the file has no threshold for unknown images; give one")
         return found

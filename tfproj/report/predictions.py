@@ -15,9 +15,7 @@ from tfproj.report.assets import data_uri
 from tfproj.report.page import page_path, render
 
 if TYPE_CHECKING:
-    from tfproj.inference.results import Classification, Segmentation
-
-    Result = Classification | Segmentation | InputError
+    from tfproj.inference.results import Classification, Result, Segmentation
 
 MAX_IMAGES = 200  # what a page of a few MB holds; the others are counted
 SIDE = 320  # px
