@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfproj.core.spec import rgb
+from tfproj.core.spec import palette
 from tfproj.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Segmentation:
         from PIL import Image
 
         picture = Image.fromarray(self.mask)
-        picture.putpalette([value for color in self.colors for value in rgb(color)])
+        picture.putpalette(palette(self.colors))
         return picture
 
     def overlay(self, source: ImageLike, alpha: float = 0.5) -> Image.Image:
