@@ -67,13 +67,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, for ``--json``."""
-        record = {"schema": SCHEMA, **dataclasses.asdict(self), "ok": self.ok}
+        record = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        del record["findings"]
         record["classes"] = list(self.classes)
         record["problems"] = [
             {"severity": f.severity, "file": f.path, "message": f.message, "kind": f.code}
             for f in self.findings
         ]
-        del record["findings"]
+        record["ok"] = self.ok
         for split in record["splits"].values():
             for side in ("height", "width"):
                 values = split[side]
