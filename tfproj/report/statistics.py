@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
-CALIBRATION_BINS = 15
+BINS = 15
 
 
 def wilson(share: float, count: int, z: float = Z_95) -> tuple[float, float]:
@@ -30,36 +30,35 @@ def wilson(share: float, count: int, z: float = Z_95) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     """How far the probabilities can be taken at their word.
 
     Attributes:
         count: int (bins,) examples whose probability falls into each bin.
         confidence: float (bins,) mean probability, NaN in empty bins.
         accuracy: float (bins,) share that was right, NaN in empty bins.
-        error: expected calibration error, 0..1.
     """
 
     count: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
-    error: float
 
     @property
-    def mean_confidence(self) -> float:
-        return float(np.nansum(self.confidence * self.count) / self.count.sum())
+    def error(self) -> float:
+        """Expected calibration error, 0..1: sum over bins of n_b / N * |accuracy - confidence|.
 
-    @property
-    def mean_accuracy(self) -> float:
-        return float(np.nansum(self.accuracy * self.count) / self.count.sum())
+        C. Guo et al., "On calibration of modern neural networks" (ICML 2017).
+        """
+        gaps = np.abs(self.accuracy - self.confidence)
+        return float(np.nansum(gaps * self.count) / self.count.sum())
 
     def rows(self) -> list[dict]:
-        """One entry per bin, None where a bin is empty."""
-        edges = np.linspace(0, 1, len(self.count) + 1)
+        """One entry per bin; confidence and accuracy are None where it is empty."""
+        edges = np.linspace(0, 1, len(self.count) + 1).round(6)
         return [
             {
-                "from": round(float(edges[i]), 6),
-                "to": round(float(edges[i + 1]), 6),
+                "from": float(edges[i]),
+                "to": float(edges[i + 1]),
                 "examples": int(n),
                 "confidence": float(self.confidence[i]) if n else None,
                 "accuracy": float(self.accuracy[i]) if n else None,
@@ -68,13 +67,8 @@ class Calibration:
         ]
 
 
-def calibration(
-    probability: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS
-) -> Calibration:
-    """Expected calibration error over bins of equal width.
-
-    ECE = sum over bins of n_b / N * |accuracy_b - confidence_b|, with 15 bins ((b - 1)/15, b/15]
-    as in C. Guo et al., "On calibration of modern neural networks" (ICML 2017).
+def reliability(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
+    """Accuracy by probability in bins ((b - 1)/bins, b/bins] of equal width.
 
     Args:
         probability: float (N,) of the predicted class, N at least 1.
@@ -86,6 +80,4 @@ def calibration(
     with np.errstate(invalid="ignore"):
         confidence = np.bincount(index, probability, bins) / count
         accuracy = np.bincount(index, right.astype(float), bins) / count
-    gaps = np.abs(accuracy - confidence)
-    error = float(np.nansum(gaps * count) / count.sum())
-    return Calibration(count, confidence, accuracy, error)
+    return Reliability(count, confidence, accuracy)
