@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfproj.report import figures, format, sentences
-from tfproj.report.statistics import reliability, wilson
+from tfproj.report.statistics import calibration_error, reliability, wilson
 from tfproj.runs.history import best_epoch
 
 
@@ -30,15 +30,15 @@ def test_wilson_covers_a_known_share():
 def test_expected_calibration_error_of_known_answers():
     probability = np.array([0.95] * 10 + [0.55] * 10)
     right = np.array([True] * 8 + [False] * 2 + [True] * 5 + [False] * 5)
-    found = reliability(probability, right)
-    assert found.error == pytest.approx(0.5 * 0.15 + 0.5 * 0.05)
-    assert found.count.sum() == 20 and (found.count > 0).sum() == 2
-    assert sum(row["accuracy"] is None for row in found.rows()) == 13
+    rows = reliability(probability, right)
+    assert calibration_error(rows) == pytest.approx(0.5 * 0.15 + 0.5 * 0.05)
+    assert [row["examples"] for row in rows if row["examples"]] == [10, 10]
+    assert sum(row["accuracy"] is None for row in rows) == 13
 
 
 def test_reliability_at_the_edges():
-    found = reliability(np.array([0.0, 1.0]), np.array([False, True]))
-    assert found.count[0] == found.count[-1] == 1 and found.error == 0
+    rows = reliability(np.array([0.0, 1.0]), np.array([False, True]))
+    assert rows[0]["examples"] == rows[-1]["examples"] == 1 and calibration_error(rows) == 0
 
 
 def test_best_epoch_passes_over_nan():
@@ -70,9 +70,7 @@ def test_other_words():
     assert [format.duration(s) for s in (4.25, 75, 4000, None)] == [
         "4.2 s", "1 min 15 s", "1 h 06 min", "–",
     ]  # fmt: skip
-    assert [format.signed(v) for v in (0.0123, -0.0123, 0.0001, None)] == [
-        "+1.2", "−1.2", "±0.0", "–",
-    ]  # fmt: skip
+    assert [format.signed(v) for v in (0.0123, -0.0123, 0.0001)] == ["+1.2", "−1.2", "±0.0"]
     assert [format.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
     assert format.plural(1, "image") == "1 image" and format.plural(2, "image") == "2 images"
     assert format.short("a$b\nc" + "d" * 30, 10) == r"a\$b cdddd…"

@@ -12,7 +12,7 @@ from tfproj.report import confusion, figures
 from tfproj.report.assets import Assets
 from tfproj.report.load import RunData, read_answers
 from tfproj.report.sentences import hardest_and_easiest, trust
-from tfproj.report.statistics import reliability, wilson
+from tfproj.report.statistics import calibration_error, reliability, wilson
 
 BAR_CLASSES = 40  # more bars are no picture any more: the hardest are drawn
 TOP_CONFUSIONS = 30
@@ -108,11 +108,11 @@ def reliability_values(data: RunData, assets: Assets) -> dict[str, Any]:
     probability, right = read_answers(data.run, data.shown)
     if not len(probability):
         return {}
-    measured = reliability(probability, right)
-    assets.csv("reliability", measured.rows())
-    figure = figures.reliability(measured)
+    rows = reliability(probability, right)
+    assets.csv("reliability", rows)
+    figure = figures.reliability(rows)
     return {
-        "error": measured.error,
+        "error": calibration_error(rows),
         "sentence": trust(float(probability.mean()), float(right.mean()), data.shown),
         "figure": assets.figure("reliability", figure, "Accuracy by predicted probability"),
     }

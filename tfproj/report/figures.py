@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from tfproj.report.format import short
-from tfproj.report.statistics import Reliability
 
 INK = "#1a1a1b"
 GREY = "#808080"
@@ -104,18 +103,18 @@ def bars(names: Sequence[str], groups: Mapping[str, Sequence[float | None]], lab
 
 
 @styled
-def reliability(measured: Reliability) -> Figure:
+def reliability(rows: Sequence[Mapping[str, float | None]]) -> Figure:
     """Accuracy by stated probability, with the share of examples in a strip below."""
     figure, (axes, strip) = _figure(4.2, 2, (4, 1))
-    width = 1 / len(measured.count)
-    middles = (np.arange(len(measured.count)) + 0.5) * width
-    axes.bar(middles, measured.accuracy, width * 0.9, color=COLORS[1], label="right answers")
-    axes.plot(
-        measured.confidence, measured.accuracy, "o", color=COLORS[0], label="their mean probability"
-    )
+    columns = ("examples", "confidence", "accuracy")
+    count, confidence, accuracy = (np.array([r[c] for r in rows], float) for c in columns)
+    width = 1 / len(rows)
+    middles = (np.arange(len(rows)) + 0.5) * width
+    axes.bar(middles, accuracy, width * 0.9, color=COLORS[1], label="right answers")
+    axes.plot(confidence, accuracy, "o", color=COLORS[0], label="their mean probability")
     axes.plot((0, 1), (0, 1), "--", color=INK, linewidth=1, label="perfect")
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    strip.bar(middles, measured.count / measured.count.sum(), width * 0.9, color=GREY)
+    strip.bar(middles, count / count.sum(), width * 0.9, color=GREY)
     strip.set(ylabel="share", xlabel="probability of the predicted class")
     strip.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _in_percent(axes.xaxis, axes.yaxis)

@@ -33,17 +33,15 @@ class PredictionPage:
         self._left_out = 0
         self._legend: list[tuple[str, str]] = []
 
-    def add(self, source: image.ImageLike, result: Result, name: str | None = None) -> None:
+    def add(self, source: image.ImageLike, result: Result) -> None:
         """Add one image.
 
         Args:
             source: the image as it was given to the predictor.
             result: what the predictor answered, or why the image can't be read.
-            name: what to call it; by default its path.
         """
-        if name is None:
-            is_path = isinstance(source, (str, os.PathLike))
-            name = str(source) if is_path else f"image {len(self._items) + 1}"
+        is_path = isinstance(source, (str, os.PathLike))
+        name = str(source) if is_path else f"image {len(self._items) + 1}"
         if isinstance(result, InputError):
             self._failures.append((name, str(result)))
         elif len(self._items) == MAX_IMAGES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,55 +28,39 @@ def wilson(share: float, count: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """How far the probabilities can be taken at their word.
-
-    Attributes:
-        count: int (bins,) examples whose probability falls into each bin.
-        confidence: float (bins,) mean probability, NaN in empty bins.
-        accuracy: float (bins,) share that was right, NaN in empty bins.
-    """
-
-    count: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error, 0..1: sum over bins of n_b / N * |accuracy - confidence|.
-
-        C. Guo et al., "On calibration of modern neural networks" (ICML 2017).
-        """
-        gaps = np.abs(self.accuracy - self.confidence)
-        return float(np.nansum(gaps * self.count) / self.count.sum())
-
-    def rows(self) -> list[dict]:
-        """One entry per bin; confidence and accuracy are None where it is empty."""
-        edges = np.linspace(0, 1, len(self.count) + 1).round(6)
-        return [
-            {
-                "from": float(edges[i]),
-                "to": float(edges[i + 1]),
-                "examples": int(n),
-                "confidence": float(self.confidence[i]) if n else None,
-                "accuracy": float(self.accuracy[i]) if n else None,
-            }
-            for i, n in enumerate(self.count)
-        ]
-
-
-def reliability(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
-    """Accuracy by probability in bins ((b - 1)/bins, b/bins] of equal width.
+def reliability(
+    probability: np.ndarray, right: np.ndarray, bins: int = BINS
+) -> list[dict[str, float | None]]:
+    """How far the probabilities can be taken at their word, in bins ((b - 1)/bins, b/bins].
 
     Args:
         probability: float (N,) of the predicted class, N at least 1.
         right: bool (N,) whether the prediction was right.
         bins: number of bins.
+
+    Returns:
+        For each bin ``from``, ``to``, ``examples``, ``confidence`` (their mean probability) and
+        ``accuracy`` (the share that is right); both are None where it is empty.
     """
-    index = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        confidence = np.bincount(index, probability, bins) / count
-        accuracy = np.bincount(index, right.astype(float), bins) / count
-    return Reliability(count, confidence, accuracy)
+    place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    return [
+        {
+            "from": round(number / bins, 6),
+            "to": round((number + 1) / bins, 6),
+            "examples": int(inside.sum()),
+            "confidence": float(probability[inside].mean()) if inside.any() else None,
+            "accuracy": float(right[inside].mean()) if inside.any() else None,
+        }
+        for number, inside in enumerate(place == np.arange(bins)[:, None])
+    ]
+
+
+def calibration_error(rows: list[dict[str, float | None]]) -> float:
+    """Expected calibration error, 0..1, of the bins of :func:`reliability`.
+
+    Sum over bins of n_b / N * |accuracy_b - confidence_b|, as in C. Guo et al., "On calibration
+    of modern neural networks" (ICML 2017).
+    """
+    filled = [row for row in rows if row["examples"]]
+    gaps = sum(row["examples"] * abs(row["accuracy"] - row["confidence"]) for row in filled)
+    return gaps / sum(row["examples"] for row in filled)
