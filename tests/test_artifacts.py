@@ -132,7 +132,7 @@ def test_evaluation_of_a_classifier_feeds_the_report(classifier):
         assert arrays["kernel2"].shape == (3, 3, 32, 9) and arrays["maps2"].shape == (9, 4, 4)
         assert arrays["maps1"].min() >= 0  # after the ReLU
     text = build([run]).read_text(encoding="utf-8")
-    assert "<h2>Calibration</h2>" in text and "No examples were saved" not in text
+    assert "<h2>Reliability</h2>" in text and "No examples were saved" not in text
 
 
 def test_examples_are_what_the_data_set_holds(classifier):
