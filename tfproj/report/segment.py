@@ -25,6 +25,7 @@ COLUMNS = {
     "ap_raw": ("average_precision_raw", "mean_average_precision_raw"),
     "ap_softmax": ("average_precision_softmax", "mean_average_precision_softmax"),
     "iou": ("iou", "mean_iou"),
+    "iou_full": ("iou_full", "mean_iou_full"),  # at the photographs' own sizes
     "accuracy": ("per_class_accuracy", "pixel_accuracy"),
 }
 
@@ -74,11 +75,12 @@ def per_class(data: RunData, split: str) -> dict[str, Any]:
             "color": color,
             "share": float(true[index]),
             "predicted_share": float(predicted[index]),
-            **{column: metrics[key][name] for column, (key, _) in COLUMNS.items()},
+            # Runs of before have no figures at the photographs' own sizes.
+            **{column: metrics.get(key, {}).get(name) for column, (key, _) in COLUMNS.items()},
         }
         for index, (name, color) in enumerate(zip(data.classes, data.spec.colors, strict=True))
     ]
-    means = [(key, metrics[key]) for _, key in COLUMNS.values()]
+    means = [(key, metrics.get(key)) for _, key in COLUMNS.values()]
     return {"split": split, "rows": rows, "means": means, "images": metrics["examples"]}
 
 
