@@ -96,6 +96,21 @@ def test_numbers_on_the_page_are_those_of_metrics_json(make, tmp_path):
         assert f"{split}.{name}" in page.metrics
 
 
+def test_a_run_of_before_has_no_figures_at_the_photographs_own_size(tmp_path):
+    run = segmented(tmp_path / "run")
+    assert "val.mean_iou_full" in Page(build([run])).metrics
+
+    def older(record):
+        for split in record["splits"].values():
+            for key in [key for key in split if key.endswith("_full")]:
+                del split[key]
+
+    edit_json(run.metrics_file, older)
+    page = Page(build([run]))
+    assert_sound(page)
+    assert "val.mean_iou_full" not in page.metrics and "val.mean_iou" in page.metrics
+
+
 def test_figures_and_numbers_lie_beside_the_page(tmp_path):
     run = classified(tmp_path / "run")
     build([run])
@@ -408,7 +423,7 @@ def test_prediction_page(tmp_path):
 def test_prediction_page_of_masks(tmp_path):
     pixels = np.full((30, 20, 3), 200, np.uint8)
     scores = np.zeros((8, 8, 2), np.float32)
-    scores[:4, :, 1] = 1
+    scores[:4, :, 1] = scores[4:, :, 0] = 1
     result = Segmentation(("wall", "sky"), ("#000000", "#0080FF"), scores, scores, (30, 20))
     page = prediction_page([(pixels, result)], tmp_path / "page.html")
     assert_sound(page)

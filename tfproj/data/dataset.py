@@ -168,10 +168,16 @@ def _sample(split: Split) -> list[tuple[tuple[int, int], str]]:
     return found
 
 
+def median_size(split: Split) -> tuple[float, float]:
+    """Median (height, width) of a sample, in pixels; that of the limit where none is readable."""
+    sizes = [size for size, _ in _sample(split)] or [(MAX_NATURAL_SIDE, MAX_NATURAL_SIDE)]
+    height, width = np.median(sizes, axis=0).tolist()
+    return height, width
+
+
 def natural_size(split: Split, multiple: int) -> tuple[int, int]:
     """Median (height, width) of a sample, at most 256 a side, rounded to ``multiple``."""
-    sizes = [size for size, _ in _sample(split)] or [(MAX_NATURAL_SIDE, MAX_NATURAL_SIDE)]
-    sides = np.median(sizes, axis=0)
+    sides = np.array(median_size(split))
     sides *= min(1.0, MAX_NATURAL_SIDE / sides.max())
     return tuple(int(max(multiple * round(side / multiple), 8)) for side in sides)
 

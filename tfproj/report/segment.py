@@ -19,6 +19,7 @@ MEASURES = (
     ("average_precision_raw", "mean_average_precision_raw", "mean AP, raw scores"),
     ("average_precision_softmax", "mean_average_precision_softmax", "mean AP, softmax"),
     ("iou", "mean_iou", "mean IoU"),
+    ("iou_full", "mean_iou_full", "mean IoU, own size"),  # that of the photographs
     ("per_class_accuracy", "pixel_accuracy", "pixel accuracy"),
 )
 
@@ -59,7 +60,7 @@ def per_class(data: RunData, split: str) -> list[dict[str, Any]]:
     return [
         {
             "class": name,
-            **{key: metrics[key][name] for key, _, _ in MEASURES},
+            **{key: metrics.get(key, {}).get(name) for key, _, _ in MEASURES},
             "share": float(true[index]),
             "predicted_share": float(predicted[index]),
         }
