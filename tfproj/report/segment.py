@@ -43,7 +43,7 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
         "collapsed": findings,
         "numbers": {
             "headline": {
-                mean: {split: metrics[mean] for split, metrics in data.splits.items()}
+                mean: {split: metrics.get(mean) for split, metrics in data.splits.items()}
                 for _, mean, _ in MEASURES
             },
             "per_class": rows,
