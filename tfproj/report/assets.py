@@ -71,7 +71,7 @@ def inline_svg(content: bytes, name: str, alt: str) -> Markup:
         element.tag = _local(element.tag)
         element.attrib = {_local(k): _adapted(_local(k), v, name) for k, v in element.items()}
     # No style attribute needed: the style sheet limits the width, the view box gives the shape.
-    root.attrib.update({"role": "img", "aria-label": alt})
+    root.attrib.update({"id": f"figure-{name}", "role": "img", "aria-label": alt})
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
