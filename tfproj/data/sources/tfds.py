@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.data.dataset import DataOptions, Dataset
-from tfproj.data.sources.tfds_examples import import_tfds, quiet, read_dataset
+from tfproj.data.sources.tfds_examples import import_tfds, quiet, read_builder
 from tfproj.errors import InputError, first_line, unknown_name
 
 CATALOG = "https://www.tensorflow.org/datasets/catalog"
@@ -37,7 +37,7 @@ def tfds_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
         builder = _open(name, options.data_dir)
         if not is_prepared(builder):
             _prepare(builder, f"tfds:{name}")
-    return read_dataset(builder, task, f"tfds:{name}")
+    return read_builder(builder, task, f"tfds:{name}")
 
 
 def _open(name: str, data_dir: str | None) -> Any:

@@ -94,7 +94,7 @@ def _pick(keys: Sequence[str], usual: str) -> str | None:
     return usual if usual in keys else next(iter(keys), None)
 
 
-def read_dataset(builder: Any, task: str | None, name: str) -> Dataset:
+def read_builder(builder: Any, task: str | None, name: str) -> Dataset:
     """Read a prepared TFDS builder into memory; the examples are numbered.
 
     Args:
