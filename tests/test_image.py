@@ -183,6 +183,17 @@ def test_shrinking_averages_and_growing_interpolates():
     assert (np.diff(ramp) >= 0).all() and len(set(ramp)) > 4
 
 
+def test_the_width_is_resampled_first_whatever_pillow_would_do():
+    random = np.random.default_rng(7)
+    for _ in range(20):
+        height, width, new_height, new_width = random.integers(1, 90, 4).tolist()
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        steps = Image.fromarray(pixels).resize((new_width, height), Image.Resampling.BILINEAR)
+        steps = steps.resize((new_width, new_height), Image.Resampling.BILINEAR)
+        got = image.load(pixels, (new_height, new_width), 3)
+        np.testing.assert_array_equal(got, np.asarray(steps))
+
+
 def test_masks_are_resized_without_new_values():
     mask = np.array([[0, 4], [2, 4]], np.uint8)
     large = image.resize_mask(mask, (8, 6))

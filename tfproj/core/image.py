@@ -13,7 +13,8 @@ The policy, in order (``docs`` for a port to another language):
 5. ``channels`` 1: ITU-R 601 luma (Pillow mode ``L``); 3: RGB. CMYK goes through Pillow's
    plain conversion, colour profiles are ignored.
 6. Resize to exactly (height, width), aspect ratio not kept, bilinear with antialiasing
-   (Pillow ``BILINEAR``: a triangle filter widened by the scale factor when shrinking).
+   (Pillow ``BILINEAR``: a triangle filter widened by the scale factor when shrinking), the width
+   first.
 """
 
 from __future__ import annotations
@@ -274,8 +275,11 @@ def load(
 def to_array(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     """Convert and resize a picture that :func:`open_image` gave; returns as :func:`load`."""
     picture = convert(picture, channels)
-    if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    if size is not None:
+        # In two steps, since the rounding in between depends on their order and Pillow 13 takes
+        # the one that is less work. A direction that keeps its size is not resampled.
+        for step in ((size[1], picture.height), (size[1], size[0])):
+            picture = picture.resize(step, Image.Resampling.BILINEAR)
     array = np.asarray(picture)
     return array[..., None] if channels == 1 else array
 
