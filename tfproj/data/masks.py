@@ -60,7 +60,7 @@ def _packed(pixels: np.ndarray) -> np.ndarray:
 
 def read_raw_mask(path: Path) -> np.ndarray:
     """The values in a mask file: uint8 (H, W) indices or grey, or (H, W, 3) colours."""
-    picture = image.open_image(path)
+    picture = image.open_image(path, values=True)
     if picture.mode in ("P", "L"):
         return np.asarray(picture)
     if picture.mode in ("LA", "PA"):

@@ -242,7 +242,7 @@ def decode_mask(data: bytes, label: str) -> np.ndarray:
     Raises:
         InputError: unreadable, colours, or values above 255.
     """
-    picture = image.open_image(data, label)
+    picture = image.open_image(data, label, values=True)
     if picture.mode == "LA":
         picture = picture.getchannel("L")
     values = np.asarray(picture)
