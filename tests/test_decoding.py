@@ -5,6 +5,8 @@ All files are made here, sample by sample, so that the expected pixels do not co
 
 import io
 import struct
+import threading
+import time
 import tracemalloc
 import zlib
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj.core import bounds, image
+from tfproj.core import bounds, decoding, image
 from tfproj.data.masks import read_raw_mask
 from tfproj.errors import InputError
 
@@ -317,3 +319,55 @@ def test_tiles_and_strips_of_a_tiff_are_bounded():
 
 def test_what_pillow_decodes_in_python_is_bounded():
     refused(b"P3 3000 3000 255\n" + b"1 " * 100, "text or run lengths")
+
+
+def test_decoders_share_one_budget():
+    budget, most, running = bounds.Budget(10), [], []
+
+    def decode(pixels):
+        with budget.hold(pixels):
+            running.append(min(pixels, 10))
+            most.append(sum(running))
+            time.sleep(0.01)
+            running.remove(min(pixels, 10))
+
+    threads = [threading.Thread(target=decode, args=(n,)) for n in (4, 4, 99, 3, 10, 4, 4, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(most) == 8 and max(most) <= 10
+
+
+def test_pictures_wait_for_room(monkeypatch):
+    """One at a time where each is larger than the budget, and none waits for itself."""
+    monkeypatch.setattr(bounds, "SMALL", 0)
+    monkeypatch.setattr(bounds, "_BUDGET", bounds.Budget(1))
+    decode, inside, results = decoding.decode, threading.Lock(), []
+
+    def alone(*args):
+        assert inside.acquire(blocking=False)
+        time.sleep(0.01)
+        inside.release()
+        return decode(*args)
+
+    def work(data):
+        results.append(image.to_array(image.open_image(data), (8, 8), 1))
+        results.append(image.load(data, (8, 8), 1))
+
+    monkeypatch.setattr(decoding, "decode", alone)
+    threads = [threading.Thread(target=work, args=(png(numbers(8), 8),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(results) == 8
+
+
+def test_transparency_of_a_large_picture_is_composited_by_rows(monkeypatch):
+    rgba = np.random.default_rng(3).integers(0, 256, (30, 20, 4)).astype(np.uint8)
+    whole = image.load(rgba, None, 3)
+    monkeypatch.setattr(decoding, "BLOCK", 70)  # three rows
+    np.testing.assert_array_equal(image.load(rgba, None, 3), whole)
+    values = numbers(16)
+    np.testing.assert_array_equal(image.load(png(values, 16), None, 3), spread(values, 16))

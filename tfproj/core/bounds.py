@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import threading
 from collections.abc import Iterator
 
 from PIL import Image
@@ -13,6 +15,7 @@ from tfproj.errors import InputError
 MAX_PIXELS = 89_478_485
 # What Pillow decodes in Python (text PPM, run-length BMP) takes up to 1 s per 2**20 pixels.
 MAX_PYTHON_PIXELS = 2**22
+SMALL = 2**20  # pixels of a picture that needs no room in the budget
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Chunks without a pixel of the first picture. They may be large, or small and unpack to much.
@@ -32,6 +35,40 @@ LARGE_JPEG = 2**20  # bytes; smaller ones have no room for too many segments
 # Strips and tiles of a TIFF file, for each of which Pillow keeps a Python object.
 MAX_STRIPS = 2**17
 STRIP_OFFSETS, TILE_OFFSETS = 273, 324
+
+
+class Budget:
+    """Pixels that may be in work at the same time, in all threads together."""
+
+    def __init__(self, pixels: int):
+        self._free = self._pixels = pixels
+        self._change = threading.Condition()
+        self._door = threading.Lock()  # held while waiting: a large picture is not overtaken
+
+    @contextlib.contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Wait for room; a single picture has it always."""
+        pixels = min(pixels, self._pixels)
+        with self._door, self._change:
+            self._change.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._change:
+                self._free += pixels
+                self._change.notify()
+
+
+# About 12 bytes a pixel while alpha is composited: 1 GB.
+_BUDGET = Budget(MAX_PIXELS)
+_NO_BUDGET = contextlib.nullcontext()
+
+
+def room(picture: Image.Image) -> contextlib.AbstractContextManager:
+    """Held while a picture is decoded and converted; never ask for it twice in one thread."""
+    pixels = picture.width * picture.height
+    return _BUDGET.hold(pixels) if pixels > SMALL else _NO_BUDGET
 
 
 def require_bounded_file(data: bytes, label: str) -> bytes:

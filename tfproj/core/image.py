@@ -128,7 +128,9 @@ def open_image(source: ImageLike, label: str | None = None, *, values: bool = Fa
     label = label or _label(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, label)
-    return decoding.decode(_open(source, label), label, values)
+    picture = _open(source, label)
+    with bounds.room(picture):
+        return decoding.decode(picture, label, values)
 
 
 def _label(source: ImageLike) -> str:
@@ -156,7 +158,7 @@ def header(source: ImageLike, label: str | None = None) -> tuple[tuple[int, int]
         picture = _from_array(source, label)
         return picture.size[::-1], picture.mode
     picture = _open(source, label)
-    with decoding.failing_as_one_line(label):
+    with decoding.failing_as_one_line(label), bounds.room(picture):
         decoding.require_right(picture, label)
         if picture.format == "TIFF":
             picture.load()  # which turns it; whether its size is turned before depends on Pillow
@@ -175,10 +177,22 @@ def convert(picture: Image.Image, channels: int) -> Image.Image:
         pixels[values == picture.info.get("transparency", -1)] = 255  # of a PNG
         picture = Image.fromarray(pixels)
     elif picture.mode in {"RGBA", "LA", "PA", "RGBa"} or "transparency" in picture.info:
+        picture = _on_white(picture)
+    return picture.convert(target)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """Transparency composited on white, mode RGB; by rows, since it takes 16 bytes a pixel."""
+    rows = max(1, decoding.BLOCK // picture.width)
+    if rows >= picture.height:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert(target)
+        return Image.alpha_composite(white, picture).convert("RGB")
+    out = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, rows):
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        out.paste(_on_white(picture.crop(box)), box)
+    return out
 
 
 def load(
@@ -195,11 +209,30 @@ def load(
     Returns:
         uint8 array (height, width, channels), 0..255.
     """
-    return to_array(open_image(source, label), size, channels)
+    return load_with_size(source, size, channels, label)[0]
+
+
+def load_with_size(
+    source: ImageLike, size: tuple[int, int] | None, channels: int, label: str | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """(what :func:`load` returns, the upright image's own (height, width))."""
+    label = label or _label(source)
+    if isinstance(source, np.ndarray):
+        picture = _from_array(source, label)
+        return _to_array(picture, size, channels), picture.size[::-1]
+    picture = _open(source, label)
+    with bounds.room(picture):  # for both, so that no decoded picture waits for it
+        picture = decoding.decode(picture, label)
+        return _to_array(picture, size, channels), picture.size[::-1]
 
 
 def to_array(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     """Convert and resize a picture that :func:`open_image` gave; returns as :func:`load`."""
+    with bounds.room(picture):
+        return _to_array(picture, size, channels)
+
+
+def _to_array(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     picture = convert(picture, channels)
     if size is not None:
         # In two steps, since the rounding in between depends on their order and Pillow 13 takes

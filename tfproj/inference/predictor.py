@@ -156,9 +156,7 @@ class Predictor:
             return source.reshape(self._shape), self._shape[:2]
         from tfproj.core import image
 
-        picture = image.open_image(source)
-        array = image.to_array(picture, self.spec.size, self.spec.channels)
-        return array, (picture.height, picture.width)
+        return image.load_with_size(source, self.spec.size, self.spec.channels)
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bare model.
