@@ -193,9 +193,7 @@ class Predictor:
         # Here, since arrays need no Pillow.
         from tfproj.core import image  # noqa: PLC0415
 
-        picture = image.open_image(source)
-        array = image.to_array(picture, self.spec.size, self.spec.channels)
-        return array, (picture.height, picture.width)
+        return image.load_with_size(source, self.spec.size, self.spec.channels)
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bare model.
