@@ -189,7 +189,7 @@ def test_masks_are_numbers_whatever_their_range(tmp_path):
     classes = numbers(2)
     for name, data in (("a.png", png(classes, 16)), ("a.tif", tiff(classes, 32, 1))):
         (tmp_path / name).write_bytes(data)
-        np.testing.assert_array_equal(read_raw_mask(tmp_path / name), classes[..., 0])
+        np.testing.assert_array_equal(read_raw_mask(tmp_path / name, name), classes[..., 0])
 
 
 def test_an_orientation_in_xmp_is_not_applied():
