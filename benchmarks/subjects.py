@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ def export(planned, int8: bool = False) -> tuple[bytes, bytes | None]:
         return data, None
     split = planned.dataset.splits["train"]
     images = np.stack([split.read_image(index) for index in range(min(8, len(split)))])
-    return data, metadata.attach(Quantizer(proto, images).build("MinMax", ()), record)
+    with tempfile.TemporaryDirectory() as folder:
+        quantized = Quantizer(proto, images, Path(folder)).build("MinMax", ())
+    return data, metadata.attach(quantized, record)
 
 
 def forward_flops(model) -> int:

@@ -113,7 +113,7 @@ def quantize(exported: Exported, folder: Path) -> tuple[Trial, dict[str, Any]]:
     """The best quantised file and its figures; errors as for :func:`export_int8`.
 
     Args:
-        folder: for image files; it must outlive the call.
+        folder: for files; it must outlive the call.
     """
     from tfproj.export.quantizer import Quantizer
 
@@ -125,7 +125,7 @@ def quantize(exported: Exported, folder: Path) -> tuple[Trial, dict[str, Any]]:
         for counts in (EXAMPLES, TRIALS)
     )
     images = calibration_images(planned, CALIBRATION_IMAGES[task])
-    quantizer = Quantizer(exported.proto, images)
+    quantizer = Quantizer(exported.proto, images, folder)
     trial = spare_layers(quantizer, judge, quick, choose_method(quantizer, quick))
     ratio = speed_ratio(exported.data, trial.data, images[: BATCH[task]])
     if not ratio > 1:

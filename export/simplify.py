@@ -60,13 +60,19 @@ def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False)
     if free_size:
         _free_size(graph)
     _rename(graph, sorted(layers, key=len, reverse=True))
-    del graph.value_info[:]
     graph.name = "tfproj"
-    kept = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
+    clean(model)
     check(model)
     return model
+
+
+def clean(model: onnx.ModelProto) -> None:
+    """Leave out what only a converter needs: shapes in between, its notes, its domains."""
+    del model.graph.value_info[:]
+    del model.metadata_props[:]
+    standard = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)
 
 
 def check(model: onnx.ModelProto) -> None:

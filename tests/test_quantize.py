@@ -12,9 +12,10 @@ from tfproj.errors import TfprojError
 from tfproj.export import quantize
 from tfproj.export.convert import Options
 from tfproj.export.quantize import export_int8
-from tfproj.export.quantizer import MOVES, Quantizer, _ending, upsample_by_convolution
+from tfproj.export.quantizer import MOVES, Quantizer
 from tfproj.export.samples import balanced_labels, balanced_shares
 from tfproj.export.simplify import constants, set_constant
+from tfproj.export.upsampling import ending, upsample_by_convolution
 from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
 
@@ -30,9 +31,9 @@ def pixels():
 
 
 @pytest.fixture(scope="module")
-def quantizer(toy_models):
+def quantizer(toy_models, tmp_path_factory):
     pixels = np.random.default_rng(1).integers(0, 256, (6, 32, 48, 3), np.uint8)
-    return Quantizer(onnx.load(toy_models["segment"]), pixels)
+    return Quantizer(onnx.load(toy_models["segment"]), pixels, tmp_path_factory.mktemp("ranges"))
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_quantised_graph(quantizer, toy_models, pixels, method):
     sources = {
         made_by.get(name)
         for node in model.graph.node
-        if node.op_type in MOVES and node.name not in _ending(model.graph)
+        if node.op_type in MOVES and node.name not in ending(model.graph)
         for name in (node.input if node.op_type == "Concat" else node.input[:1])
     }  # fmt: skip
     assert sources == {"QuantizeLinear", None, *MOVES}  # None: the image
@@ -98,7 +99,7 @@ def test_excluded_layers_stay_in_float32(quantizer):
     assert "enc1_conv2/weight" not in types
 
 
-def test_scores_of_a_transposed_convolution_stay_in_float32():
+def test_scores_of_a_transposed_convolution_stay_in_float32(tmp_path):
     """As where the stem halves the image; 256 levels would tie in a ranking."""
     images = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
     model = onnx.load(pretrained_file("facades-best"))
@@ -106,7 +107,7 @@ def test_scores_of_a_transposed_convolution_stay_in_float32():
     for cast in [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in halves]:
         set_constant(model.graph, cast.output[0], halves[cast.input[0]].astype(np.float32))
         model.graph.node.remove(cast)
-    quantizer = Quantizer(model, images)
+    quantizer = Quantizer(model, images, tmp_path)
     assert quantizer.float_layers == ["dec0_up"] and "dec0_up" not in quantizer.layers
     for method in ("MinMax", "Percentile"):
         scores = run_graph(quantizer.build(method, ["dec1_up"]), images)[0]
