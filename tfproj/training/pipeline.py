@@ -11,6 +11,7 @@ and colour images, and the training step would wait.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -19,8 +20,9 @@ import tensorflow as tf
 from tfproj.training.augment import AUGMENT, mirror
 from tfproj.training.cache import Cache
 
-# Of an epoch that batch norm's statistics are taken from.
+# Of an epoch that batch norm's statistics are taken from: so many batches, and so many images.
 FIRST_BATCHES = 16
+FIRST_IMAGES = 128
 
 
 @lru_cache(maxsize=2)
@@ -87,10 +89,11 @@ def first_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> lis
     Raises:
         InputError: one of them can't be read.
     """
+    count = max(FIRST_BATCHES, math.ceil(FIRST_IMAGES / batch_size))
     # Decoded here, where an unreadable file is named; TensorFlow would bury it in its own error.
-    cache.batch(epoch_order(seed, 0, len(cache))[: FIRST_BATCHES * batch_size])
+    cache.fill(epoch_order(seed, 0, len(cache))[: count * batch_size])
     batches = train_batches(cache, batch_size, range(1), seed, augment)
-    return [images.numpy() for images, _ in batches.take(FIRST_BATCHES)]
+    return [images.numpy() for images, _ in batches.take(count)]
 
 
 def eval_batches(cache: Cache, batch_size: int) -> tf.data.Dataset:

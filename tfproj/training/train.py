@@ -34,8 +34,8 @@ from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
 from tfproj.training.cache import Cache, make_cache
 from tfproj.training.compiling import compiled_model
-from tfproj.training.ema import WeightAverage
 from tfproj.training.transfer import initialise
+from tfproj.training.validation_weights import ValidationWeights, norms
 
 # For the first statistics of batch norm; more would not change what a training makes of them.
 STATISTICS_IMAGES = 128
@@ -182,15 +182,15 @@ def _callbacks(
     run: Run, config: TrainConfig, prepared: _Prepared, history: list[dict], tensorboard: bool
 ) -> list[keras.callbacks.Callback]:
     seen: Sequence[np.ndarray] = ()
-    if config.ema:
+    if norms(prepared.model):
         augment = for_statistics(config.augment)
         train = prepared.caches["train"]
         seen = pipeline.first_batches(train, config.batch_size, config.seed, augment)
-    average = WeightAverage(prepared.model, seen)
+    kept = ValidationWeights(prepared.model, seen)
     listeners = [
         callbacks.Reseed(config.seed),
-        callbacks.Validation(average),
-        callbacks.Checkpoints(run, config, history, average),
+        callbacks.Validation(kept),
+        callbacks.Checkpoints(run, config, history, kept),
         callbacks.Progress(config.epochs, len(history)),
     ]
     if tensorboard:
