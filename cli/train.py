@@ -189,6 +189,8 @@ def _load(planned: Plan) -> ModuleType:
     """What trains; notes on the data first, which are checked before TensorFlow is loaded."""
     for note in planned.dataset.notes:
         click.echo(f"note: {planned.dataset.name}: {note}", err=True)
+    for warning in planned.warnings.values():
+        click.echo(f"warning: {warning}", err=True)
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 
