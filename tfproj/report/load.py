@@ -32,6 +32,7 @@ class RunData:
         counts: examples per split.
         fingerprint, contents: of the data set, None where it was not recorded.
         parameters: of the model, None where it was not evaluated.
+        warnings: code -> sentence: what speaks against the result.
         flip: whether the metrics are averaged with those of the mirror image.
         model: ``model.json`` of the report data.
         examples: what is known of each example, all of split :attr:`shown`.
@@ -49,6 +50,7 @@ class RunData:
     fingerprint: str | None = None
     contents: str | None = None
     parameters: int | None = None
+    warnings: Mapping[str, str] = field(default_factory=dict)
     flip: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
@@ -132,6 +134,7 @@ def read_run(run: Run) -> RunData:
         fingerprint=data.get("fingerprint"),
         contents=data.get("contents"),
         parameters=metrics.get("parameters"),
+        warnings=run.warnings(),
         flip=bool(metrics.get("flip_averaged")),
         model=_optional(run.report_data / "model.json"),
         examples=examples["examples"] if fitting else [],

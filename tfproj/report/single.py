@@ -92,7 +92,7 @@ def commands(data: RunData) -> dict[str, str]:
 
 def notes(data: RunData) -> list[str]:
     """What the reader must know of an incomplete run."""
-    found = []
+    found = [f"Warning: {text}" for text in data.warnings.values()]
     command = data.evaluate_command
     if not data.splits:
         found.append(f"This run has not been evaluated; for numbers and examples: {command}")
