@@ -7,5 +7,9 @@ setup(
     # cli/ and export/ lie at the top of the repository, but nothing called "cli" or "export"
     # may land in site-packages.
     package_dir={"tfproj.cli": "cli", "tfproj.export": "export"},
-    package_data={"tfproj.report": ["templates/*"], "tfproj.pretrained": ["*.onnx", "*.md"]},
+    package_data={
+        "tfproj": ["py.typed"],
+        "tfproj.report": ["templates/*"],
+        "tfproj.pretrained": ["*.onnx", "*.md"],
+    },
 )

@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def make_model(folder: Path) -> Path:
-    """The CNN with drawn weights, exported."""
+    """The CNN with random weights, exported."""
     path = folder / "model.onnx"
     with common.workers({"export": ("export", str(path))}) as workers:
         workers["export"].ask("export")

@@ -1,6 +1,6 @@
 """How fast is a prediction, beside the runtimes that one would otherwise use?
 
-    python benchmarks/inference.py                      # both nets with drawn weights
+    python benchmarks/inference.py                      # both nets with random weights
     python benchmarks/inference.py unet --rounds 20
     python benchmarks/inference.py --model FILE.onnx    # a file of yours: ONNX runtimes only
     python benchmarks/inference.py --quick

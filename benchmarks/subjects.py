@@ -68,7 +68,7 @@ def make_plan(net: str, count: int, size: tuple[int, int] | None = None, **value
 
 
 def drawn_model(planned):
-    """The planned Keras model, each time with the same drawn weights."""
+    """The planned Keras model, each time with the same random weights."""
     import keras
 
     from tfproj.models.registry import build_model
@@ -83,7 +83,7 @@ def drawn_model(planned):
 
 
 def export(planned, int8: bool = False) -> tuple[bytes, bytes | None]:
-    """(the ONNX file of the planned model with drawn weights, the same in int8 or None).
+    """(the ONNX file of the planned model with random weights, the same in int8 or None).
 
     Through the steps of ``tfproj export`` without what it proves: there is nothing to be right.
     """
@@ -126,7 +126,7 @@ def jpeg_files(folder: Path, count: int, side: int) -> list[Path]:
     """Drawn facades as photographs of ``side`` x ``side`` pixels."""
     from PIL import Image
 
-    from tfproj.data.synthetic import draw
+    from tfproj.data.sources.synthetic import draw
 
     paths = [folder / f"{index:04d}.jpg" for index in range(count)]
     pictures = [draw(np.random.default_rng(seed), side)[0] for seed in range(min(count, 16))]

@@ -196,7 +196,7 @@ def _torch(recipe: str, facts: dict[str, Any], seed: int) -> Iterator[tuple[floa
 
 def _arrays(data_dir: str | None, split: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, 28, 28, 1) and labels int64 (N,), all of the official split."""
-    from tfproj.data.arrays import fashion_mnist
+    from tfproj.data.sources.fashion_mnist import fashion_mnist
 
     found = fashion_mnist(DataOptions(data_dir=data_dir)).splits[split]
     count = min(len(found), limit or len(found))

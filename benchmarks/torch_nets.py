@@ -140,7 +140,7 @@ def prepare(image: torch.Tensor) -> torch.Tensor:
 
 
 def build(net: str, threads: int) -> nn.Module:
-    """The net with drawn weights, in channels_last."""
+    """The net with random weights, in channels_last."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     return NETS[net]().to(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@
 
 Targets are data sets that the pretrained model never saw: scikit-learn's digits for the model of
 clothes, facades drawn by the project for the model of photographs. Each is trained with the preset
-``finetune`` from pretrained weights, with the same from drawn weights, and with the preset
+``finetune`` from pretrained weights, with the same from random weights, and with the preset
 ``best`` for as many epochs; the metric is that of the whole test split.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 import common
 
 from tfproj import backend
+from tfproj.experiment.initial_weights import find_source, with_source
 from tfproj.experiment.presets import make_config
 from tfproj.runs.config import TrainConfig
 
@@ -29,7 +30,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "segment": {"init": "facades", "data": "synthetic_facades", "image_size": (128, 128)},
 }
 METRIC = {"classify": "accuracy", "segment": "mean_average_precision_softmax"}
-WAYS = ("pretrained", "drawn weights", "recipe from scratch")
+WAYS = ("pretrained", "random weights", "recipe from scratch")
 
 
 def main() -> None:
@@ -65,9 +66,10 @@ def configure(task: str, way: str, images: int, seed: int) -> TrainConfig:
     """The configuration of one training; the models are the same but for norms."""
     values = {**TARGETS[task], "limit": images, "batch_size": 16, "seed": seed}
     tuned = make_config(task, **values)
+    tuned = with_source(tuned, find_source(tuned.init, task))
     if way == "pretrained":
         return tuned
-    if way == "drawn weights":
+    if way == "random weights":
         return dataclasses.replace(tuned, init=None)
     del values["init"]
     shape = {"channels": tuned.channels, "epochs": tuned.epochs}

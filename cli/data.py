@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
+from tfproj.cli.data_report import format_report
 from tfproj.cli.options import SuggestingGroup, common, print_json
+from tfproj.data import DATASETS, DataOptions, load_dataset
+from tfproj.data.check import check as check_data
+from tfproj.data.write_folder import write_folder
 
 
 @click.group(cls=SuggestingGroup)
@@ -20,8 +27,6 @@ def data() -> None:
 @common
 def list_data(as_json: bool) -> None:
     """List the data sets by name."""
-    from tfproj.data import DATASETS
-
     rows = [(name, source.task, source.summary) for name, source in DATASETS.items()]
     if as_json:
         print_json([dict(zip(("name", "task", "summary"), row, strict=True)) for row in rows])
@@ -33,7 +38,7 @@ def list_data(as_json: bool) -> None:
     click.echo("\n".join(f"{name:<19}{task:<10}{summary}" for name, task, summary in rows))
 
 
-def _data_options(command):
+def _data_options(command: Callable) -> Callable:
     """The flags that find a data set."""
     for option in (
         click.option("--limit", type=click.IntRange(min=1), help="Only so many training examples."),
@@ -49,12 +54,8 @@ def _data_options(command):
 @data.command()
 @_data_options
 @common
-def check(data: str, as_json: bool, **options) -> None:
+def check(data: str, as_json: bool, **options: Any) -> None:
     """Look at every file of DATA; exit code 1 where training would go wrong."""
-    from tfproj.data import DataOptions
-    from tfproj.data.check import check as check_data
-    from tfproj.data.check import format_report
-
     report = check_data(data, DataOptions(**options))
     if as_json:
         print_json(report.to_dict())
@@ -68,14 +69,11 @@ def check(data: str, as_json: bool, **options) -> None:
 @_data_options
 @click.option("--output", required=True, metavar="DIR", help="A new or empty directory.")
 @common
-def prepare(data: str, output: str, as_json: bool, **options) -> None:
+def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
     """Download, build or draw DATA, and write it as a directory of images.
 
     The directory can be given to --data again, and holds the splits as tfproj makes them.
     """
-    from tfproj.data import DataOptions, load_dataset
-    from tfproj.data.prepare import write_folder
-
     dataset = load_dataset(data, options=DataOptions(**options))
     path = write_folder(dataset, output)
     counts = {name: len(split) for name, split in dataset.splits.items()}

@@ -11,7 +11,9 @@ from tfproj.cli.options import common, print_json, table
 
 
 @click.command()
-@click.option("--output", default="demo", show_default=True, metavar="DIR", help="Where it goes.")
+@click.option(
+    "--output", default="demo", show_default=True, metavar="DIR", help="Directory for the results."
+)
 @common
 def demo(output: str, as_json: bool) -> None:
     """Train, evaluate, export and predict for both tasks, in a few minutes.

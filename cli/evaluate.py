@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from tfproj.runs.run import Run, find_run
     "--split", "splits", multiple=True, help="train, val or test; may be repeated. [default: all]"
 )
 @click.option("--flip", is_flag=True, help="Average each image with its mirror image.")
-@click.option("--report", is_flag=True, help="Write the report, too.")
+@click.option("--report", is_flag=True, help="Also write the report.")
 @runs_dir
 @common
 def evaluate(
@@ -57,7 +58,7 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     return "\n\n".join(table(rows, header) for header, rows in lines(metrics))
 
 
-def _classification(metrics: dict[str, Any]):
+def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     splits = metrics["splits"]
     yield (
         ["split", "examples", "accuracy", "loss"],
@@ -80,12 +81,16 @@ SEGMENTATION_COLUMNS = {
     "AP softmax": ("average_precision_softmax", "mean_average_precision_softmax"),
     "IoU": ("iou", "mean_iou"),
     "accuracy": ("per_class_accuracy", "pixel_accuracy"),
+    # At the photographs' own sizes; the training split has none, nor have runs of before.
+    "IoU, own size": ("iou_full", "mean_iou_full"),
+    "accuracy, own size": ("per_class_accuracy_full", "pixel_accuracy_full"),
 }
 
 
-def _segmentation(metrics: dict[str, Any]):
+def _segmentation(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     for name, m in metrics["splits"].items():
-        columns = SEGMENTATION_COLUMNS.values()
+        titles = [title for title, (key, _) in SEGMENTATION_COLUMNS.items() if key in m]
+        columns = [SEGMENTATION_COLUMNS[title] for title in titles]
         rows = [[c, *(number(m[key][c]) for key, _ in columns)] for c in metrics["classes"]]
         rows.append(["mean (accuracy: all pixels)", *(number(m[key]) for _, key in columns)])
-        yield [f"{name}, {m['examples']} images", *SEGMENTATION_COLUMNS], rows
+        yield [f"{name}, {m['examples']} images", *titles], rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
@@ -38,7 +40,7 @@ def export(
     triton: str | None,
     runs_dir: str,
     as_json: bool,
-    **options,
+    **options: Any,
 ) -> None:
     """Write the best weights of RUN as one ONNX file, checked against Keras.
 

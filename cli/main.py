@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -69,7 +70,8 @@ def main(args: list[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except click.ClickException as error:
-        hint = f" (see '{error.ctx.command_path} --help')" if getattr(error, "ctx", None) else ""
+        context = getattr(error, "ctx", None)
+        hint = f" (see '{context.command_path} --help')" if context else ""
         return _fail(error.format_message() + hint, 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 1)
@@ -106,4 +108,7 @@ def _interrupt(signum: int, frame: object) -> None:
 
 def run() -> None:
     """The console script."""
+    # Windows writes to files and pipes in an old code page, which can't spell every file's name.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

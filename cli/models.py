@@ -20,7 +20,9 @@ ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--preset", default="original", show_default=True, help="Whose model options.")
+@click.option(
+    "--preset", default="original", show_default=True, help="Preset whose model options are used."
+)
 @click.option("--image-size", type=(int, int), help="HEIGHT WIDTH. [default: the original's]")
 @click.option("--channels", type=int, help="1 or 3. [default: the original's]")
 @click.option("--classes", type=click.IntRange(min=2), help="[default: the original's]")
@@ -56,7 +58,7 @@ def models(
     size = image_size or size
     check_model(name, task, options)
     check_size(name, size, options)
-    names = [f"class{i}" for i in range(classes or count)]
+    names = tuple(f"class{i}" for i in range(classes or count))
     spec = ModelSpec(task, name, names, (), *size, channels or colors)
     click.echo(f"building {name} ({preset}) ...", err=True)
     _print_summary(spec, options, as_json)

@@ -16,13 +16,15 @@ from tfproj.runs.run import DEFAULT_ROOT
 class SuggestingGroup(click.Group):
     """A group that answers a mistyped command with the closest one."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             known = self.list_commands(ctx)
-            error.message = str(unknown_name("unknown command", args[0], known))
-            raise
+            message = str(unknown_name("unknown command", args[0], known))
+            raise click.UsageError(message, error.ctx) from None
 
 
 def common(command: Callable) -> Callable:
@@ -31,7 +33,7 @@ def common(command: Callable) -> Callable:
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
-    def wrapped(*args: Any, debug: bool, **kwargs: Any):
+    def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
         return command(*args, **kwargs)
 
     return wrapped
@@ -44,7 +46,7 @@ def runs_dir(command: Callable) -> Callable:
         default=DEFAULT_ROOT,
         show_default=True,
         metavar="DIR",
-        help="Where runs live.",
+        help="Directory of the runs.",
     )(command)
 
 

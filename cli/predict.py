@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,9 +20,13 @@ from tfproj.core.spec import is_text
 from tfproj.errors import InputError
 from tfproj.inference.image_files import Settings, find_images, require_apart, stream_files
 from tfproj.inference.predictor import Predictor
+from tfproj.inference.session import CPU
 from tfproj.inference.table import csv_line, flat
 from tfproj.pretrained import means_pretrained, names, pretrained_file
 from tfproj.runs.run import find_run
+
+if TYPE_CHECKING:
+    from tfproj.report.predictions import PredictionPage
 
 
 class Threshold(click.ParamType):
@@ -48,8 +52,10 @@ class Threshold(click.ParamType):
     help="Of the table in --output [default: csv], or of what is printed without it.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted table in --output.")
-@click.option("--overlay", is_flag=True, help="Segmentation: write the image under its mask, too.")
-@click.option("--html", metavar="FILE", help="Write a page of the images and predictions, too.")
+@click.option(
+    "--overlay", is_flag=True, help="Segmentation: also write the image with its mask on top."
+)
+@click.option("--html", metavar="FILE", help="Also write a page of the images and predictions.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -60,12 +66,16 @@ class Threshold(click.ParamType):
 @click.option(
     "--unknown-below",
     type=Threshold(),
-    help="Classification: label images of less calibrated probability 'unknown'; "
+    help="Classification: label an image 'unknown' if its calibrated probability is below P; "
     "'auto' takes the threshold in the file. [default: off]",
 )
-@click.option("--flip", is_flag=True, help="Average with the mirrored image: better, half as fast.")
+@click.option(
+    "--flip", is_flag=True, help="Average with the mirror image: a little better, half as fast."
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="[default: the CPUs we may use]")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="[default: all CPUs this process may use]"
+)
 @click.option("--provider", metavar="NAME", help="onnxruntime execution provider. [default: CPU]")
 @click.option(
     "--selftest",
@@ -104,18 +114,17 @@ def _check_options(options: dict[str, Any], as_json: bool) -> None:
         raise InputError("--json and --format exclude each other without --output")
 
 
-def _open(path: Path, options: dict[str, Any]):
+def _open(path: Path, options: dict[str, Any]) -> Predictor:
     # What Pillow says of an image is either an error of ours or no one's business.
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    more = {"providers": [options["provider"]]} if options["provider"] else {}
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
-        flip=options["flip"], **more,
+        flip=options["flip"], providers=[options["provider"] or CPU],
     )  # fmt: skip
 
 
-def _selftest(predictor, as_json: bool) -> None:
+def _selftest(predictor: Predictor, as_json: bool) -> None:
     found = predictor.selftest()
     if as_json:
         print_json({"selftest": asdict(found)})
@@ -127,7 +136,9 @@ def _selftest(predictor, as_json: bool) -> None:
         )
 
 
-def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any]) -> None:
+def _predict(
+    predictor: Predictor, paths: list[Path], as_json: bool, options: dict[str, Any]
+) -> None:
     failures: list[dict[str, str]] = []
     folder = options["output"]
     settings = Settings(
@@ -135,13 +146,15 @@ def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any
         options["overlay"], options["file_format"] or "csv", options["resume"],
     )  # fmt: skip
     page = _page(options["html"])
-    records = stream_files(predictor, paths, settings, page and page.add)
+    records = stream_files(predictor, paths, settings, page.add if page else None)
     style = "json" if as_json else options["file_format"] if folder is None else None
     try:
         done = _print(_report(records, failures, len(paths)), failures, style or "text")
     except (KeyboardInterrupt, BrokenPipeError):
         if folder is not None:
-            click.echo(f"stopped: what is done is in {folder}; go on with --resume", err=True)
+            click.echo(
+                f"stopped; finished results are in {folder}; continue with --resume", err=True
+            )
         raise
     if page is not None:
         click.echo(f"page: {page.write(options['html'])}", err=True)
@@ -150,7 +163,7 @@ def _predict(predictor, paths: list[Path], as_json: bool, options: dict[str, Any
         raise click.exceptions.Exit(1 if done or len(failures) < len(paths) else 2)
 
 
-def _page(output: str | None):
+def _page(output: str | None) -> PredictionPage | None:
     """The page to collect results in; InputError before any work where it can't be written."""
     if output is None:
         return None

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfproj.core.files import write_json, writing
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.arrays import find_idx_folder
-from tfproj.data.prepare import write_folder
+from tfproj.data.dataset import Dataset, Split
+from tfproj.data.sources.fashion_mnist import find_idx_folder
+from tfproj.data.write_folder import write_folder
 from tfproj.errors import InputError, TfprojError
 from tfproj.evaluation.evaluate import evaluate
 from tfproj.experiment.presets import make_config
@@ -32,7 +35,7 @@ from tfproj.training.train import train
 SAMPLES = 8  # images given to the predictor, for each task
 
 # Sized for five minutes in all on two cores, without bfloat16.
-SHORT = {
+SHORT: dict[str, dict[str, dict[str, Any]]] = {
     "classify": {
         "fashion_mnist": {"preset": "original", "epochs": 6},
         "digits": {"preset": "original", "epochs": 30, "batch_size": 32},
@@ -90,7 +93,7 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()) and not record.exists():
-            raise InputError(f"{root}: not empty and no earlier demo; choose another --output")
+            raise InputError(f"{root}: not empty, and not an earlier demo; choose another --output")
     write_json(record, [])  # from now on it is the demo's own
     results = []
     for task in tasks:
@@ -119,7 +122,7 @@ def _predict(run: Run, config: TrainConfig, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     options = DataOptions(limit=config.limit, val_fraction=config.val_fraction)
     dataset = load_dataset(config.data, config.task, options)
-    split = dataset.splits.get("test", dataset.splits["val"]).subset(range(SAMPLES))
+    split = dataset.splits.get("test", dataset.splits["val"]).subset(np.arange(SAMPLES))
     written = write_folder(_only(dataset, split), folder)
     images = written / "samples" / ("images" if config.task == "segment" else "")
     output = folder / "predictions"
@@ -141,7 +144,7 @@ PREDICT = (
 )
 
 
-def _only(dataset, split):
+def _only(dataset: Dataset, split: Split) -> Dataset:
     return dataclasses.replace(dataset, splits={"samples": split})
 
 

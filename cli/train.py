@@ -14,7 +14,7 @@ from tfproj.cli.evaluate import format_metrics, write_report
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
 from tfproj.errors import InputError
 from tfproj.experiment import presets
-from tfproj.experiment.plan import Plan, plan, plan_again
+from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
 from tfproj.runs import config as configs
 from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, find_run
 
@@ -23,7 +23,7 @@ NEWEST = "newest"
 # Flags that set a field of TrainConfig: name -> (field, click type, help).
 CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--data": ("data", str, "Data set: a name (tfproj data list), tfds:NAME, or a directory."),
-    "--data-dir": ("data_dir", str, "Where the named data set lies."),
+    "--data-dir": ("data_dir", str, "Directory of the named data set."),
     "--model": ("model", str, "Model (tfproj models)."),
     "--epochs": ("epochs", int, "Passes over the training images."),
     "--batch-size": ("batch_size", int, "Images per step."),
@@ -34,22 +34,34 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--schedule": ("schedule", str, f"One of {', '.join(configs.SCHEDULES)}."),
     "--warmup-epochs": ("warmup_epochs", float, "Epochs until the peak of the cosine schedule."),
     "--weight-decay": ("weight_decay", float, "Coupled for adam, else decoupled."),
-    "--label-smoothing": ("label_smoothing", float, "Share of the target spread over classes."),
+    "--label-smoothing": ("label_smoothing", float, "Share of the target spread over all classes."),
     "--dice": ("dice", float, "Weight of the Dice loss, which counts every class alike (segment)."),
-    "--ema": ("ema", float, "Momentum of the weights' moving average, lower in short runs."),
+    "--ema": (
+        "ema",
+        float,
+        "Momentum of the moving average of the weights; lowered for short runs.",
+    ),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
-    "--keep": ("keep", str, "Weights of which epoch: best (on the validation split) or last."),
-    "--patience": ("patience", int, "Stop after so many epochs without a better validation value."),
+    "--keep": (
+        "keep",
+        str,
+        "Which epoch's weights to keep: best (on the validation split) or last.",
+    ),
+    "--patience": (
+        "patience",
+        int,
+        "Stop after this many epochs without improvement on the validation split.",
+    ),
     "--init": (
         "init",
         str,
         "Start from the weights of a run, a pretrained model or FILE.onnx.",
     ),
     "--precision": ("precision", str, f"One of {', '.join(configs.PRECISIONS)}."),
-    "--seed": ("seed", int, "Decides initial weights, order and augmentation."),
+    "--seed": ("seed", int, "Seed of initialisation, order and augmentation."),
     "--val-fraction": ("val_fraction", float, "Share held out where there is no validation split."),
     "--group-modulus": ("group_modulus", int, "Files numbered N and N + this are one group."),
-    "--limit": ("limit", int, "Use only so many training images."),
+    "--limit": ("limit", int, "Use at most this many training images."),
 }
 
 
@@ -58,7 +70,7 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
     names = ", ".join(presets.PRESETS[task])
 
     def decorate(command: Callable) -> Callable:
-        options = [
+        options: list[Callable[[Callable], Callable]] = [
             click.option(
                 "--preset",
                 default=None,
@@ -75,9 +87,9 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
                 "--resume", is_flag=False, flag_value=NEWEST, metavar="[RUN]",
                 help="Continue an interrupted run: the newest, or the one named.",
             ),
-            click.option("--tensorboard", is_flag=True, help="Write TensorBoard events, too."),
-            click.option("--no-evaluate", is_flag=True, help="Leave out the final evaluation."),
-            click.option("--report", is_flag=True, help="Write the report, too."),
+            click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
+            click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
+            click.option("--report", is_flag=True, help="Also write the report."),
             runs_dir,
             common,
         ]  # fmt: skip
@@ -130,7 +142,7 @@ def _train(
             raise InputError("--resume takes everything from the run; leave out the other flags")
         run = find_run(None if resume == NEWEST else resume, runs_dir, task)
         if run.config().task != task:
-            raise InputError(f"{run.path}: a run for {run.config().task}, not {task}")
+            raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
         _announce()
         training = _load(planned := plan_again(run))
         training.resume(run, tensorboard, planned)
@@ -149,17 +161,20 @@ def build_config(
     config_file: str | None,
     flags: dict,
     runs_dir: str = DEFAULT_ROOT,
-):
+) -> configs.TrainConfig:
     """Preset, then file, then flags."""
     values = presets.read_config_file(config_file) if config_file else {}
     if values.pop("task", task) != task:
-        raise InputError(f"{config_file}: this configuration is for another task than {task}")
+        raise InputError(f"{config_file}: this configuration is not for {task}")
     of_file = values.pop("preset", None)
     preset = preset or of_file
     values |= flags
     init = values.get("init")
-    names_run = isinstance(init, str) and not init.endswith(".onnx")
-    if names_run and not pretrained.means_pretrained(init, runs_dir, task):
+    if (
+        isinstance(init, str)
+        and not init.endswith(".onnx")
+        and not pretrained.means_pretrained(init, runs_dir, task)
+    ):
         values["init"] = str(find_run(init, runs_dir, task, others=pretrained.names()).path)
     return presets.make_config(task, preset, **values)
 
@@ -186,9 +201,10 @@ def _announce() -> None:
 
 
 def _load(planned: Plan) -> ModuleType:
-    """What trains; notes on the data first, which are checked before TensorFlow is loaded."""
+    """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
     for note in planned.dataset.notes:
         click.echo(f"note: {planned.dataset.name}: {note}", err=True)
+    click.echo(explain_size(planned), err=True)
     for warning in planned.warnings.values():
         click.echo(f"warning: {warning}", err=True)
     backend.setup()

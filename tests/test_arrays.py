@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tfproj.core import image
-from tfproj.data import DataOptions, arrays, load_dataset
+from tfproj.data import DataOptions, load_dataset
+from tfproj.data.sources import fashion_mnist
 from tfproj.errors import InputError
 
 
@@ -90,7 +91,7 @@ def test_a_header_that_promises_more_than_fits_in_64_bits(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(bytes((0, 0, 8, 3)) + b"\xff" * 12)
     with pytest.raises(InputError, match="header promises"):
-        arrays.read_idx(path, 3)
+        fashion_mnist.read_idx(path, 3)
 
 
 def test_labels_and_images_that_do_not_fit(tmp_path):

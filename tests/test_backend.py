@@ -13,6 +13,6 @@ def test_onednn_is_asked_for_on_x86_unless_the_user_says_otherwise(
     environ = {} if given is None else {"TF_ENABLE_ONEDNN_OPTS": given}
     monkeypatch.setattr(backend.os, "environ", environ)
     monkeypatch.setattr(backend.platform, "machine", lambda: machine)
-    backend._set_environment()
+    backend.set_environment()
     assert environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
     assert environ["KERAS_BACKEND"] == "tensorflow"

@@ -8,18 +8,18 @@ import pytest
 from conftest import write_classes
 from PIL import Image
 
+from tfproj.cli.data_report import format_report
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.arrays import array_split
-from tfproj.data.check import check, format_report, quick_check
-from tfproj.data.dataset import Dataset
+from tfproj.data.check import check, quick_check
+from tfproj.data.dataset import Dataset, array_split
 from tfproj.errors import InputError
 
 
 def found(report, severity=None):
-    """Problems as ``{file: message}``, files relative to the data set."""
+    """Findings as ``{path: message}``, paths relative to the data set."""
     return {
-        p.file.removeprefix(f"{report.name}/"): p.message
-        for p in report.problems
+        p.path.removeprefix(f"{report.name}/"): p.message
+        for p in report.findings
         if severity in (None, p.severity)
     }
 
@@ -35,7 +35,7 @@ def test_a_good_classification_folder(class_folder):
     root = class_folder({"train": {"cat": 5, "dog": 6}, "val": {"cat": 2, "dog": 1}})
     quick_check(load_dataset(str(root)))
     report = check(str(root))
-    assert report.ok and report.problems == ()
+    assert report.ok and report.findings == ()
     assert (report.task, report.classes) == ("classify", ("cat", "dog"))
     train = report.splits["train"]
     assert (train.examples, train.modes) == (11, {"RGB": 11})
@@ -47,7 +47,7 @@ def test_a_good_segmentation_folder(mask_folder):
     root = mask_folder({"train": 4, "val": 2})
     quick_check(load_dataset(str(root)))
     report = check(str(root), task="segment")
-    assert report.ok and report.problems == ()
+    assert report.ok and report.findings == ()
     split = load_dataset(str(root)).splits["train"]
     share = np.mean([split.read_mask(i) for i in range(4)])
     road = report.splits["train"].classes["road"]
@@ -126,6 +126,14 @@ def test_every_fault_of_a_segmentation_folder_is_found(mask_folder):
     assert "no example of class 'sky'" in problems["train"]
 
 
+def test_a_finding_names_its_file_whatever_the_file_is_called(class_folder):
+    root = class_folder()
+    (root / "cat" / "3.png").rename(root / "cat" / "a: b.png").write_bytes(b"")
+    finding = check(str(root)).findings[0]
+    assert (finding.path, finding.code) == (f"{root}/cat/a: b.png", "unreadable")
+    assert finding.message == "the file is empty (0 bytes)"
+
+
 def test_a_segmentation_folder_without_classes_csv_or_masks(mask_folder):
     root = mask_folder()
     (root / "classes.csv").unlink()
@@ -165,7 +173,7 @@ def test_an_empty_directory(tmp_path):
 
 def test_too_few_to_hold_out_is_a_problem_of_the_data(class_folder):
     report = check(str(class_folder({"": {"cat": 1, "dog": 1}})))
-    assert [p.message for p in report.problems if p.severity == "error"] == [
+    assert [p.message for p in report.findings if p.severity == "error"] == [
         "2 training example(s) are too few to hold out a validation split; "
         "add examples or a val split"
     ]
@@ -187,9 +195,9 @@ def test_groups_in_two_splits(class_folder):
     lines = [f"{animal}/{i}.png,{animal}{i}" for animal in ("cat", "dog") for i in range(3)]
     (root / "groups.csv").write_text("\n".join(["file,group", *lines]))
     report = check(str(root))
-    messages = [p.message for p in report.problems if p.kind == "groups"]
+    messages = [p.message for p in report.findings if p.code == "groups"]
     assert "6 group(s), such as 'cat0', are in 'train' and in 'val'" in messages[0]
-    assert [p.severity for p in report.problems] == ["error", "warning"]
+    assert [p.severity for p in report.findings] == ["error", "warning"]
     quick_fails(root, "6 group")
 
 
@@ -203,7 +211,7 @@ def test_a_modulus_for_names_without_numbers(class_folder):
     root = class_folder()
     (root / "cat" / "0.png").rename(root / "cat" / "zero.png")
     report = check(str(root), DataOptions(group_modulus=3))
-    assert "needs a number in every file name" in report.problems[0].message
+    assert "needs a number in every file name" in report.findings[0].message
 
 
 def arrays(classes=("a", "b", "c"), **splits):
@@ -246,7 +254,7 @@ def test_quick_check_reads_examples_of_each_split(class_folder, mask_folder):
 def test_quick_check_of_many_images_is_quick_and_needs_no_tensorflow():
     code = (
         "import sys, time, numpy as np\n"
-        "from tfproj.data.arrays import array_split\n"
+        "from tfproj.data.dataset import array_split\n"
         "from tfproj.data.check import quick_check\n"
         "from tfproj.data.dataset import Dataset\n"
         "split = array_split(np.zeros((70_000, 28, 28), np.uint8), np.arange(70_000) % 2)\n"
@@ -262,7 +270,7 @@ def test_quick_check_of_many_images_is_quick_and_needs_no_tensorflow():
 def test_class_names_that_no_file_may_carry(class_folder):
     root = class_folder({"": {"cat": 6, "do\ng": 6}})
     quick_fails(root, r"class name 'do\\ng' is no line of text")
-    assert "no line of text" in str(check(str(root)).problems)
+    assert "no line of text" in str(check(str(root)).findings)
 
 
 def test_rare_classes():
@@ -278,7 +286,7 @@ def check_dataset(dataset):
     source = registry.Source(dataset.task, "", lambda options: dataset)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, dataset.name, source)
-        return [problem.message for problem in check(dataset.name).problems]
+        return [finding.message for finding in check(dataset.name).findings]
 
 
 def test_notes_of_a_source_are_passed_on():
@@ -301,5 +309,5 @@ def test_works_without_tqdm(class_folder, monkeypatch):
 @pytest.mark.real_data
 def test_the_real_facades_have_no_problems(real_facades):
     report = check("facades", DataOptions(data_dir=str(real_facades), limit=60))
-    assert report.problems == ()
+    assert report.findings == ()
     assert report.splits["train"].classes["facade"].images == 60

@@ -126,7 +126,7 @@ def test_an_unexpected_error_is_one_line_with_code_1(capsys, monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr("tfproj.data.check.check", broken)
+    monkeypatch.setattr("tfproj.cli.data.check_data", broken)
     line = error_line(capsys, ["data", "check", "digits"], 1)
     assert "first line" in line
     assert "--debug" in line
@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_line_with_code_1(capsys, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "runs/a")
 
-    monkeypatch.setattr("tfproj.data.check.check", full)
+    monkeypatch.setattr("tfproj.cli.data.check_data", full)
     line = error_line(capsys, ["data", "check", "digits"], 1)
     assert line == "error: runs/a: No space left on device"
 
@@ -145,7 +145,7 @@ def test_ctrl_c(capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfproj.data.check.check", interrupted)
+    monkeypatch.setattr("tfproj.cli.data.check_data", interrupted)
     assert error_line(capsys, ["data", "check", "digits"], 1) == "error: interrupted"
 
 
@@ -188,7 +188,7 @@ def test_config_file_and_flags(capsys, tmp_path):
     assert (config.preset, config.epochs, config.seed) == ("original", 2, 3)
     path.write_text("task: segment\n")
     line = error_line(capsys, ["train", "classify", "--config", str(path)], 2)
-    assert "for another task" in line
+    assert "is not for classify" in line
 
 
 def test_a_saved_configuration_repeats_the_run(tmp_path):

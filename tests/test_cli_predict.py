@@ -10,12 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tiny_models import SPECS, pixels, png, tiny_model, with_golden
 
 from tfproj.cli.main import main
 from tfproj.cli.progress import Progress
+
+pytestmark = pytest.mark.light
+needs_any_name = pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems refuse names that are no text"
+)
+needs_signals = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no signals, and pipes of its own"
+)
 
 
 @pytest.fixture(params=["classify", "segment"])
@@ -38,7 +47,7 @@ def test_text(task, files, capsys):
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert len(lines) == 3 and not captured.err
-    assert all(f"{files[1]}/{i}.png: " in line for i, line in enumerate(lines))
+    assert all(f"{Path(files[1], f'{i}.png')}: " in line for i, line in enumerate(lines))
 
 
 def test_json_is_one_document(task, files, capsys):
@@ -53,11 +62,11 @@ def test_csv_and_json_lines_on_stdout(files, capsysbinary):
     assert main(["predict", *files, "--format", "jsonl"]) == 0
     lines = capsysbinary.readouterr().out.decode().splitlines()
     assert [json.loads(line)["image"] for line in lines] == [
-        f"{files[1]}/{i}.png" for i in range(3)
+        str(Path(files[1], f"{i}.png")) for i in range(3)
     ]
     assert main(["predict", *files, "--format", "csv"]) == 0
     table = list(csv.DictReader(io.StringIO(capsysbinary.readouterr().out.decode())))
-    assert [row["image"] for row in table] == [f"{files[1]}/{i}.png" for i in range(3)]
+    assert [row["image"] for row in table] == [str(Path(files[1], f"{i}.png")) for i in range(3)]
 
 
 def test_bad_files_set_the_exit_code(files, capsys, tmp_path):
@@ -70,11 +79,12 @@ def test_bad_files_set_the_exit_code(files, capsys, tmp_path):
         assert captured.err.endswith("2 of 5 images could not be read\n")
         if style == ["--json"]:
             failures = json.loads(captured.out)["failures"]
-            assert [f["image"].rsplit("/")[-1] for f in failures] == ["empty.png", "text.png"]
+            assert [Path(f["image"]).name for f in failures] == ["empty.png", "text.png"]
     assert main(["predict", files[0], f"{files[1]}/empty.png", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["predictions"] == []
 
 
+@needs_any_name
 def test_names_with_control_characters_stay_on_one_line(files, capsys, tmp_path):
     name = os.fsdecode(b"a\x1b[2J\n\xff.png")
     (tmp_path / "in" / name).write_bytes((tmp_path / "in" / "0.png").read_bytes())
@@ -127,6 +137,7 @@ def test_wrong_usage(files, capsys, more, words):
     assert words in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
 
 
+@needs_signals
 @pytest.mark.parametrize("task", ["classify"], indirect=True)
 def test_an_interrupted_run_is_resumed(files, tmp_path, capsys):
     # Nobody reads what it prints, so it comes to a halt before it is done.
@@ -138,7 +149,7 @@ def test_an_interrupted_run_is_resumed(files, tmp_path, capsys):
     command = [sys.executable, "-m", "tfproj", "predict", *files, "--output", str(out)]
     # In the background of a shell SIGINT is ignored, which children inherit.
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     partial = out / "predictions.csv.partial"
@@ -147,7 +158,7 @@ def test_an_interrupted_run_is_resumed(files, tmp_path, capsys):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 1 and "go on with --resume" in said and "Traceback" not in said
+    assert process.returncode == 1 and "continue with --resume" in said and "Traceback" not in said
     done = len(partial.read_text().splitlines()) - 1
     assert 0 < done < count and not (out / "predictions.csv").exists()
     assert main(["predict", *files, "--output", str(out), "--resume", "--json"]) == 0
@@ -177,21 +188,27 @@ def test_progress(monkeypatch):
     assert terminal.getvalue() == "\r\033[K1 of 10 images, 0.2/s, 54 s left\r\033[K"
 
 
-def test_html_shows_every_image_and_what_failed(task, files, capsys, tmp_path):
+@pytest.fixture
+def page(tmp_path):
+    """Where a page of predictions goes."""
+    pytest.importorskip("jinja2")
+    return tmp_path / "pages" / "photos.html"
+
+
+def test_html_shows_every_image_and_what_failed(task, files, capsys, tmp_path, page):
     (tmp_path / "in" / "empty.png").write_text("")
-    page = tmp_path / "pages" / "photos.html"
     assert main(["predict", *files, "--html", str(page)]) == 1
     assert f"page: {page}" in capsys.readouterr().err
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert all(f"{i}.png" in text for i in range(3))
     assert "0 bytes" in text
     assert text.count("data:image") >= (3 if task == "classify" else 6)
 
 
-def test_html_of_a_name_that_is_no_text(files, tmp_path):
+@needs_any_name
+def test_html_of_a_name_that_is_no_text(files, tmp_path, page):
     for content, name in ((png(pixels(0, SPECS["classify"])), b"\xe9.png"), (b"", b"\xff.png")):
         (tmp_path / "in" / os.fsdecode(name)).write_bytes(content)
-    page = tmp_path / "page.html"
     assert main(["predict", *files, "--html", str(page)]) == 1
     assert {r"\udce9.png", r"\udcff.png"} <= set(re.findall(r"\\udc..\.png", page.read_text()))
 
@@ -211,21 +228,25 @@ def test_names_that_are_too_long(files, tmp_path, capsys):
     assert "unknown model or run" in capsys.readouterr().err
 
 
+@needs_signals
 def test_a_reader_that_goes_away(files, tmp_path):
     for i in range(3, 1500):
         shutil.copy(tmp_path / "in" / "0.png", tmp_path / "in" / f"{i}.png")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "tfproj", "predict", *files, "--output", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.readline()
     process.stdout.close()
     said = process.stderr.read().decode()
-    assert process.wait() == 1 and "go on with --resume" in said and "Traceback" not in said
+    assert process.wait() == 1 and "continue with --resume" in said and "Traceback" not in said
     assert (out / "predictions.csv.partial").exists()
 
 
-def test_html_is_refused_before_any_work(files, capsys, tmp_path):
-    assert main(["predict", *files, "--html", str(tmp_path)]) == 2
+def test_html_is_refused_before_any_work(files, capsys, page):
+    page.mkdir(parents=True)
+    assert main(["predict", *files, "--html", str(page)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "name the HTML file to write" in captured.err
@@ -240,8 +261,8 @@ def test_masks_do_not_go_among_the_images(task, files, capsys):
     assert main(["predict", model, folder, "--output", f"{folder}/out"]) == 0
 
 
-def test_a_page_that_can_not_be_written_costs_no_prediction(files, capsys, monkeypatch):
+def test_a_page_that_can_not_be_written_costs_no_prediction(files, capsys, monkeypatch, page):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert main(["predict", *files, "--html", "page.html"]) == 2
+    assert main(["predict", *files, "--html", str(page)]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and "no permission" in captured.err

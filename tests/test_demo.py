@@ -7,7 +7,7 @@ import pytest
 
 from tfproj.cli import run_demo
 from tfproj.cli.main import main
-from tfproj.data import arrays
+from tfproj.data.sources import fashion_mnist
 
 TOY = {
     "classify": {"digits": {"preset": "original", "epochs": 2, "limit": 300, "batch_size": 32}},
@@ -19,7 +19,7 @@ TOY = {
 
 @pytest.fixture
 def without_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "DEBIAN_DIR", tmp_path / "nothing")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_DIR", tmp_path / "nothing")
     monkeypatch.delenv("TFPROJ_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
 

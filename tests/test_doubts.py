@@ -12,7 +12,7 @@ backend.setup()
 
 from tfproj.core.spec import mirrored  # noqa: E402
 from tfproj.data import Dataset  # noqa: E402
-from tfproj.data.arrays import array_split  # noqa: E402
+from tfproj.data.dataset import array_split  # noqa: E402
 from tfproj.experiment.mirroring import choose_augment  # noqa: E402
 from tfproj.experiment.plan import plan, plan_again  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402

@@ -7,9 +7,8 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.facades import FACADE_CLASSES, mini_facade
-from tfproj.data.folder import class_folder as folder_of_class
-from tfproj.data.folder import folder_dataset
+from tfproj.data.sources.facade_classes import FACADE_CLASSES
+from tfproj.data.sources.tables import class_folder as folder_of_class
 from tfproj.errors import InputError
 
 
@@ -19,7 +18,7 @@ def sizes(data):
 
 def fails(root, words, task=None):
     with pytest.raises(InputError, match=words) as caught:
-        folder_dataset(root, task)
+        load_dataset(str(root), task)
     assert "\n" not in str(caught.value)
 
 
@@ -273,7 +272,7 @@ def test_a_mini_facade_folder(tmp_path):
         assert len({int(n[8:12]) % 302 for n in data.splits["val"].names}) == 1
     (root / "train" / "eecs442_0303.png").unlink()
     with pytest.raises(InputError, match="eecs442_0303.jpg: image without mask"):
-        mini_facade(root)
+        load_dataset("facades", None, DataOptions(data_dir=str(root)))
 
 
 def test_no_facades(tmp_path, monkeypatch):

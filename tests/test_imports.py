@@ -18,7 +18,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # Contract -> (module, import that it may not have).
 FORBIDDEN = {
-    "layers": ("core/files.py", "from tfproj.runs import run"),
+    "layers": ("core/files.py", "from tfproj.runs.run import run"),
     "light": ("inference/session.py", "import keras"),
     "report": ("report/page.py", "import onnx"),
     "plan": ("experiment/plan.py", "import tensorflow"),

@@ -3,6 +3,8 @@ import pytest
 from tfproj.core import hardware
 from tfproj.runs import environment
 
+pytestmark = pytest.mark.light
+
 
 @pytest.mark.parametrize(
     ("files", "expected"),
@@ -72,7 +74,8 @@ def test_memory_is_capped_by_the_group(tmp_path):
 def test_a_system_that_does_not_tell_its_memory(tmp_path, monkeypatch):
     """Windows has no sysconf, macOS not all of its names."""
     nothing = tmp_path / "nothing"
-    monkeypatch.setattr("os.sysconf", _known(SC_PAGE_SIZE=2, SC_PHYS_PAGES=GIB))
+    known = _known(SC_PAGE_SIZE=2, SC_PHYS_PAGES=GIB)
+    monkeypatch.setattr("os.sysconf", known, raising=False)
     assert hardware.memory(nothing, nothing) == 2 * GIB
     assert hardware.free_memory(nothing, nothing, nothing) == GIB
     monkeypatch.delattr("os.sysconf")

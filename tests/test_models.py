@@ -259,7 +259,7 @@ def test_what_can_not_be_built(change, options, message):
 def test_registry_names_the_options_that_builders_take():
     import inspect
 
-    from tfproj.models.registry import cnn, resnet, unet
+    from tfproj.models import cnn, resnet, unet
 
     builders = {"cnn": cnn.cnn, "resnet": resnet.resnet, "unet": unet.unet}
     assert builders.keys() == MODELS.keys()

@@ -99,11 +99,18 @@ assert main(["train", "classify", "--data", "digits"]) == 2
 """
 
 
-def test_the_light_part_predicts_in_a_new_environment(wheel, tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "-q", wheel]
+@pytest.fixture(scope="module")
+def light_bin(wheel, tmp_path_factory):
+    """The commands of an environment that holds the wheel, what it needs, and pytest."""
+    folder = tmp_path_factory.mktemp("light") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    install = [folder / "bin" / "python", "-m", "pip", "install", "-q", wheel, "pytest"]
     subprocess.run(install, check=True, capture_output=True, text=True)
+    return folder / "bin"
+
+
+def test_the_light_part_predicts_in_a_new_environment(light_bin, tmp_path):
+    python = light_bin / "python"
     brightness_model(tmp_path / "m.onnx")
     for name, value in (("dark", 10), ("bright", 240)):
         Image.fromarray(np.full((9, 7), value, np.uint8)).save(tmp_path / f"{name}.png")
@@ -116,3 +123,16 @@ def test_the_light_part_predicts_in_a_new_environment(wheel, tmp_path):
     assert "pip install 'tfproj[train]'" in done.stderr
     listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True)
     assert not {"tensorflow", "keras", "matplotlib", "onnx"} & set(listed.stdout.split())
+
+
+def test_modules_marked_light_are_read_without_a_framework(light_bin):
+    """Continuous integration runs all of them so, on other systems, too."""
+    command = [light_bin / "pytest", "-m", "light", "-q", "-p", "no:cacheprovider"]
+    for more in (["--collect-only"], ["tests/test_light.py"]):
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_citation_names_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {tfproj.__version__}\n" in citation

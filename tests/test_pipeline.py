@@ -5,8 +5,7 @@ from tfproj import backend
 
 backend.setup()
 
-from tfproj.data.arrays import array_split  # noqa: E402
-from tfproj.data.dataset import Split  # noqa: E402
+from tfproj.data.dataset import Split, array_split  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.training import pipeline  # noqa: E402
 from tfproj.training.augment import for_statistics, mirror, photo_mix  # noqa: E402

@@ -19,6 +19,8 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
 
+pytestmark = pytest.mark.light
+
 
 @pytest.fixture(params=["classify", "segment"])
 def task(request):
@@ -143,6 +145,8 @@ def test_nonsense_arguments(predictor):
     for options, words in (({"batch_size": 0}, "at least 1"), ({"errors": "skip"}, "'return'")):
         with pytest.raises(InputError, match=words):
             predictor.stream([], **options)
+    with pytest.raises(InputError, match="threads 0: must be at least 1"):
+        Predictor(tiny_model(), threads=0)
     with pytest.raises(InputError, match="list given"):
         predictor.predict([[1, 2]])
 
@@ -166,7 +170,7 @@ def test_decoding_goes_on_while_the_model_works(predictor, monkeypatch):
 
 
 def test_no_thread_is_started_for_one_image_or_for_arrays(predictor, monkeypatch):
-    monkeypatch.setattr("tfproj.inference.predictor._pool", lambda workers: pytest.fail("a pool"))
+    monkeypatch.setattr("tfproj.inference.decoding._pool", lambda workers: pytest.fail("a pool"))
     array = pixels(1, predictor.spec)
     for source in (png(array), [png(array)], array, [array] * 9, np.stack([array] * 9)):
         assert predictor.predict(source)
@@ -267,6 +271,8 @@ def test_selftest_fails_on_other_answers_and_without_vectors(task):
     [
         [], {}, "text", {"tolerance": 1e-4, "vectors": []}, {"tolerance": "x", "vectors": [1]},
         {"tolerance": 1e-4, "vectors": [{"name": "a"}]},
+        {"tolerance": 1e-4, "vectors": [{"name": "a", "image_base64": "", "shape": [1],
+                                         "probabilities_base64": "AAAAAA==", "stride": 0}]},
         {"tolerance": 1e-4, "vectors": [{"name": "a", "image_base64": "?", "shape": [3],
                                          "probabilities_base64": ""}]},
     ],
@@ -278,7 +284,7 @@ def test_damaged_golden_vectors(golden):
 
 def test_a_provider_that_is_not_there_is_an_error():
     with pytest.raises(
-        InputError, match="CUDAExecutionProvider is not available; there are: .*CPU"
+        InputError, match="CUDAExecutionProvider is not available; available: .*CPU"
     ):
         Predictor(tiny_model(), providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
     for nothing in ([], "CPUExecutionProvider"):
@@ -300,6 +306,8 @@ def test_openvino_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
     with pytest.raises(InputError, match=r"pip install 'tfproj\[openvino\]'"):
         Predictor(tiny_model(), providers=[session.OPENVINO])
+    with pytest.raises(InputError, match="cannot be combined"):
+        Predictor(tiny_model(), providers=[session.OPENVINO, session.CPU])
     plugin = types.SimpleNamespace(get_library_path=lambda: "/nowhere/plugin.so")
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", plugin)
     with pytest.raises(InputError, match=session.OPENVINO):
@@ -356,7 +364,17 @@ def test_a_failing_model_is_one_line(predictor):
     assert "\n" not in str(caught.value)
 
 
+def test_answers_of_another_shape(predictor, monkeypatch):
+    """Where height and width are free, only the answer itself shows its shape."""
+    monkeypatch.setattr(
+        predictor, "_session", types.SimpleNamespace(run=lambda *_: [np.ones(3)] * 2)
+    )
+    with pytest.raises(TfprojError, match=r"answers with the shape \(3,\)"):
+        predictor.predict(pixels(0, predictor.spec))
+
+
 def test_weights_that_are_not_numbers():
+    pytest.importorskip("onnx")
     model = tiny_models.proto()
     nan = onnxruntime.OrtValue.ortvalue_from_numpy(np.full(3, np.nan, np.float32)).numpy()
     next(w for w in model.graph.initializer if w.name == "dense_bias").raw_data = nan.tobytes()
@@ -378,6 +396,7 @@ def test_int8_sums_take_the_exact_way_where_the_cpu_would_clip_them(monkeypatch,
 
 def test_int8_sums_are_not_clipped_on_any_cpu():
     """Two products of 255 * 127 are more than 16 bits hold, in which CPUs without VNNI add them."""
+    pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     def quantised(name, out, scale, zero):

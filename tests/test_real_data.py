@@ -8,7 +8,7 @@ from PIL import Image
 
 from tfproj.cli.main import main
 from tfproj.data import load_dataset
-from tfproj.data.arrays import find_idx_folder
+from tfproj.data.sources.fashion_mnist import find_idx_folder
 from tfproj.errors import InputError
 
 pytestmark = pytest.mark.real_data

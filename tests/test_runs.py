@@ -10,6 +10,8 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.presets import make_config
 from tfproj.runs.run import create_run, find_run
 
+pytestmark = pytest.mark.light
+
 
 def new_run(root, task="classify", name=None, overwrite=False):
     run = create_run(root, task, name, "digits-default", overwrite)
@@ -58,7 +60,7 @@ def test_finding_a_run(tmp_path):
 
 def test_a_name_that_two_tasks_have(tmp_path):
     first, second = new_run(tmp_path, "classify", "demo"), new_run(tmp_path, "segment", "demo")
-    with pytest.raises(InputError, match=r"classify/demo and of .*segment/demo; say which"):
+    with pytest.raises(InputError, match=r"classify.demo and of .*segment.demo; say which"):
         find_run("demo", tmp_path)
     assert find_run("demo", tmp_path, "segment") == second
     assert find_run("classify/demo", tmp_path) == first
@@ -84,6 +86,11 @@ def test_writes_are_whole_or_not_there(tmp_path):
         raise RuntimeError("power cut")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_text_is_the_same_bytes_on_every_system(tmp_path):
+    write_text(tmp_path / "a", "é\n")
+    assert (tmp_path / "a").read_bytes() == "é\n".encode()
 
 
 def test_files_have_the_usual_permissions(tmp_path):

@@ -6,6 +6,8 @@ import pytest
 from tfproj.core.spec import ModelSpec, default_colors, rgb
 from tfproj.errors import InputError
 
+pytestmark = pytest.mark.light
+
 SPEC = ModelSpec("segment", "unet", ("wall", "window"), ("#102030", "#FFFFFF"), 32, 48, 3, "toy")
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfproj.data import DataOptions, Dataset, load_dataset
-from tfproj.data.arrays import array_split
-from tfproj.data.dataset import Split, finish, hold_out, numbered_groups
+from tfproj.data.dataset import Split, array_split
+from tfproj.data.splits import finish, hold_out, numbered_groups
 from tfproj.errors import InputError
 
 

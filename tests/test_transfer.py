@@ -33,7 +33,7 @@ def build(name, task, **changes):
 
 
 def started(name, task, **changes):
-    """(model with the weights of ``name``, its spec, layers that kept their drawn weights)."""
+    """(model with the weights of ``name``, its spec, layers that kept their random weights)."""
     model, spec, options = build(name, task, **changes)
     fresh = transfer.initialise(model, spec, options, find_source(name, task), images(spec, 16))
     return model, spec, fresh
@@ -129,7 +129,7 @@ def test_a_name_that_means_two_things(tmp_path, capsys):
     with pytest.raises(InputError, match="segment/mine: best.keras is missing"):
         plan(build_config("segment", None, None, {"init": "mine"}, str(tmp_path)))
     assert main(["train", "classify", "--resume", str(tmp_path / "segment" / "mine")]) == 2
-    assert "a run for segment, not classify" in capsys.readouterr().err
+    assert "this run is for segment, not classify" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

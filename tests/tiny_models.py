@@ -1,12 +1,15 @@
-"""ONNX files of some kilobytes, built by hand: what ``tfproj export`` writes, without training."""
+"""ONNX files of some kilobytes, built by hand: what ``tfproj export`` writes, without training.
+
+Their graphs lie beside this file, so that tests need the package onnx only to change one. Written
+again by ``python tests/tiny_models.py``.
+"""
 
 import base64
 import io
 import json
+from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tfproj.core.spec import METADATA_KEY, ModelSpec
@@ -31,6 +34,8 @@ def png(array):
 
 def proto(task="classify"):
     """The graph: image -> scores, probabilities. No metadata."""
+    from onnx import TensorProto, helper, numpy_helper
+
     spec, rng = SPECS[task], np.random.default_rng(0)
 
     def weight(name, *shape):
@@ -76,19 +81,36 @@ def proto(task="classify"):
     return helper.make_model(graph, opset_imports=opset, ir_version=8)
 
 
+def graph_file(task):
+    """Where :func:`proto` of a task lies."""
+    return Path(__file__).with_name(f"tiny_{task}.onnx")
+
+
+def with_metadata(graph, record):
+    """The bytes of a file: a serialised graph and ``record`` as its metadata."""
+    text = record if isinstance(record, str) else json.dumps(record)
+    # Fields of a message may stand in any order: metadata_props, of key and value, is number 14.
+    return graph + _field(14, _field(1, METADATA_KEY.encode()) + _field(2, text.encode()))
+
+
+def _field(number, value):
+    """Bytes with their tag and length in protobuf's wire format."""
+    length, left = bytearray(), len(value)
+    while left > 127:
+        length.append(left & 127 | 128)
+        left >>= 7
+    return bytes([number << 3 | 2, *length, left]) + value
+
+
 def serialize(model, record):
-    """The file: ``record`` as its metadata (None: without any)."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    if record is not None:
-        text = record if isinstance(record, str) else json.dumps(record)
-        helper.set_model_props(copy, {METADATA_KEY: text})
-    return copy.SerializeToString()
+    """The file of a graph in hand: ``record`` as its metadata (None: without any)."""
+    graph = model.SerializeToString()
+    return graph if record is None else with_metadata(graph, record)
 
 
 def tiny_model(task="classify", **more):
     """Bytes of a whole file; ``more`` are further keys of its record."""
-    return serialize(proto(task), {**SPECS[task].to_dict(), **more})
+    return with_metadata(graph_file(task).read_bytes(), {**SPECS[task].to_dict(), **more})
 
 
 def with_golden(task="classify", shift=0.0, stride=1):
@@ -110,3 +132,8 @@ def with_golden(task="classify", shift=0.0, stride=1):
             }
         )
     return tiny_model(task, golden={"tolerance": 1e-4, "vectors": vectors})
+
+
+if __name__ == "__main__":
+    for name in SPECS:
+        graph_file(name).write_bytes(proto(name).SerializeToString())

@@ -7,8 +7,13 @@ of :class:`Predictor`, TensorFlow only with training, evaluation and export.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from tfproj._version import __version__
+
+if TYPE_CHECKING:
+    from tfproj.inference.predictor import Predictor
+    from tfproj.inference.results import Classification, Segmentation
 
 # From 1.29 on, onnxruntime reports what it runs to its makers and keeps an identifier in the home
 # directory, from its import on, unless this is set; an answer that is already there is kept.
@@ -17,12 +22,15 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = ["Classification", "Predictor", "Segmentation", "__version__"]
 
 
-def __getattr__(name: str):
-    if name in {"Classification", "Predictor", "Segmentation"}:
-        from tfproj.inference import predictor
+if not TYPE_CHECKING:  # or a checker would take any name for one of ours
 
-        return getattr(predictor, name)
-    raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in {"Classification", "Predictor", "Segmentation"}:
+            # Here, so that importing the package loads nothing.
+            from tfproj.inference import predictor  # noqa: PLC0415
+
+            return getattr(predictor, name)
+        raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

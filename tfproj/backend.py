@@ -22,9 +22,9 @@ def setup() -> None:
     try:
         # TensorFlow's C++ parts write to stderr before any log level is read.
         with _stderr_muted():
-            import cv2
-            import keras
-            import tensorflow as tf
+            import cv2  # noqa: PLC0415 (quietly)
+            import keras  # noqa: PLC0415
+            import tensorflow as tf  # noqa: PLC0415
     except ImportError as error:
         raise missing_extra(error.name or "tensorflow", "train") from None
     if keras.backend.backend() != "tensorflow":
@@ -63,7 +63,7 @@ def resolve_precision(precision: str) -> str:
     """``auto`` as ``mixed_bfloat16`` where the hardware computes in it, else ``float32``."""
     if precision != "auto":
         return precision
-    import tensorflow as tf
+    import tensorflow as tf  # noqa: PLC0415 (after setup)
 
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:

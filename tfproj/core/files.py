@@ -113,9 +113,9 @@ def _umask() -> int:
 
 
 def write_text(path: str | Path, text: str, errors: str = "strict") -> None:
-    """Write UTF-8 text atomically; ``errors`` as in ``str.encode``."""
+    """Write UTF-8 text atomically, with LF on every system; ``errors`` as in ``str.encode``."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors=errors)
+        temporary.write_text(text, encoding="utf-8", errors=errors, newline="\n")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -6,6 +6,7 @@ under the key :data:`METADATA_KEY`. No TensorFlow here.
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 import json
 import re
@@ -144,18 +145,19 @@ class ModelSpec:
         """
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             found = record.get("schema") if isinstance(record, dict) else None
-            raise InputError(f"model record of schema {found!r:.20}; this version reads {SCHEMA}")
-        fields = {f.name: f.type for f in dataclasses.fields(cls)}
+            raise InputError(f"model metadata of schema {found!r:.20}; this version reads {SCHEMA}")
+        fields = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+        kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,)}
         values = {key: record[key] for key in fields if key in record}
         values.setdefault("dynamic_size", False)
         for name, kind in fields.items():
-            wanted = {"str": (str,), "int": (int,), "bool": (bool,)}.get(kind, (list, tuple))
+            wanted = kinds.get(kind, (list, tuple))
             # JSON's true is no size, though Python's True is an int.
             if name not in values or type(values[name]) not in wanted:
-                raise InputError(f"model record: {name!r} is missing or not of the right type")
+                raise InputError(f"metadata: {name!r} is missing or not of the right type")
         for name in ("classes", "colors"):
             if not all(isinstance(item, str) for item in values[name]):
-                raise InputError(f"model record: {name!r} must hold strings")
+                raise InputError(f"metadata: {name!r} must hold strings")
         return cls(**values)
 
     def to_json(self) -> str:
@@ -171,8 +173,6 @@ def mirrored(classes: Sequence[str]) -> tuple[int, ...]:
 
 def default_colors(count: int) -> tuple[str, ...]:
     """``count`` distinct ``#RRGGBB``: the named ones first, then steps of the golden angle."""
-    import colorsys
-
     colors = list(DEFAULT_COLORS[:count])
     for index in range(len(colors), count):
         # The golden ratio spreads hues evenly for any number of classes.
@@ -181,6 +181,11 @@ def default_colors(count: int) -> tuple[str, ...]:
     return tuple(colors)
 
 
+def palette(colors: Sequence[str]) -> list[int]:
+    """``#RRGGBB`` of each class as the flat list that Pillow's ``putpalette`` takes."""
+    return [value for color in colors for value in rgb(color)]
+
+
 def rgb(color: str) -> tuple[int, int, int]:
     """``#RRGGBB`` as three integers 0..255."""
-    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

@@ -1,4 +1,4 @@
-"""Named data sources. ``load_dataset`` gives the splits; ``pipeline`` turns them into batches."""
+"""Data sets by name or directory: found, split, checked and written. No training framework."""
 
 from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.registry import DATASETS, load_dataset

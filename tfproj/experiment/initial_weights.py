@@ -55,9 +55,9 @@ def find_source(name: str, task: str) -> Source:
 
 def _exported(name: str, path: Path) -> Source:
     file = read_model(path, str(path))
-    if "quantization" in file.record:
+    if "quantization" in file.metadata:
         raise InputError(f"--init {name}: int8 weights can't be trained; take the float32 file")
-    training = file.record.get("training")
+    training = file.metadata.get("training")
     if not isinstance(training, dict) or not isinstance(training.get("model_options"), dict):
         raise InputError(f"--init {name}: the file does not say what its network is made of")
     return Source(name, file.spec, training["model_options"], path)

@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "augment": "flip",
         },
         # Deeper: 17 convolutions, seven narrow ones where the image still has its full size.
-        # Longer; what it would learn by heart is erased at random.
+        # Longer; random erasing keeps it from memorising the images.
         "best": {
             "model": "resnet",
             "model_options": {
@@ -98,7 +98,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "weight_decay": 1e-4,
         },
         # The same layer table with batch norm, which folds away on export. Muon gets there in fewer
-        # epochs; parts of another house keep it from knowing the few there are by heart.
+        # epochs; parts of another house keep it from memorising the few there are.
         "default": {
             "model_options": {"batch_norm": True},
             "epochs": 30,
@@ -115,7 +115,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         # Starts at half the resolution, so it can be wider and see more of the house in less time;
         # multiples of 16 filters keep batch norm fast. Windows stand in lines, which strip pooling
-        # shows to every place. 271 houses are soon known by heart: parts of another house and
+        # shows to every place. 271 houses are soon memorised: parts of another house and
         # silenced channels keep it from that.
         "best": {
             "model_options": {
@@ -169,7 +169,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         InputError: missing, not a mapping, or an unknown key (with the closest known one).
     """
     try:
-        import yaml
+        import yaml  # noqa: PLC0415 (comes with the extra "train")
     except ImportError:
         raise missing_extra("PyYAML", "train") from None
     try:

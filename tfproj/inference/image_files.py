@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfproj.core import image
 from tfproj.core.files import exists, replacing, writing
 from tfproj.errors import InputError
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import Classification, Segmentation
+from tfproj.inference.results import Result, Segmentation
 from tfproj.inference.table import TABLES, Output
 
-Result = Classification | Segmentation | InputError
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 OVERLAY = "_overlay"  # follows a mask's stem
 
@@ -117,7 +118,7 @@ def stream_files(
     with Output.open(how.output, how.file_format, decisive, how.resume) as table:
         rest = [path for path in paths if str(path) not in table.done]
         names = mask_names(rest, table.done.values())
-        results = predictor.stream(rest, how.batch_size, "return")
+        results = predictor.stream(rest, how.batch_size, errors="return")
         for path, result in zip(rest, results, strict=True):
             record = describe(path, result, how.top)
             if isinstance(result, Segmentation) and how.output is not None:
@@ -194,7 +195,7 @@ def _files(mask: Path, overlay: bool) -> list[Path]:
 
 
 def _write_mask(result: Segmentation, source: Path, target: Path, overlay: bool) -> None:
-    pictures = [result.mask_image, lambda: result.overlay(source)]
+    pictures: list[Callable[[], Image]] = [result.mask_image, lambda: result.overlay(source)]
     for path, picture in zip(_files(target, overlay), pictures, strict=False):
         with replacing(path) as temporary:
             picture().save(temporary)

@@ -69,12 +69,12 @@ class ModelFile:
     Attributes:
         data: the ONNX model.
         spec: task, classes, input.
-        record: all that its metadata says, plain JSON types.
+        metadata: all that the file says of itself, plain JSON types.
     """
 
     data: bytes
     spec: ModelSpec
-    record: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def read_model(
@@ -129,12 +129,12 @@ def _check_model(data: bytes) -> ModelFile:
             raise InputError(f"it holds {phrase}; models of tfproj have none")
     if "graph" not in model:
         raise InputError("an ONNX file without a graph")
-    record = _metadata(reader, model.get("metadata", []))
-    spec = read_spec(record)
+    metadata = _metadata(reader, model.get("metadata", []))
+    spec = read_spec(metadata)
     graph = reader.message(model["graph"][0], onnx_schema.GRAPH, "the graph")
     _check_graph(reader, graph)
     _check_ends(reader, graph, spec)
-    return ModelFile(data, spec, record)
+    return ModelFile(data, spec, metadata)
 
 
 def _metadata(reader: Reader, entries: list) -> dict[str, Any]:
@@ -144,35 +144,35 @@ def _metadata(reader: Reader, entries: list) -> dict[str, Any]:
         pair = reader.message(entry, onnx_schema.ENTRY, "the metadata")
         key = text(pair.get("key", []), "a metadata key")
         if key in found:
-            raise InputError(f"the metadata key {key!r} is there twice")
+            raise InputError(f"the metadata key {key!r} occurs twice")
         found[key] = text(pair.get("value", []), "the metadata")
     if METADATA_KEY not in found:
         raise InputError("an ONNX model, but not one that tfproj exported (no metadata)")
     try:
-        record = json.loads(found[METADATA_KEY])
+        metadata = json.loads(found[METADATA_KEY])
     except (ValueError, RecursionError):
         raise InputError("its metadata is damaged, not valid JSON") from None
-    if not isinstance(record, dict):
+    if not isinstance(metadata, dict):
         raise InputError("its metadata is damaged, not a JSON object")
-    return record
+    return metadata
 
 
-def read_spec(record: dict[str, Any]) -> ModelSpec:
-    """The model's record, with limits on what may be shown or allocated.
+def read_spec(metadata: dict[str, Any]) -> ModelSpec:
+    """The model's spec in its metadata, with limits on what may be shown or allocated.
 
     Raises:
         InputError: fields missing, of the wrong type, or beyond the limits.
     """
-    spec = ModelSpec.from_dict(record)
+    spec = ModelSpec.from_dict(metadata)
     limit = 256 if spec.task == "segment" else MAX_CLASSES  # a mask is uint8
     if len(spec.classes) > limit:
-        raise InputError(f"model record: {len(spec.classes)} classes; at most {limit}")
+        raise InputError(f"metadata: {len(spec.classes)} classes; at most {limit}")
     for name in spec.classes:
         if not is_class_name(name):
-            raise InputError(f"model record: the class name {name[:20]!r} is not a line of text")
+            raise InputError(f"metadata: the class name {name[:20]!r} is not a line of text")
     pixels = spec.height * spec.width
     if pixels * (len(spec.classes) if spec.task == "segment" else 3) > MAX_OUTPUT_VALUES:
-        raise InputError(f"model record: an input of {spec.height} x {spec.width} px is too large")
+        raise InputError(f"metadata: an input of {spec.height} x {spec.width} px is too large")
     return spec
 
 
@@ -192,7 +192,7 @@ def _check_node(reader: Reader, node: dict[str, list]) -> None:
     operator = text(node.get("op_type", []), "an operator's name")
     domain = text(node.get("domain", []), "an operator's domain")
     if domain not in STANDARD_DOMAINS:
-        raise InputError(f"the operator {operator[:40]!r} is of the domain {domain[:40]!r}")
+        raise InputError(f"the operator {operator[:40]!r} belongs to the domain {domain[:40]!r}")
     for data in node.get("attribute", []):
         attribute = reader.message(
             data, onnx_schema.ATTRIBUTE, f"an attribute of {operator[:40]!r}"
@@ -201,7 +201,7 @@ def _check_node(reader: Reader, node: dict[str, list]) -> None:
             raise InputError(f"the operator {operator[:40]!r} holds a graph of its own")
         _check_attribute(reader, attribute, operator)
     if operator not in OPERATORS:
-        raise InputError(f"the operator {operator[:40]!r} is none that tfproj writes")
+        raise InputError(f"the operator {operator[:40]!r} is not one that tfproj writes")
 
 
 def _check_attribute(reader: Reader, attribute: dict[str, list], operator: str) -> None:
@@ -245,7 +245,7 @@ def _count(reader: Reader, tensor: dict[str, list], width: int) -> int:
 
 
 def _check_ends(reader: Reader, graph: dict[str, list], spec: ModelSpec) -> None:
-    """One image input and the two outputs, of the shapes that the record says."""
+    """One image input and the two outputs, of the shapes that the metadata says."""
     size = (None, None) if spec.dynamic_size else spec.size
     answer = (*size, len(spec.classes)) if spec.task == "segment" else (len(spec.classes),)
     inputs = [_value(reader, value) for value in graph.get("input", [])]

@@ -12,12 +12,11 @@ to be configured here.
 
 from __future__ import annotations
 
-import collections
 import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -25,19 +24,21 @@ from tfproj.core.hardware import available_cpus
 from tfproj.core.softmax import softmax
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError, TfprojError, first_line
+from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.results import Classification, Segmentation, calibration, threshold
+from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
 from tfproj.inference.selftest import SelfTest, replay
 from tfproj.inference.session import CPU, open_session
 from tfproj.pretrained import pretrained_file
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from tfproj.core.image import ImageLike
+    from tfproj.inference.results import Prediction, Result
 
 __all__ = ["Classification", "Predictor", "Segmentation"]
 
-# Threads that decode. Each may hold one image of the largest size.
-MAX_DECODERS = 8
 _UINT8 = np.dtype(np.uint8)
 
 
@@ -80,9 +81,9 @@ class Predictor:
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
         self.spec: ModelSpec = file.spec
-        self.metadata: dict[str, Any] = file.record
-        self.temperature = calibration(file.record, "temperature", 0.001, 1000, name) or 1.0
-        self.unknown_below = threshold(unknown_below, file.record, file.spec.task, name)
+        self.metadata: dict[str, Any] = file.metadata
+        self.temperature = calibration_value(file.metadata, "temperature", 0.001, 1000, name) or 1.0
+        self.unknown_below = threshold(unknown_below, file.metadata, file.spec.task, name)
         self.flip = flip
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
@@ -108,7 +109,7 @@ class Predictor:
 
     def predict(
         self, images: ImageLike | Iterable[ImageLike], batch_size: int = 8
-    ) -> list[Classification] | list[Segmentation]:
+    ) -> list[Prediction]:
         """Predict one or several images.
 
         Args:
@@ -118,7 +119,8 @@ class Predictor:
             batch_size: images that go through the model at once.
 
         Returns:
-            One result for each image, in order.
+            One result for each image, in order: :class:`Classification` or, of a segmenter,
+            :class:`Segmentation`.
 
         Raises:
             InputError: an image that can't be read; nothing is returned then.
@@ -126,9 +128,26 @@ class Predictor:
         """
         return list(self.stream(images, batch_size))
 
+    @overload
+    def stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        batch_size: int = 8,
+        errors: Literal["raise"] = "raise",
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        batch_size: int = 8,
+        *,
+        errors: Literal["return"],
+    ) -> Iterator[Result]: ...
+
     def stream(
         self, images: ImageLike | Iterable[ImageLike], batch_size: int = 8, errors: str = "raise"
-    ) -> Iterator[Classification | Segmentation | InputError]:
+    ) -> Iterator[Result]:
         """Like :meth:`predict`, one result after the other with flat memory.
 
         The next images are decoded while the model works on the present ones.
@@ -139,26 +158,42 @@ class Predictor:
                 and what it gave may be changed or closed once the next image is asked for.
             errors: what an image that can't be read does: "raise" its InputError once the results
                 before it are out, or "return" it in the place of a result.
+
+        Yields:
+            One result for each image, in order.
+
+        Raises:
+            InputError: an argument that makes no sense; an image that can't be read.
+            TfprojError: the model failed.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
-        if _is_one(images):
-            images = [images]
+        images = several(images)
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
         return self._stream(images, batch_size, errors == "raise")
 
     def load(self, source: ImageLike) -> tuple[np.ndarray, tuple[int, int]]:
-        """(what the model sees: uint8 (height, width, channels), the image's own size)."""
+        """One image as the model sees it.
+
+        Args:
+            source: any of those that :meth:`predict` takes.
+
+        Returns:
+            (pixels, size): uint8 (height, width, channels) for :meth:`run`, and the (height,
+            width) that the image had.
+
+        Raises:
+            InputError: the image can't be read.
+        """
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
-        from tfproj.core import image
+        # Here, since arrays need no Pillow.
+        from tfproj.core import image  # noqa: PLC0415
 
-        picture = image.open_image(source)
-        array = image.to_array(picture, self.spec.size, self.spec.channels)
-        return array, (picture.height, picture.width)
+        return image.load_with_size(source, self.spec.size, self.spec.channels)
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bare model.
@@ -199,25 +234,29 @@ class Predictor:
     def selftest(self) -> SelfTest:
         """Predict the images that the file carries and compare with its answers.
 
+        Returns:
+            How many images there are (``vectors``), the largest difference in a probability
+            (``max_difference``), and the largest that the file allows (``tolerance``).
+
         Raises:
             InputError: the file has none.
             TfprojError: a difference above the file's tolerance.
         """
         return replay(self.metadata, lambda data: self.run(self.load(data)[0][None])[1][0])
 
-    def _fits(self, source: Any) -> bool:
+    def _fits(self, source: Any) -> TypeGuard[np.ndarray]:
         """Whether ``source`` is an array that needs no preparation."""
         if type(source) is not np.ndarray or source.dtype != _UINT8:
             return False
         shape = self._shape
         return source.shape == shape or (shape[2] == 1 and source.shape == shape[:2])
 
-    def _all_fit(self, images: Sequence) -> bool:
+    def _all_fit(self, images: Sequence | np.ndarray) -> bool:
         if isinstance(images, np.ndarray):
             images = images[:1]  # the others are of the same shape
         return len(images) > 0 and all(map(self._fits, images))
 
-    def _slices(self, images: Sequence[np.ndarray], batch_size: int) -> Iterator:
+    def _slices(self, images: Sequence | np.ndarray, batch_size: int) -> Iterator[Prediction]:
         """Results for arrays that need no preparation; an array of images is not copied."""
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
@@ -228,16 +267,9 @@ class Predictor:
 
     def _stream(self, images: Iterable[ImageLike], batch_size: int, strict: bool) -> Iterator:
         """Whole batches of readable images, and errors at their places between them."""
-        batch: list = []
-        readable = 0
-        for item in self._loaded(images, 3 * batch_size):
-            batch.append(item)
-            failed = isinstance(item, InputError)
-            readable += not failed
-            if readable == batch_size or (failed and strict) or len(batch) >= 8 * batch_size:
-                yield from self._answers(batch, strict)
-                batch, readable = [], 0
-        yield from self._answers(batch, strict)
+        ahead = decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
+        for batch in batches(ahead, batch_size, strict):
+            yield from self._answers(batch, strict)
 
     def _answers(self, batch: list, strict: bool) -> Iterator:
         good = [item for item in batch if not isinstance(item, InputError)]
@@ -253,39 +285,7 @@ class Predictor:
             else:
                 yield item
 
-    def _loaded(self, images: Iterable[ImageLike], ahead: int) -> Iterator:
-        """(pixels, size) or InputError of each image, decoded in threads, ``ahead`` at most.
-
-        The threads are started by the first image that has a successor and needs decoding.
-        """
-        waiting: collections.deque = collections.deque()
-        pool = None
-        held = isinstance(images, (list, tuple, np.ndarray))
-        alone = held and len(images) == 1
-        try:
-            for source in images:
-                if not held and isinstance(source, (np.ndarray, bytearray, memoryview)):
-                    source = source.copy() if isinstance(source, np.ndarray) else bytes(source)
-                if alone or self._fits(source) or (not held and _may_close(source)):
-                    waiting.append(self._try_load(source))
-                else:
-                    pool = pool or _pool(self._workers)
-                    waiting.append(pool.submit(self._try_load, source))
-                if len(waiting) >= ahead:
-                    yield _value(waiting.popleft())
-            while waiting:
-                yield _value(waiting.popleft())
-        finally:
-            if pool:
-                pool.shutdown(cancel_futures=True)
-
-    def _try_load(self, source: ImageLike) -> tuple[np.ndarray, tuple[int, int]] | InputError:
-        try:
-            return self.load(source)
-        except InputError as error:
-            return error
-
-    def _results(self, pixels: np.ndarray, sizes: list) -> list[Classification | Segmentation]:
+    def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
         scores, probabilities = (self._run_twice if self.flip else self.run)(pixels)
         if not math.isfinite(np.add.reduce(probabilities, axis=None)):
             raise TfprojError("the model answers with values that are not numbers")
@@ -294,31 +294,8 @@ class Predictor:
             rows = zip(probabilities, scores, sizes, strict=True)
             return [Segmentation(spec.classes, spec.colors, p, s, size) for p, s, size in rows]
         shared = self.temperature, self.unknown_below
-        rows = zip(probabilities, scores, strict=True)
-        return [Classification(spec.classes, p, s, *shared) for p, s in rows]
-
-
-def _is_one(images: Any) -> bool:
-    """A batch (N, H, W, C) is several images; iterating over it gives them."""
-    if isinstance(images, np.ndarray):
-        return images.ndim < 4
-    encoded = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
-    return encoded or _may_close(images)
-
-
-def _may_close(source: Any) -> bool:
-    """PIL images and files, told by what they offer: Pillow need not be loaded for arrays."""
-    return hasattr(source, "getextrema") or hasattr(source, "read")
-
-
-def _pool(workers: int):
-    import concurrent.futures
-
-    return concurrent.futures.ThreadPoolExecutor(workers, "tfproj-decode")
-
-
-def _value(item: Any) -> Any:
-    return item.result() if hasattr(item, "result") else item
+        pairs = zip(probabilities, scores, strict=True)
+        return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
 
 
 def _explain(error: Exception, pixels: np.ndarray) -> str:

@@ -47,6 +47,7 @@ class Reader:
         """
         found: dict[str, list] = {}
         position, end = 0, len(data)
+        value: int | memoryview
         while position < end:
             tag, position = _varint(data, position)
             number, wire = tag >> 3, tag & 7

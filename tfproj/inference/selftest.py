@@ -5,6 +5,7 @@ docs/onnx-contract.md says how they are stored; any port of the predictor can do
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,18 +58,18 @@ class Vector:
         return float(np.abs(answer - self.probabilities).max())
 
 
-def replay(record: dict[str, Any], answer: Callable[[bytes], np.ndarray]) -> SelfTest:
-    """Compare every vector of a model's record.
+def replay(metadata: dict[str, Any], answer: Callable[[bytes], np.ndarray]) -> SelfTest:
+    """Compare every golden vector of a model's metadata.
 
     Args:
-        record: the metadata.
+        metadata: what the file says of itself.
         answer: an encoded image -> probabilities.
 
     Raises:
-        InputError: the record has no vectors, or they are damaged.
+        InputError: there are no vectors, or they are damaged.
         TfprojError: a difference above the tolerance.
     """
-    tolerance, vectors = read_vectors(record)
+    tolerance, vectors = read_vectors(metadata)
     worst = 0.0
     for vector in vectors:
         difference = vector.difference(answer(vector.image))
@@ -81,12 +82,12 @@ def replay(record: dict[str, Any], answer: Callable[[bytes], np.ndarray]) -> Sel
     return SelfTest(len(vectors), worst, tolerance)
 
 
-def read_vectors(record: dict[str, Any]) -> tuple[float, list[Vector]]:
-    """(tolerance, vectors) of a model's record; InputError where there are none or damaged ones."""
-    if record.get("golden") is None:
+def read_vectors(metadata: dict[str, Any]) -> tuple[float, list[Vector]]:
+    """(tolerance, golden vectors) of a file; InputError where there are none or damaged ones."""
+    if metadata.get("golden") is None:
         raise InputError("the file has no golden vectors to test itself with")
     try:
-        entry = record["golden"]
+        entry = metadata["golden"]
         tolerance, vectors = float(entry["tolerance"]), [_vector(v) for v in entry["vectors"]]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise InputError("its golden vectors are damaged") from None
@@ -96,8 +97,6 @@ def read_vectors(record: dict[str, Any]) -> tuple[float, list[Vector]]:
 
 
 def _vector(entry: dict[str, Any]) -> Vector:
-    import base64
-
     picture = base64.b64decode(entry["image_base64"], validate=True)
     values = base64.b64decode(entry["probabilities_base64"], validate=True)
     probabilities = np.frombuffer(values, "<f4").reshape([int(n) for n in entry["shape"]])

@@ -146,14 +146,14 @@ def _find_providers(providers: Sequence[str]) -> list:
         return _openvino_plugin()
     if missing:
         raise InputError(
-            f"provider {missing[0]} is not available; there are: {', '.join(available)}"
+            f"provider {missing[0]} is not available; available: {', '.join(available)}"
         )
     return []
 
 
 def _openvino_plugin() -> list:
     try:
-        import onnxruntime_ep_openvino as plugin
+        import onnxruntime_ep_openvino as plugin  # noqa: PLC0415 (an extra)
     except ImportError:
         raise missing_extra("onnxruntime-ep-openvino", "openvino") from None
     with _once:
@@ -167,8 +167,8 @@ def _openvino_plugin() -> list:
     devices = _devices()
     if not devices:
         raise InputError(
-            f"{OPENVINO}: the plugin finds no Intel device; the package onnxruntime-openvino, "
-            "installed in the place of onnxruntime, runs on other CPUs, too"
+            f"{OPENVINO}: the plugin finds no Intel device; install onnxruntime-openvino "
+            "instead of onnxruntime for other CPUs"
         )
     return devices
 

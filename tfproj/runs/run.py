@@ -202,7 +202,7 @@ def find_run(
     if exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     problem = "unknown model or run" if others else "unknown run"
-    raise unknown_name(problem, name, [*others, *(str(p.relative_to(root)) for p in runs)])
+    raise unknown_name(problem, name, [*others, *(p.relative_to(root).as_posix() for p in runs)])
 
 
 def shown_split(splits: Iterable[str]) -> str:

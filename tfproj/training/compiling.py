@@ -19,7 +19,7 @@ PIXELS_PER_CALL = 2**21
 
 
 def compiled_model(planned: Plan, precision: str) -> tuple[keras.Model, int]:
-    """(model under ``precision``, steps per epoch), weights drawn from the current seed."""
+    """(model under ``precision``, steps per epoch), randomly initialised from the current seed."""
     config = planned.config
     count = len(planned.dataset.splits["train"])
     steps = steps_per_epoch(count, min(config.batch_size, count))

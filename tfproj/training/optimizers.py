@@ -94,7 +94,7 @@ def nesterov_sgd(learning_rate, **kwargs) -> keras.optimizers.SGD:
 def ema_momentum(config: TrainConfig, steps_per_epoch: int) -> float:
     """The configured momentum, or less where it would look back further than a tenth of the steps.
 
-    The average starts at the drawn weights: one of 0.999 still holds most of them after a hundred
+    The average starts at the random weights: one of 0.999 still holds most of them after a hundred
     steps, and a short training would keep a model that has learned nothing.
     """
     return min(config.ema, max(0.0, 1 - 10 / (config.epochs * steps_per_epoch)))

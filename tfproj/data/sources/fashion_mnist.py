@@ -1,4 +1,4 @@
-"""Small images held in memory: Fashion-MNIST from its IDX files, scikit-learn's digits."""
+"""Fashion-MNIST: from its IDX files, or from TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfproj.data import tfds_source
-from tfproj.data.dataset import DataOptions, Dataset, Split
-from tfproj.data.locate import search_roots
-from tfproj.errors import InputError, missing_extra
+from tfproj.data.dataset import DataOptions, Dataset, Split, array_split
+from tfproj.data.sources.paths import places
+from tfproj.data.sources.tfds import tfds_dataset
+from tfproj.errors import InputError
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -54,13 +54,12 @@ def fashion_mnist(options: DataOptions) -> Dataset:
 
 def find_idx_folder(data_dir: str | None = None) -> Path | None:
     """The folder with Fashion-MNIST's IDX files: in ``data_dir`` or the usual places, or None."""
+    names = ("fashion_mnist", "FashionMNIST")
     if data_dir is not None:
-        places = [Path(data_dir), Path(data_dir) / "fashion_mnist", Path(data_dir) / "FashionMNIST"]
-        if not Path(data_dir).is_dir():
-            raise InputError(f"--data-dir {data_dir}: no such directory")
-    else:
-        places = [root / "fashion_mnist" for root in search_roots()] + [DEBIAN_DIR]
-    return next((place for place in places if _idx_file(place, "train", "images")), None)
+        folders = list(places(data_dir, (".", *names)))
+    else:  # not the usual places themselves: MNIST's files are called the same
+        folders = [*places(None, names), DEBIAN_DIR]
+    return next((folder for folder in folders if _idx_file(folder, "train", "images")), None)
 
 
 def _idx_file(folder: Path, stem: str, kind: str) -> Path | None:
@@ -105,18 +104,9 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
-    """A split over images held in memory: uint8 (N, H, W), labels (N,)."""
-    return Split(
-        names=[str(i) for i in range(len(images))],
-        read_image=lambda i: images[i],
-        labels=np.asarray(labels, np.int32),
-    )
-
-
 def _from_tfds(options: DataOptions) -> tuple[dict[str, Split], str]:
     try:
-        dataset = tfds_source.tfds_dataset("fashion_mnist", "classify", options)
+        dataset = tfds_dataset("fashion_mnist", "classify", options)
     except InputError as error:
         raise InputError(
             "Fashion-MNIST was not found. Either: --data-dir with the four IDX files; "
@@ -125,29 +115,3 @@ def _from_tfds(options: DataOptions) -> tuple[dict[str, Split], str]:
             f"({error})"
         ) from None
     return dict(dataset.splits), dataset.origin
-
-
-def digits(options: DataOptions) -> Dataset:
-    """scikit-learn's copy of the UCI handwritten digits, 8 x 8, values 0..16 scaled to 0..255."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise missing_extra("scikit-learn", "train") from None
-    bunch = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    # No official test split exists: every fifth example, in the stored order.
-    test = np.arange(len(images)) % 5 == 4
-    split = array_split(images, bunch.target)
-    return Dataset(
-        name="digits",
-        task="classify",
-        classes=tuple(str(name) for name in bunch.target_names),
-        splits={
-            "train": split.subset(np.flatnonzero(~test)),
-            "test": split.subset(np.flatnonzero(test)),
-        },
-        size=(8, 8),
-        channels=1,
-        origin="scikit-learn",
-        license="Handwritten Digits, UCI, CC BY 4.0 (Alpaydin, Kaynak, 1998)",
-    )

@@ -1,4 +1,4 @@
-"""Read a prepared TFDS data set: which features are image and target, and the examples.
+"""The examples of a prepared TFDS set: which features are image and target, and their values.
 
 How features become a task:
 
@@ -22,10 +22,8 @@ from typing import Any
 import numpy as np
 
 from tfproj import backend
-from tfproj.core import image
-from tfproj.data.dataset import Dataset, Split
-from tfproj.data.folder import natural_size
-from tfproj.data.masks import MaskCoding
+from tfproj.data.dataset import Dataset, Split, natural_size
+from tfproj.data.masks import MaskCoding, read_values
 from tfproj.errors import InputError, first_line, missing_extra
 
 SPLIT_OF = {"train": "train", "validation": "val", "val": "val", "test": "test"}
@@ -35,7 +33,7 @@ def import_tfds() -> ModuleType:
     """The package ``tensorflow_datasets``; InputError where it is missing."""
     backend.setup()
     try:
-        import tensorflow_datasets as tfds
+        import tensorflow_datasets as tfds  # noqa: PLC0415 - loads TensorFlow
     except ImportError:
         raise missing_extra("tensorflow-datasets", "train") from None
     return tfds
@@ -96,16 +94,13 @@ def _pick(keys: Sequence[str], usual: str) -> str | None:
     return usual if usual in keys else next(iter(keys), None)
 
 
-def read_dataset(
-    builder: Any, task: str | None, name: str, name_feature: str | None = None
-) -> Dataset:
-    """Read a prepared TFDS builder into memory.
+def read_builder(builder: Any, task: str | None, name: str) -> Dataset:
+    """Read a prepared TFDS builder into memory; the examples are numbered.
 
     Args:
         builder: a TFDS builder whose data are prepared.
         task: ``classify``, ``segment`` or None, as in :func:`tfds_dataset`.
         name: of the data set; error messages begin with it.
-        name_feature: a text feature that names the examples; None: they are numbered.
 
     Raises:
         InputError: no ``train`` split, no fitting features, or files that cannot be read.
@@ -117,7 +112,7 @@ def read_dataset(
         raise InputError(f"{name}: float images, which TFDS stores in a way of its own")
     target = roles.label if task == "classify" else roles.mask
     with quiet():
-        examples = _read(builder, name, (roles.image, target, name_feature))
+        examples = _read(builder, name, (roles.image, target))
     make = _classification if task == "classify" else _segmentation
     classes, splits = make(examples, features[target], name)
     return Dataset(
@@ -142,14 +137,17 @@ def _listing(features: Any) -> str:
 
 @dataclass(frozen=True)
 class Examples:
-    """One split in memory: encoded images, labels (int) or encoded masks, and names."""
+    """One split in memory: encoded images, and labels (int) or encoded masks."""
 
     images: list[bytes]
     targets: list
-    names: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        return [str(index) for index in range(len(self.images))]
 
 
-def _read(builder: Any, name: str, keys: tuple[str, str, str | None]) -> dict[str, Examples]:
+def _read(builder: Any, name: str, keys: tuple[str, str]) -> dict[str, Examples]:
     """The splits that have examples, by this package's names."""
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     available = {split: to for split, to in SPLIT_OF.items() if sizes.get(split)}
@@ -161,12 +159,11 @@ def _read(builder: Any, name: str, keys: tuple[str, str, str | None]) -> dict[st
         raise InputError(f"{builder.data_dir}: cannot be read ({first_line(error)})") from None
 
 
-def _read_split(builder: Any, split: str, keys: tuple[str, str, str | None]) -> Examples:
-    import tensorflow as tf
+def _read_split(builder: Any, split: str, keys: tuple[str, str]) -> Examples:
+    import tensorflow as tf  # noqa: PLC0415 - heavy; a mistake shows before it is loaded
 
     tfds = import_tfds()
-    wanted = {key for key in keys if key}
-    images = [k for k in wanted if isinstance(builder.info.features[k], tfds.features.Image)]
+    images = [k for k in keys if isinstance(builder.info.features[k], tfds.features.Image)]
     skip = {key: tfds.decode.SkipDecoding() for key in images}
     options = tf.data.Options()
     # Destroying an iterator waits for the autotune thread, up to ten seconds (TF 2.21).
@@ -174,15 +171,14 @@ def _read_split(builder: Any, split: str, keys: tuple[str, str, str | None]) -> 
     dataset = builder.as_dataset(
         split=split,
         shuffle_files=False,
-        decoders=tfds.decode.PartialDecoding(wanted, decoders=skip),
+        decoders=tfds.decode.PartialDecoding(set(keys), decoders=skip),
         read_config=tfds.ReadConfig(options=options, try_autocache=False),
     )
-    image_key, target, name = keys
-    result = Examples([], [], [])
-    for index, example in enumerate(tfds.as_numpy(dataset)):
-        result.images.append(example[image_key])
+    image, target = keys
+    result = Examples([], [])
+    for example in tfds.as_numpy(dataset):
+        result.images.append(example[image])
         result.targets.append(example[target])
-        result.names.append(example[name].decode() if name else str(index))
     return result
 
 
@@ -213,46 +209,29 @@ def _segmentation(
         found = set().union(*(_mask_values(part, name) for part in examples.values()))
         coding = MaskCoding(tuple(sorted(found)))
         classes = tuple(f"class_{value}" for value in coding.values)
-    return classes, {split: _mask_split(part, coding, name) for split, part in examples.items()}
+    return classes, {split: _mask_split(part, coding) for split, part in examples.items()}
 
 
-def _mask_values(part: Examples, label: str) -> set[int]:
+def _mask_values(part: Examples, name: str) -> set[int]:
     counts = np.zeros(256, np.int64)
-    for data, name in zip(part.targets, part.names, strict=True):
-        counts += np.bincount(decode_mask(data, f"{label} mask {name}").ravel(), minlength=256)
+    for index, mask in enumerate(part.targets):
+        values = read_values(mask, f"{name}: example {index}")
+        counts += np.bincount(values.ravel(), minlength=256)
     return {int(value) for value in np.flatnonzero(counts)}
 
 
-def _mask_split(part: Examples, coding: MaskCoding, label: str) -> Split:
+def _mask_split(part: Examples, coding: MaskCoding) -> Split:
     def read_mask(index: int) -> np.ndarray:
-        raw = decode_mask(part.targets[index], f"{label} mask {part.names[index]}")
+        label = f"example {index}"
+        raw = read_values(part.targets[index], label)
         indices = coding.to_indices(raw)
         stray = indices >= len(coding.values)  # 255, which is a class only where there are 256
         if stray.any():
-            where = f"{label} mask {part.names[index]}"
-            raise InputError(f"{where}: {raw[stray][0]} is none of {len(coding.values)} classes")
+            value, count = raw[stray][0], len(coding.values)
+            raise InputError(f"{label}: mask value {value} is none of {count} classes")
         return indices
 
     return Split(part.names, part.images.__getitem__, read_mask=read_mask)
-
-
-def decode_mask(data: bytes, label: str) -> np.ndarray:
-    """Palette indices or grey values of an encoded mask, uint8 (H, W), as they are in the file.
-
-    Raises:
-        InputError: unreadable, colours, or values above 255.
-    """
-    picture = image.open_image(data, label)
-    if picture.mode == "LA":
-        picture = picture.getchannel("L")
-    values = np.asarray(picture)
-    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
-        values = values[..., 0]  # grey, saved as RGB
-    if values.ndim != 2 or values.dtype.kind == "f":
-        raise InputError(f"{label}: {picture.mode} pixels; expected one class value per pixel")
-    if values.max() > 255 or values.min() < 0:
-        raise InputError(f"{label}: values outside 0..255; at most 256 classes are possible")
-    return values.astype(np.uint8)
 
 
 def _size(shape: Sequence[int | None], task: str, train: Split) -> tuple[int, int]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tfproj.data.dataset import DataOptions, Dataset, numbered_groups
-from tfproj.data.listing import Problems, by_stem, images_in, match_pairs, pair_split
-from tfproj.data.locate import search_roots
+from tfproj.data.dataset import DataOptions, Dataset
+from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding
-from tfproj.data.problems import noting
+from tfproj.data.sources.cmp_facade import ARCHIVES, HOMEPAGE, cmp_facade
+from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
+from tfproj.data.sources.files import images_in, match_pairs, pair_split
+from tfproj.data.sources.paths import places
+from tfproj.data.splits import numbered_groups
 from tfproj.errors import InputError
 
-FACADE_CLASSES = ("others", "facade", "pillar", "window", "balcony")
-FACADE_COLORS = ("#000000", "#0080FF", "#80FF80", "#FF8000", "#FF0000")
 LICENSE = (
     "Mini Facade, derived from the CMP Facade Database "
     "(R. Tylecek, R. Sara, Spatial Pattern Templates for Recognition of Objects with Regular "
@@ -22,29 +23,20 @@ LICENSE = (
 # Images N, N + 302 and N + 604 of the training folder are views of one facade.
 VIEWS_MODULUS = 302
 FOLDERS = {"train": "train", "val": "val", "test": "test_dev"}
-ARCHIVES = ("CMP_facade_DB_base.zip", "CMP_facade_DB_extended.zip")
 
 
 def facades(options: DataOptions) -> Dataset:
     """Mini Facade or CMP facades from ``data_dir``, ``$TFPROJ_DATA`` or ``./data``."""
-    if options.data_dir is not None:
-        places = [Path(options.data_dir)]
-        if not places[0].is_dir():
-            raise InputError(f"--data-dir {options.data_dir}: no such directory")
-    else:
-        places = list(search_roots())
-    names = (".", "mini_facade", "facades", "cmp_facade")
-    for folder in (place / name for place in places for name in names):
+    for folder in places(options.data_dir, (".", "mini_facade", "facades", "cmp_facade")):
         if _is_mini_facade(folder):
-            return mini_facade(folder, options.problems)
+            return mini_facade(folder)
         if any((folder / archive).is_file() for archive in ARCHIVES):
-            from tfproj.data import cmp_facade
-
-            return cmp_facade.load(folder)
+            return cmp_facade(folder)
     where = options.data_dir or "$TFPROJ_DATA or ./data"
     raise InputError(
         f"no facades in {where}: expected a Mini Facade folder (train/ with NAME.jpg and NAME.png "
-        f"pairs) or {' and '.join(ARCHIVES)}; --data synthetic_facades needs no files"
+        f"pairs) or {' or '.join(ARCHIVES)} of the CMP Facade Database, {HOMEPAGE}; "
+        "--data synthetic_facades needs no files"
     )
 
 
@@ -54,15 +46,15 @@ def _is_mini_facade(folder: Path) -> bool:
     return train.is_dir() and any(train.glob("*.jpg")) and any(train.glob("*.png"))
 
 
-def mini_facade(folder: Path, problems: Problems = None) -> Dataset:
+def mini_facade(folder: Path) -> Dataset:
     """Pairs ``train/NAME.jpg`` + ``train/NAME.png``, with ``test_dev/`` where it is there."""
     coding = MaskCoding.plain(len(FACADE_CLASSES), FACADE_COLORS)
-    splits = {}
+    splits, findings = {}, Findings()
     for split, name in FOLDERS.items():
         if (folder / name).is_dir():
-            splits[split] = pair_split(pairs_beside(folder / name, problems), coding)
+            splits[split] = pair_split(_pairs_beside(folder / name, findings), coding)
     train = splits["train"]
-    with noting(problems, "groups"):
+    with findings.catch("", "groups"):
         groups = numbered_groups(train.names, VIEWS_MODULUS)
         splits["train"] = dataclasses.replace(train, groups=groups)
     return Dataset(
@@ -75,16 +67,13 @@ def mini_facade(folder: Path, problems: Problems = None) -> Dataset:
         channels=3,
         origin=str(folder.resolve()),
         license=LICENSE,
+        findings=tuple(findings),
     )
 
 
-def pairs_beside(folder: Path, problems: Problems = None) -> list[tuple[Path, Path]]:
-    """(image, mask) paths where both lie in one folder and the mask is the PNG.
-
-    Raises:
-        InputError: an image without its mask, or a mask without its image.
-    """
-    files = images_in(folder, problems)
+def _pairs_beside(folder: Path, findings: Findings) -> list[tuple[Path, Path]]:
+    """(image, mask) paths where both lie in one folder and the mask is the PNG."""
+    files = images_in(folder, findings)
     masks = [path for path in files if path.suffix.lower() == ".png"]
     images = [path for path in files if path.suffix.lower() != ".png"]
-    return match_pairs(by_stem(images, problems), by_stem(masks, problems), problems)
+    return match_pairs(images, masks, findings)

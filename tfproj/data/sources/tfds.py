@@ -7,7 +7,6 @@ others. They are kept in memory as they are stored (Fashion-MNIST: 30 MB, Oxford
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 import socket
 import urllib.parse
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.data.dataset import DataOptions, Dataset
-from tfproj.data.tfds_reading import import_tfds, quiet, read_dataset
-from tfproj.errors import InputError, first_line
+from tfproj.data.sources.tfds_examples import import_tfds, quiet, read_builder
+from tfproj.errors import InputError, first_line, unknown_name
 
 CATALOG = "https://www.tensorflow.org/datasets/catalog"
 CONNECT_SECONDS = 10.0
@@ -36,8 +35,9 @@ def tfds_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
     """
     with quiet():
         builder = _open(name, options.data_dir)
-        prepare(builder, f"tfds:{name}")
-    return read_dataset(builder, task, f"tfds:{name}")
+        if not is_prepared(builder):
+            _prepare(builder, f"tfds:{name}")
+    return read_builder(builder, task, f"tfds:{name}")
 
 
 def _open(name: str, data_dir: str | None) -> Any:
@@ -48,7 +48,9 @@ def _open(name: str, data_dir: str | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
-        raise _unknown(name) from None
+        known = tfds.list_builders(with_community_datasets=False)
+        asked = re.split("[/:]", name)[0]
+        raise unknown_name("unknown TFDS data set", asked, known, CATALOG) from None
     # Builders are foreign code, with errors of any type for a wrong version, configuration...
     except Exception as error:
         raise InputError(f"tfds:{name}: {first_line(error)}") from None
@@ -70,39 +72,16 @@ def _open_version(name: str, folder: str) -> Any:
     return builder
 
 
-def _unknown(name: str) -> InputError:
-    known = import_tfds().list_builders(with_community_datasets=False)
-    close = difflib.get_close_matches(re.split("[/:]", name)[0], known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    # Not all known names: there are more than 400.
-    return InputError(f"unknown TFDS data set {name!r}; {hint}the list: {CATALOG}")
-
-
 def is_prepared(builder: Any) -> bool:
     """Whether the version that the builder stands for lies in its data directory."""
     return Path(builder.data_dir).is_dir()
 
 
-def prepare(builder: Any, label: str, manual_dir: Path | None = None) -> None:
-    """Download and prepare, unless that has been done.
-
-    Args:
-        builder: a TFDS builder.
-        label: what error messages call it.
-        manual_dir: folder of files the user has downloaded; None: TFDS' usual place.
-
-    Raises:
-        InputError: one line on why it could not be prepared.
-    """
-    if is_prepared(builder):
-        return
-    tfds = import_tfds()
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir))
+def _prepare(builder: Any, label: str) -> None:
+    """Download and prepare; InputError with one line on why that is not possible."""
     try:
         _check_network(builder)
-        builder.download_and_prepare(download_config=config)
-    except InputError:
-        raise
+        builder.download_and_prepare()
     except Exception as error:
         raise InputError(_preparation_failed(builder, label, error)) from None
 

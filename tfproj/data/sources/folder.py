@@ -1,0 +1,182 @@
+"""A user's own directory as a data set.
+
+Classification, with or without split folders::
+
+    cats_and_dogs/train/cat/1.jpg        cats_and_dogs/cat/1.jpg
+    cats_and_dogs/val/dog/7.png          cats_and_dogs/dog/2.jpg
+
+Segmentation, with or without split folders::
+
+    roads/images/a.jpg   roads/masks/a.png   roads/classes.csv
+    roads/train/images/a.jpg  roads/train/masks/a.png  roads/classes.csv
+
+``classes.csv`` lists the classes in label order, one per line under the header ``name`` with
+optional columns ``color`` (``#RRGGBB``) and ``value`` (what a mask file holds for the class).
+Segmentation needs it; classification uses sorted folder names where it is absent.
+``groups.csv`` with the columns ``file,group`` names examples that belong together, such as
+views of one object: a group is never divided between training and validation. Where splits have
+files of one name, they are given as ``SPLIT/a.jpg``, or ``SPLIT/dog/7.png`` with class folders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfproj.core import image
+from tfproj.data.dataset import SPLITS, Dataset, Split, natural_channels, natural_size
+from tfproj.data.findings import Findings
+from tfproj.data.masks import MaskCoding
+from tfproj.data.sources.files import images_in, match_pairs, pair_split
+from tfproj.data.sources.tables import (
+    SPLIT_FOLDERS,
+    class_folder,
+    colors_of,
+    mask_coding,
+    read_classes,
+    with_listed_groups,
+)
+from tfproj.errors import InputError
+
+
+def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
+    """Read a directory of either layout; ``task`` only words the error for an unfit one.
+
+    What is wrong with its files is among the findings of the data set.
+
+    Raises:
+        InputError: it is missing, or not meant for ``task``.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such directory")
+    findings = Findings()
+    roots = split_folders(folder, findings)
+    if any(_holds_pairs(root) for root in roots.values()):
+        read = _segmentation
+    elif task == "segment":
+        raise InputError(f"{folder}: expected folders images/ and masks/ and a classes.csv")
+    else:
+        read = _classification
+    dataset = read(folder, roots, findings)
+    with findings.catch(folder / "groups.csv", "groups"):
+        dataset = with_listed_groups(dataset, folder)
+    return dataclasses.replace(dataset, findings=tuple(findings))
+
+
+def _holds_pairs(root: Path) -> bool:
+    """Whether a folder is meant for segmentation, even if one half of it is missing."""
+    folders = set(_folders_in(root))
+    return folders >= {"images", "masks"} or folders in ({"images"}, {"masks"})
+
+
+def _folders_in(root: Path) -> list[str]:
+    return [path.name for path in image.list_visible(root) if path.is_dir()]
+
+
+def split_folders(folder: Path, findings: Findings) -> dict[str, Path]:
+    """The split folders by split; where there is none, ``folder`` itself is ``train``."""
+    found = {}
+    for split in SPLITS:
+        here = [folder / name for name in SPLIT_FOLDERS[split] if (folder / name).is_dir()]
+        if len(here) > 1:
+            findings.error(here[1], "layout", f"{here[0].name} is there too; keep one of them")
+        if here:
+            found[split] = here[0]
+    if "train" not in found:
+        for path in found.values():
+            findings.error(
+                path,
+                "layout",
+                "there is no folder 'train' beside it; move the training files, or this folder if "
+                "it is a class, into 'train'",
+            )
+        return {"train": folder}
+    for name in _folders_in(folder):
+        if folder / name not in found.values():
+            message = "ignored: not one of the folders train, val, test"
+            findings.warn(folder / name, "ignored", message)
+    return found
+
+
+def _classification(folder: Path, roots: dict[str, Path], findings: Findings) -> Dataset:
+    listed = []
+    with findings.catch(folder / "classes.csv", "classes"):
+        listed = read_classes(folder)
+    classes = [row["name"] for row in listed] or _folders_in(roots["train"])
+    if len(classes) < 2:
+        findings.error(
+            roots["train"],
+            "classes",
+            f"{len(classes)} class folder(s); classification needs at least two folders, one per "
+            "class, with images inside",
+        )
+    splits = {name: _class_split(name, root, classes, findings) for name, root in roots.items()}
+    return Dataset(
+        name=str(folder),
+        task="classify",
+        classes=tuple(classes),
+        colors=colors_of(listed),
+        splits=splits,
+        size=natural_size(splits["train"], multiple=1),
+        channels=natural_channels(splits["train"]),
+        origin=str(folder.resolve()),
+    )
+
+
+def _class_split(split: str, root: Path, classes: list[str], findings: Findings) -> Split:
+    for path in image.list_visible(root):
+        if path.suffix.lower() in image.SUFFIXES and not path.is_dir():
+            findings.warn(path, "ignored", "ignored: an image outside the class folders")
+    there = set(_folders_in(root))
+    # A folder may be called by what not every file system can hold.
+    folders = {name: name if name in there else class_folder(name) for name in classes}
+    for stranger in sorted(there - set(folders.values())):
+        findings.error(root / stranger, "classes", f"not one of the classes {_listing(classes)}")
+    files, labels = [], []
+    for label, class_name in enumerate(classes):
+        folder = root / folders[class_name]
+        found = images_in(folder, findings) if folder.is_dir() else []
+        if not found and split == "train":
+            findings.error(folder, "classes", f"no images for class {class_name!r}")
+        files += found
+        labels += [label] * len(found)
+    return Split(
+        names=[str(path.relative_to(root)) for path in files],
+        read_image=lambda i: files[i],
+        labels=np.array(labels, np.int32),
+        files=files,
+    )
+
+
+def _listing(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+
+
+def _segmentation(folder: Path, roots: dict[str, Path], findings: Findings) -> Dataset:
+    listed, coding = [], MaskCoding.plain(256)  # in which any value passes
+    with findings.catch(folder / "classes.csv", "classes"):
+        listed = read_classes(folder, required=True)
+        coding = mask_coding(listed, folder)
+    splits = {}
+    for split, root in roots.items():
+        if split == "test" and not (root / "masks").exists():  # as competitions have it
+            splits[split] = pair_split([], coding)
+            continue
+        files = [images_in(root / name, findings) for name in ("images", "masks")]
+        pairs = match_pairs(*files, findings)
+        if not pairs and split == "train":
+            findings.error(root / "images", "layout", "no image with a mask")
+        splits[split] = pair_split(pairs, coding)
+    return Dataset(
+        name=str(folder),
+        task="segment",
+        classes=tuple(row["name"] for row in listed),
+        colors=colors_of(listed),
+        splits=splits,
+        size=natural_size(splits["train"], multiple=8),
+        channels=natural_channels(splits["train"]),
+        origin=str(folder.resolve()),
+        mask_values=coding.values,
+    )

@@ -1,0 +1,157 @@
+"""Which examples a training sees: groups, the held-out validation split, class order, limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfproj.data.dataset import SPLITS, DataOptions, Dataset, Split
+from tfproj.data.findings import Findings
+from tfproj.errors import InputError
+
+# The validation split must not change with the training seed, or runs could not be compared.
+SPLIT_SEED = 302
+
+
+def finish(dataset: Dataset, options: DataOptions) -> Dataset:
+    """Groups, the held-out validation split, the class order of a run, and the limit.
+
+    What goes wrong on the way is among the findings of the result.
+
+    Raises:
+        InputError: a class that the run does not know.
+    """
+    splits, findings = dict(dataset.splits), Findings(dataset.findings)
+    if options.group_modulus:
+        with findings.catch("", "groups"):
+            for name, split in splits.items():
+                groups = numbered_groups(split.names, options.group_modulus)
+                splits[name] = dataclasses.replace(split, groups=groups)
+    notes = list(dataset.notes)
+    if "test" in splits and not len(splits["test"]):
+        del splits["test"]  # as competitions have it, images without labels
+        notes.append("no examples in 'test'; it is left out")
+    if "val" not in splits and "train" in splits:
+        with findings.catch("", "split"):
+            splits["train"], splits["val"] = hold_out(splits["train"], options.val_fraction)
+    splits = {name: splits[name] for name in SPLITS if name in splits}
+    dataset = dataclasses.replace(
+        dataset, splits=splits, notes=tuple(notes), findings=tuple(findings)
+    )
+    if options.classes is not None:
+        dataset = _reorder(dataset, options.classes)
+    if options.limit is not None:
+        dataset = _limited(dataset, options.limit)
+    return dataset
+
+
+def numbered_groups(names: Sequence[str], modulus: int) -> np.ndarray:
+    """The last number in each name modulo ``modulus``: int64 (N,)."""
+    numbers = [re.findall(r"\d+", Path(name).stem) for name in names]
+    if not all(numbers):
+        first = names[[bool(n) for n in numbers].index(False)]
+        raise InputError(f"group_modulus needs a number in every file name; {first!r} has none")
+    return np.array([int(n[-1]) % modulus for n in numbers])
+
+
+def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
+    """Deterministic (train, validation) parts; whole groups stay together.
+
+    Without groups, classification keeps the class proportions; with groups about so, and every
+    class that has two of them is in both parts.
+
+    Raises:
+        InputError: too few examples, or no group but holds all training examples of a class.
+    """
+    labels = np.zeros(len(split), np.int32) if split.labels is None else split.labels
+    if split.groups is not None:
+        chosen = np.isin(split.groups, _held_groups(split.groups, labels, fraction))
+    else:
+        rng = np.random.default_rng(SPLIT_SEED)
+        chosen = np.zeros(len(split), bool)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            chosen[rng.permutation(members)[: _held_count(len(members), fraction)]] = True
+    if not chosen.any():
+        where = " in groups that are each the only one of a class" * (split.groups is not None)
+        raise InputError(
+            f"{len(split)} training example(s){where} are too few to hold out a validation split; "
+            "add examples or a val split"
+        )
+    return split.subset(np.flatnonzero(~chosen)), split.subset(np.flatnonzero(chosen))
+
+
+def _held_groups(groups: np.ndarray, labels: np.ndarray, fraction: float) -> np.ndarray:
+    """The groups to hold out, none of them the last that training has of a class.
+
+    First of every class its share, beginning with the rarest; then any, up to the share of all.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    has = np.zeros((len(names), labels.max(initial=0) + 1), bool)
+    has[group_of, labels] = True
+    left, held = has.sum(0), np.zeros(len(names), bool)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
+    shares = [(has[:, c], max(1, int(left[c] * fraction))) for c in np.argsort(left, kind="stable")]
+    every = np.ones(len(names), bool), _held_count(len(names), fraction)
+    for members, wanted in (*shares, every):
+        for group in order[members[order]]:
+            if np.count_nonzero(held & members) >= wanted:
+                break
+            if not held[group] and (left[has[group]] > 1).all():
+                held[group] = True
+                left -= has[group]
+    return names[held]
+
+
+def _held_count(count: int, fraction: float) -> int:
+    """At least one, and never all: a class must keep an example to learn from."""
+    return min(max(1, math.ceil(count * fraction - 1e-9)), count - 1)
+
+
+def _reorder(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """Match labels by class name to the order in which a model learned them."""
+    if tuple(dataset.classes) == tuple(classes):
+        return dataset
+    missing = [name for name in dataset.classes if name not in classes]
+    if missing:
+        raise InputError(
+            f"{dataset.name}: class {missing[0]!r} is not one of the model's: {', '.join(classes)}"
+        )
+    table = np.array([classes.index(name) for name in dataset.classes], np.int32)
+    splits = {name: _relabelled(split, table) for name, split in dataset.splits.items()}
+    colors = dataset.colors if len(dataset.colors) == len(classes) else ()
+    if colors:
+        colors = tuple(dataset.colors[dataset.classes.index(name)] for name in classes)
+    return dataclasses.replace(dataset, classes=tuple(classes), splits=splits, colors=colors)
+
+
+def _relabelled(split: Split, table: np.ndarray) -> Split:
+    read_mask = split.read_mask
+    return dataclasses.replace(
+        split,
+        labels=None if split.labels is None else table[split.labels],
+        read_mask=None if read_mask is None else lambda i: table.astype(np.uint8)[read_mask(i)],
+    )
+
+
+def _limited(dataset: Dataset, limit: int) -> Dataset:
+    rng = np.random.default_rng(SPLIT_SEED)
+    splits = {}
+    for name, split in dataset.splits.items():
+        count = min(len(split), limit if name == "train" else max(50, limit // 10))
+        splits[name] = split.subset(_draw(split, count, rng))
+    return dataclasses.replace(dataset, splits=splits)
+
+
+def _draw(split: Split, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Sorted indices of ``count`` examples, with every class while there is room for it."""
+    order = rng.permutation(len(split))
+    if split.labels is not None:
+        first = np.unique(split.labels[order], return_index=True)[1]
+        order = np.concatenate([order[first], np.delete(order, first)])
+    return np.sort(order[:count])
