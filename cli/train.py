@@ -205,6 +205,8 @@ def _load(planned: Plan) -> ModuleType:
     for note in planned.dataset.notes:
         click.echo(f"note: {planned.dataset.name}: {note}", err=True)
     click.echo(explain_size(planned), err=True)
+    for warning in planned.warnings.values():
+        click.echo(f"warning: {warning}", err=True)
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 
