@@ -120,6 +120,7 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     planned = plan_evaluation(run)
     spec = file_spec(planned, options.dynamic_size)
     backend.setup()
+    digest = run.weights_digest()  # before they are read: a training may replace them
     exact = trained = load_model(run)
     require_finite(trained, run)
     if options.half:
@@ -131,6 +132,7 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     proto.ir_version = ir_version
     answer = answers_of(free_size(trained, spec))
     record = describe(run, planned, spec, opset, ir_version)
+    record["training"]["weights_sha256"] = digest
     record |= calibrate(trained, planned)
     record["golden"] = golden_vectors(
         spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE
