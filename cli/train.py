@@ -12,7 +12,7 @@ import click
 
 from tfproj import backend, pretrained
 from tfproj.cli.evaluate import format_metrics, write_report
-from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
+from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir, say_notes
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.plan import Plan, plan, plan_again
@@ -221,8 +221,7 @@ def _announce() -> None:
 
 def _load(planned: Plan) -> ModuleType:
     """What trains; notes on the data first, which are checked before TensorFlow is loaded."""
-    for note in planned.dataset.notes:
-        click.echo(f"note: {planned.dataset.name}: {note}", err=True)
+    say_notes(planned.dataset)
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 

@@ -13,6 +13,7 @@ backend.setup()
 
 import keras  # noqa: E402
 
+from tfproj.cli.evaluate import format_metrics  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
@@ -470,7 +471,14 @@ def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
     mirrored = model.predict_on_batch(batch[:, :, ::-1])[:, :, ::-1]
     expected = (model.predict_on_batch(batch) + mirrored) / 2
     np.testing.assert_allclose(scores, expected, atol=1e-5)
-    assert evaluate(run, ["val"], flip=True)["flip_averaged"] is True
+    both = evaluate(run, ["val"], flip=True)
+    plain = evaluate(run, ["val"])
+    assert plain == both and plain["splits"]["val"] != plain["mirrored"]["val"]
+    assert json.loads(run.metrics_file.read_text()) == plain
+    assert "averaged with the mirror image (--flip):" in format_metrics(plain)
+    with run.best_weights.open("ab") as file:  # of other weights nothing is kept
+        file.write(b"x")
+    assert evaluate(run, ["val"])["mirrored"] == {}
 
 
 def _images(planned, split):

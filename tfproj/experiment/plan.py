@@ -5,6 +5,7 @@ So a mistake shows before it is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,12 +31,14 @@ class Plan:
         dataset: what it is trained on.
         spec: of the model.
         source: where the weights come from, for a new run with ``init``.
+        own_data: whether the data are those of the training.
     """
 
     config: TrainConfig
     dataset: Dataset
     spec: ModelSpec
     source: Source | None = None
+    own_data: bool = True
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -104,19 +107,66 @@ def plan_again(run: Run) -> Plan:
     return planned
 
 
-def plan_evaluation(run: Run, splits: Sequence[str] | None = None) -> Plan:
+def plan_evaluation(run: Run, splits: Sequence[str] | None = None, data: str | None = None) -> Plan:
     """The plan of a trained run, whose ``splits`` are to be measured (None: all).
+
+    Args:
+        data: a data set to take instead of the run's own, or where that lies now.
 
     Raises:
         InputError: files missing, no such split, or the data changed since training.
     """
     run.require(run.best_weights)
-    planned = plan_again(run)
+    if data is not None:
+        planned = _plan_on(run, data)
+    else:
+        try:
+            planned = plan_again(run)
+        except InputError as error:
+            raise InputError(
+                f"{error} (evaluate and export take other data with --data DIR)"
+            ) from None
     for name in splits or ():
         if name not in planned.dataset.splits:
             known = ", ".join(planned.dataset.splits)
             raise InputError(f"{run.path}: no split {name!r}; available: {known}")
     return planned
+
+
+def _plan_on(run: Run, data: str) -> Plan:
+    """The plan of a run on data that it need not have been trained on."""
+    run.require(run.config_file, run.spec_file, run.splits_file)
+    spec, begun = run.spec(), read_object(run.splits_file)
+    config = dataclasses.replace(run.config(), data=data, data_dir=None)
+    if run.config().data == "facades" and not (Path(data) / "classes.csv").exists():
+        config = dataclasses.replace(run.config(), data_dir=data)  # in a layout of its own
+    with contextlib.suppress(InputError):  # the options may fit the run's own data alone
+        dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
+        if dataset.fingerprint() == begun["fingerprint"]:
+            quick_check(dataset)
+            return Plan(config, dataset, spec)
+    config = dataclasses.replace(config, limit=None, group_modulus=None)
+    dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
+    quick_check(dataset)
+    return Plan(config, _with_overlap(dataset, set(begun["val"])), spec, own_data=False)
+
+
+def _with_overlap(dataset: Dataset, held_out: set[str]) -> Dataset:
+    """With a note on other data: what of its validation split a run may have trained on."""
+    note = "not the data that the run was trained on"
+    now = dataset.splits["val"].names if "val" in dataset.splits else []
+    if held_out.intersection(now):
+        seen = sum(name not in held_out for name in now)
+        note += f"; of the {len(now)} images of 'val', {seen} were not held out then"
+    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
+
+
+def plan_without_data(run: Run) -> Plan:
+    """The plan of a trained run whose data are not to be had: there are no splits."""
+    run.require(run.best_weights, run.config_file, run.spec_file)
+    spec = run.spec()
+    none = Dataset(spec.data, spec.task, spec.classes, {}, spec.size, spec.channels, origin="")
+    return Plan(run.config(), none, spec, own_data=False)
 
 
 def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) -> DataOptions:

@@ -85,9 +85,9 @@ def notes(data: Sequence[RunData], split: str | None) -> list[str]:
             found.append(f"{d.name} has not been evaluated: {d.evaluate_command}")
     if split is None and any(d.splits for d in data):
         found.append("There is no held-out split on which all of the runs were evaluated.")
-    if len({d.flip for d in data if d.splits}) > 1:
-        mirrored = format.listed([d.name for d in data if d.flip])
-        found.append(f"Averaged with the mirror image (tfproj evaluate --flip): only {mirrored}.")
+    if len({d.other_data for d in data if d.splits}) > 1:
+        others = format.listed([d.name for d in data if d.other_data])
+        found.append(f"Evaluated on other data (tfproj evaluate --data): {others}.")
     if len({d.classes for d in data}) > 1:
         found.append("The runs have different classes; those that all of them have are compared.")
     return found

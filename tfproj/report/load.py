@@ -32,7 +32,8 @@ class RunData:
         counts: examples per split.
         fingerprint, contents: of the data set, None where it was not recorded.
         parameters: of the model, None where it was not evaluated.
-        flip: whether the metrics are averaged with those of the mirror image.
+        mirrored: metrics of splits, averaged with the mirror image; empty where not measured.
+        other_data: origin of the data it was evaluated on, where not the training's.
         model: ``model.json`` of the report data.
         examples: what is known of each example, all of split :attr:`shown`.
         curves: ``raw`` and ``softmax`` -> one curve (or None) per class.
@@ -49,7 +50,8 @@ class RunData:
     fingerprint: str | None = None
     contents: str | None = None
     parameters: int | None = None
-    flip: bool = False
+    mirrored: dict[str, dict[str, Any]] = field(default_factory=dict)
+    other_data: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, list] = field(default_factory=dict)
@@ -119,6 +121,7 @@ def read_run(run: Run) -> RunData:
     if any("epoch" not in row for row in history):
         raise InputError(f"{run.history_file}: damaged (no column 'epoch')")
     splits, data = metrics.get("splits", {}), _optional(run.splits_file)
+    measured_on = metrics.get("data", {})
     # Examples of another split than the metrics' are of an evaluation that was cut short.
     fitting = bool(splits) and examples.get("split") == shown_split(splits)
     return RunData(
@@ -132,7 +135,8 @@ def read_run(run: Run) -> RunData:
         fingerprint=data.get("fingerprint"),
         contents=data.get("contents"),
         parameters=metrics.get("parameters"),
-        flip=bool(metrics.get("flip_averaged")),
+        mirrored=metrics.get("mirrored", {}),
+        other_data=None if measured_on.get("of_training", True) else measured_on["origin"],
         model=_optional(run.report_data / "model.json"),
         examples=examples["examples"] if fitting else [],
         curves=_optional(run.report_data / "curves.json") if fitting else {},

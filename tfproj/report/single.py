@@ -14,6 +14,8 @@ from tfproj.report.page import page_path, render
 from tfproj.runs.history import MONITORS
 from tfproj.runs.run import Run
 
+# The measure by which a run is judged, of those in metrics.json.
+HEADLINE = {"classify": "accuracy", "segment": "mean_average_precision_softmax"}
 TASK_NAMES = {"classify": "Classification", "segment": "Segmentation"}
 
 
@@ -106,8 +108,14 @@ def notes(data: RunData) -> list[str]:
     if data.history and len(data.history) < data.config.epochs:
         wanted = data.config.epochs
         found.append(f"Trained for {len(data.history)} of at most {wanted} epochs.")
-    if data.flip:
-        found.append("Every prediction is the mean of that of the image and of its mirror image.")
+    if data.other_data:
+        found.append(f"Evaluated on data that it was not trained on: {data.other_data}.")
+    name = HEADLINE[data.task]
+    for split, measured in data.mirrored.items():
+        found.append(
+            f"Averaged with the mirror image (tfproj evaluate --flip), the {split} "
+            f"{name.replace('_', ' ')} is {measured[name]:.4f}."
+        )
     if data.splits and "test" not in data.splits:
         missing = (
             f"The test split was not evaluated (to do so: {command})"
