@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,9 @@ def finish(dataset: Dataset, options: DataOptions) -> Dataset:
         notes.append("no examples in 'test'; it is left out")
     if "val" not in splits and "train" in splits:
         with findings.catch("", "split"):
-            splits["train"], splits["val"] = hold_out(splits["train"], options.val_fraction)
+            splits["train"], splits["val"] = hold_out(
+                splits["train"], options.val_fraction, dataset.may_grow
+            )
     splits = {name: splits[name] for name in SPLITS if name in splits}
     dataset = dataclasses.replace(
         dataset, splits=splits, notes=tuple(notes), findings=tuple(findings)
@@ -61,22 +63,27 @@ def _with_groups(split: Split, modulus: int) -> Split:
     return dataclasses.replace(split, groups=numbered_groups(split.names, modulus))
 
 
-def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
+def hold_out(split: Split, fraction: float, may_grow: bool = False) -> tuple[Split, Split]:
     """Deterministic (train, validation) parts; whole groups stay together.
 
     Without groups, classification keeps the class proportions.
+
+    Args:
+        may_grow: each group (or example) is drawn by its name alone. So what more of them there are
+            does not move it, unless it is the only one held out of its class; the share of a small
+            set is then less exact.
     """
-    rng = np.random.default_rng(SPLIT_SEED)
+    rng = None if may_grow else np.random.default_rng(SPLIT_SEED)
     if split.groups is not None:
         unique = np.unique(split.groups)
-        held = rng.permutation(unique)[: _held_count(len(unique), fraction)]
-        chosen = np.isin(split.groups, held)
+        chosen = np.isin(split.groups, unique[_held(_numbers(unique, rng), fraction)])
     else:
         chosen = np.zeros(len(split), bool)
         labels = np.zeros(len(split), int) if split.labels is None else split.labels
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
-            chosen[rng.permutation(members)[: _held_count(len(members), fraction)]] = True
+            names = [split.names[i] for i in members]
+            chosen[members[_held(_numbers(names, rng), fraction)]] = True
     if not chosen.any():
         where = " in one group" if split.groups is not None else ""
         raise InputError(
@@ -86,9 +93,24 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     return split.subset(np.flatnonzero(~chosen)), split.subset(np.flatnonzero(chosen))
 
 
-def _held_count(count: int, fraction: float) -> int:
-    """At least one, and never all: a class must keep an example to learn from."""
-    return min(max(1, math.ceil(count * fraction - 1e-9)), count - 1)
+def _numbers(names: Sequence, rng: np.random.Generator | None) -> np.ndarray:
+    """A number in [0, 1) for each name: evenly spaced in a drawn order, or a hash of the name."""
+    if rng is not None:
+        numbers = np.empty(len(names))
+        numbers[rng.permutation(len(names))] = np.arange(len(names)) / max(1, len(names))
+        return numbers
+    texts = (f"{SPLIT_SEED}/{name}".encode("utf-8", "surrogateescape") for name in names)
+    heads = [int.from_bytes(hashlib.sha256(text).digest()[:6], "big") for text in texts]
+    return np.array(heads, float) / 2**48
+
+
+def _held(numbers: np.ndarray, fraction: float) -> np.ndarray:
+    """Indices of the numbers below ``fraction``, smallest first.
+
+    At least one, and never all: a class must keep an example to learn from.
+    """
+    count = min(max(1, np.count_nonzero(numbers < fraction)), len(numbers) - 1)
+    return np.argsort(numbers, kind="stable")[: max(0, count)]
 
 
 def _reorder(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:

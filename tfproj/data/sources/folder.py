@@ -119,6 +119,7 @@ def _classification(folder: Path, roots: dict[str, Path], findings: Findings) ->
         size=natural_size(splits["train"], multiple=1),
         channels=natural_channels(splits["train"]),
         origin=str(folder.resolve()),
+        may_grow=True,
     )
 
 
@@ -140,7 +141,7 @@ def _class_split(split: str, root: Path, classes: list[str], findings: Findings)
         files += found
         labels += [label] * len(found)
     return Split(
-        names=[str(path.relative_to(root)) for path in files],
+        names=[path.relative_to(root).as_posix() for path in files],
         read_image=lambda i: files[i],
         labels=np.array(labels, np.int32),
         files=files,
@@ -180,6 +181,7 @@ def _segmentation(folder: Path, roots: dict[str, Path], findings: Findings) -> D
         size=natural_size(splits["train"], multiple=8),
         channels=natural_channels(splits["train"]),
         origin=str(folder.resolve()),
+        may_grow=True,
         mask_values=coding.values,
     )
 
@@ -251,7 +253,9 @@ def _with_listed_groups(dataset: Dataset, folder: Path) -> Dataset:
     path = folder / "groups.csv"
     if not path.is_file():
         return dataset
-    group_of = {row["file"]: row["group"] for row in _read_csv(path, "file", "group")}
+    group_of = {
+        Path(row["file"]).as_posix(): row["group"] for row in _read_csv(path, "file", "group")
+    }
     names = [(key, name) for key, split in dataset.splits.items() for name in split.names]
     if names and not any(_listed_group(*each, group_of) for each in names):
         raise InputError(f"{path}: lists none of the images, which have names like {names[0][1]!r}")
@@ -266,8 +270,9 @@ def _grouped(key: str, split: Split, group_of: dict[str, str]) -> Split:
 
 
 def _listed_group(key: str, name: str, group_of: dict[str, str]) -> str | None:
-    exact = (f"{folder}/{name}" for folder in SPLIT_FOLDERS[key])
-    forms = (*exact, name, Path(name).name, Path(name).stem)
+    path = Path(name)
+    exact = (f"{folder}/{path.as_posix()}" for folder in SPLIT_FOLDERS[key])
+    forms = (*exact, path.as_posix(), path.name, path.stem)
     return next(filter(None, map(group_of.get, forms)), None)
 
 
