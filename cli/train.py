@@ -88,7 +88,8 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option("--overwrite", is_flag=True, help="Replace a run of the same name."),
             click.option(
                 "--resume", is_flag=False, flag_value=NEWEST, metavar="[RUN]",
-                help="Continue an interrupted run: the newest, or the one named.",
+                help="Continue an interrupted run: the newest, or the one named. With --epochs it "
+                "is extended: a cosine goes on as one of so many epochs has it at that point.",
             ),
             click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
@@ -142,14 +143,17 @@ def _train(
     flags = {key: value for key, value in flags.items() if value is not None}
     exported = None
     if resume is not None:
+        epochs = flags.pop("epochs", None)
         if flags or preset or config_file or name or overwrite:
-            raise InputError("--resume takes everything from the run; leave out the other flags")
+            raise InputError(
+                "--resume takes everything but --epochs from the run; leave out the other flags"
+            )
         run = find_run(None if resume == NEWEST else resume, runs_dir, task, trained=False)
         if run.config().task != task:
             raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
         require_unlocked(run.path)
         _announce()
-        training = _load(planned := plan_again(run))
+        training = _load(planned := plan_again(run, epochs))
         with contextlib.suppress(InputError):
             exported = read_model(run.onnx_file, run.onnx_file.name)
         training.resume(run, tensorboard, planned)

@@ -50,7 +50,25 @@ def plan(config: TrainConfig) -> Plan:
     if not config.init:
         return _fitted(config)
     source = find_source(config.init, config.task)
-    return dataclasses.replace(_fitted(with_source(config, source)), source=source)
+    planned = _fitted(with_source(config, source))
+    dataset = _with_leak(planned.dataset, source)
+    return dataclasses.replace(planned, dataset=dataset, source=source)
+
+
+def _with_leak(dataset: Dataset, source: Source) -> Dataset:
+    """With a note where images that validated the source are trained on."""
+    run, train = Run(source.file.parent), dataset.splits["train"]
+    if source.file.suffix == ".onnx" or not run.splits_file.is_file():
+        return dataset
+    # Images that are no files are called by numbers, which those of any data set have.
+    facts = run.environment() if run.environment_file.is_file() else {}
+    origin = facts.get("data", {}).get("origin")
+    names = train.names if train.files is not None or origin == dataset.origin else ()
+    count = len(set(read_object(run.splits_file).get("val", ())).intersection(names))
+    if not count:
+        return dataset
+    note = f"{count} training images are called as images that {source.name} was validated on"
+    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
 
 def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
@@ -73,16 +91,23 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     return Plan(config, dataset, spec)
 
 
-def plan_again(run: Run) -> Plan:
+def plan_again(run: Run, epochs: int | None = None) -> Plan:
     """The plan of an existing run, with its classes, on the data it was started with.
 
     The data are looked for where the configuration says, then where they were found then.
+
+    Args:
+        epochs: to extend it to, more than it has.
 
     Raises:
         InputError: files missing, or the data are gone or not what they were.
     """
     run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
     config, classes = run.config(), run.spec().classes
+    if epochs is not None:
+        if epochs <= config.epochs:
+            raise InputError(f"{run.path}: is of {config.epochs} epochs; --epochs must be more")
+        config = dataclasses.replace(config, epochs=epochs)
     try:
         planned = _fitted(config, classes)
     except InputError:

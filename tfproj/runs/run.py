@@ -3,6 +3,7 @@
 ``runs/<task>/<name>/`` holds::
 
     config.json         the configuration; ``tfproj train TASK --config`` reads it back
+    config-N-epochs.json  the configuration before the run was extended
     environment.json    versions, CPU, precision, git commit, the command
     spec.json           task, classes, input: what the model needs to be used
     splits.json         which examples were in which split, the hash of the data

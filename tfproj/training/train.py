@@ -105,6 +105,9 @@ def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
 def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> Run:
     """Continue an interrupted run from its last whole epoch, as if it had never stopped.
 
+    Where the plan has more epochs than the run, it is extended: a cosine schedule goes on as one of
+    so many epochs has it at that point, a constant one as it is.
+
     Raises:
         InputError: nothing left to do, files missing, the data are not what they were, or
             another process trains it.
@@ -117,8 +120,25 @@ def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> 
         planned = replace(planned, source=initial_weights.find_source(init, task))
     precision = run.environment()["precision"]
     with locked(run.path), _prepared(planned, precision) as prepared:
+        if planned.config.epochs != run.config().epochs:
+            _extend(run, planned.config.epochs)
         _fit(run, planned, prepared, tensorboard)
     return run
+
+
+def _extend(run: Run, epochs: int) -> None:
+    """Record that the run is of more epochs; the configuration that it had is kept."""
+    old, facts = run.config(), run.environment()
+    if out_of_patience(run.history(), old.task, old.patience):
+        raise InputError(f"{run.path}: stopped by its patience of {old.patience} epochs")
+    kept = run.path / f"config-{old.epochs}-epochs.json"
+    again = f" && tfproj train {old.task} --resume --epochs {epochs}"
+    facts["repeat"] = facts.get("repeat", "").replace(str(run.config_file), str(kept)) + again
+    rate = "stays" if old.schedule == "constant" else f"is now that of a cosine of {epochs} epochs"
+    print(f"extended from {old.epochs} to {epochs} epochs; the rate {rate}", file=sys.stderr)
+    write_json(kept, old.to_dict())
+    write_json(run.environment_file, facts)
+    write_json(run.config_file, replace(old, epochs=epochs).to_dict())
 
 
 def _require_tensorboard(wanted: bool) -> None:
