@@ -33,7 +33,9 @@ def test_data_that_moved_or_grew(run, folder, tmp_path, capsys):
     for command in ("evaluate", "export"):
         assert main([command, str(run.path)]) == 2
         line = capsys.readouterr().err.splitlines()[-1]
-        assert "no such directory (evaluate and export take other data with --data DIR)" in line
+        assert (
+            "no such directory (other data: --data DIR; an export without any: --no-data)" in line
+        )
     assert main(["evaluate", str(run.path), "--data", str(moved), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["data"] == {"name": str(moved), "origin": str(moved), "of_training": True}

@@ -148,9 +148,8 @@ def plan_evaluation(run: Run, splits: Sequence[str] | None = None, data: str | N
         try:
             planned = plan_again(run)
         except InputError as error:
-            raise InputError(
-                f"{error} (evaluate and export take other data with --data DIR)"
-            ) from None
+            hint = "other data: --data DIR; an export without any: --no-data"
+            raise InputError(f"{error} ({hint})") from None
     for name in splits or ():
         if name not in planned.dataset.splits:
             known = ", ".join(planned.dataset.splits)
