@@ -15,7 +15,7 @@ from tfproj.cli.evaluate import format_metrics, write_report
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir, say_notes
 from tfproj.errors import InputError
 from tfproj.experiment import presets
-from tfproj.experiment.plan import Plan, plan, plan_again
+from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
 from tfproj.inference.model_file import ModelFile, read_model
 from tfproj.runs import config as configs
 from tfproj.runs.lock import require_unlocked
@@ -224,8 +224,9 @@ def _announce() -> None:
 
 
 def _load(planned: Plan) -> ModuleType:
-    """What trains; notes on the data first, which are checked before TensorFlow is loaded."""
+    """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
     say_notes(planned.dataset)
+    click.echo(explain_size(planned), err=True)
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 

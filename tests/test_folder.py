@@ -8,7 +8,7 @@ from PIL import Image
 from tfproj.core import image
 from tfproj.data import DataOptions, load_dataset
 from tfproj.data.sources.facade_classes import FACADE_CLASSES
-from tfproj.data.sources.folder import class_folder as folder_of_class
+from tfproj.data.sources.tables import class_folder as folder_of_class
 from tfproj.errors import InputError
 
 
@@ -314,13 +314,13 @@ def test_the_real_facades(real_facades):
 def test_paths_of_windows_are_those_of_groups_csv(class_folder, monkeypatch):
     from pathlib import PureWindowsPath
 
-    from tfproj.data.sources import folder
+    from tfproj.data.sources import tables
 
     root = class_folder({"": {"cat": 2, "dog": 2}})
     (root / "groups.csv").write_text("file,group\ncat/0.png,g\n./cat/1.png,g\ndog/0.png,h\n")
     parts = load_dataset(str(root)).splits.values()
     groups = {n: g for part in parts for n, g in zip(part.names, part.groups, strict=True)}
     assert groups["cat/0.png"] == groups["cat/1.png"] == "g"
-    monkeypatch.setattr(folder, "Path", PureWindowsPath)
+    monkeypatch.setattr(tables, "Path", PureWindowsPath)
     for key in ("cat/1.jpg", "train/cat/1.jpg", "1"):
-        assert folder._listed_group("train", r"cat\1.jpg", {key: "g"}) == "g"
+        assert tables._listed_group("train", r"cat\1.jpg", {key: "g"}) == "g"

@@ -306,9 +306,10 @@ def test_a_picture_that_turns_out_to_be_truncated(tmp_path):
         image.open_image(picture)
 
 
-def test_listing_is_sorted_by_name_without_hidden_and_other_files(tmp_path):
+def test_listing_is_sorted_by_name_without_hidden_files(tmp_path):
     for name in ("b.PNG", "a.jpeg", "c.txt", ".d.png", "e"):
         (tmp_path / name).touch()
-    assert [path.name for path in image.list_images(tmp_path)] == ["a.jpeg", "b.PNG"]
+    names = [path.name for path in image.list_visible(tmp_path)]
+    assert names == ["a.jpeg", "b.PNG", "c.txt", "e"]
     with pytest.raises(InputError, match="cannot be read"):
-        image.list_images(tmp_path / "no")
+        image.list_visible(tmp_path / "no")

@@ -15,10 +15,11 @@ import keras  # noqa: E402
 
 from tfproj.cli.evaluate import format_metrics  # noqa: E402
 from tfproj.cli.main import main  # noqa: E402
+from tfproj.cli.train import _load  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
-from tfproj.experiment.plan import plan, plan_again  # noqa: E402
+from tfproj.experiment.plan import explain_size, plan, plan_again  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.models.checkpoint import load_model  # noqa: E402
 from tfproj.report.load import read_run  # noqa: E402
@@ -127,6 +128,31 @@ def test_validation_in_calls_of_many_steps_counts_every_example(tmp_path, task):
     found = evaluate(run, ["val"])["splits"]["val"]
     accuracy = found["accuracy" if task == "classify" else "pixel_accuracy"]
     assert run.history()[0]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("photographs", "asked", "words"),
+    [
+        ((600, 300), None, "input 256 x 128 px (height x width): the training images have 600 x "
+         "300 (median); at most 256 a side unless --image-size says otherwise; unet takes the "
+         "nearest multiples of 8"),
+        ((30, 47), None, "input 32 x 48 px (height x width): the training images have 30 x 47 "
+         "(median); unet takes the nearest multiples of 8"),
+        ((600, 300), (64, 64), "input 64 x 64 px (height x width), as asked for; the training "
+         "images have 600 x 300 (median)"),
+    ],
+)  # fmt: skip
+def test_the_size_of_the_input_is_said_with_its_reason(mask_folder, photographs, asked, words):
+    folder = mask_folder({"train": 3, "val": 2}, size=photographs)
+    config = make_config("segment", data=str(folder), image_size=asked)
+    assert explain_size(plan(config)) == words
+
+
+def test_train_says_the_size_of_the_input_first(capsys):
+    _load(plan(toy("classify")))
+    assert capsys.readouterr().err == (
+        "input 8 x 8 px (height x width): the training images have 8 x 8 (median)\n"
+    )
 
 
 def test_a_finished_run_has_nothing_to_resume(tmp_path):

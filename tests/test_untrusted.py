@@ -23,7 +23,7 @@ from tfproj import Predictor
 from tfproj.core import image
 from tfproj.errors import InputError, TfprojError
 from tfproj.inference import model_file
-from tfproj.inference.protobuf import MAX_FIELDS, Reader
+from tfproj.inference.protobuf import FIXED32, FIXED64, MAX_FIELDS, VARINT, Field, Reader
 
 
 def refused(data, *words):
@@ -202,6 +202,7 @@ def test_inputs_and_outputs():
     refused(changed(rank), graph["output"])
     refused(changed(name), "its outputs are not")
     refused(changed(sequence), "unexpected content in a type")
+    refused(changed(lambda m: m.graph.input[0].ClearField("type")), "not a tensor")
     refused(changed(lambda m: m.graph.ClearField("output")), "its outputs are not")
     refused(changed(lambda m: m.ClearField("graph")), "without a graph")
 
@@ -288,6 +289,27 @@ def test_size_limit(tmp_path):
 
 def test_a_file_of_very_many_fields_is_refused_soon():
     refused(tiny_model() + b"\x42\x00" * (MAX_FIELDS + 1), "too many")
+
+
+def test_a_graph_of_very_many_operators():
+    def change(model):
+        model.graph.node.extend([model.graph.node[0]] * (model_file.MAX_NODES + 1))
+
+    refused(changed(change), "operators; at most 10000")
+
+
+@pytest.mark.parametrize("data", [b"\x80", b"\x08\x80", b"\x08" + b"\xff" * 9 + b"\x7f"])
+def test_numbers_that_end_too_early_or_are_too_large(data):
+    with pytest.raises(InputError, match="not a protobuf file"):
+        Reader().message(memoryview(data), {1: Field("a", (VARINT,))}, "it")
+
+
+@pytest.mark.parametrize(("wire", "width"), [(FIXED32, 4), (FIXED64, 8)])
+def test_numbers_of_fixed_width(wire, width):
+    schema, data = {1: Field("a", (wire,))}, bytes([8 | wire, *range(width)])
+    assert Reader().message(memoryview(data), schema, "it") == {"a": [bytes(range(width))]}
+    with pytest.raises(InputError, match="it ends too early"):
+        Reader().message(memoryview(data[:-1]), schema, "it")
 
 
 def test_packed_numbers_count_as_well():

@@ -289,11 +289,6 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture)  # Pillow's own may not be written to
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Image files of one folder by suffix, sorted by name; hidden files left out."""
-    return [path for path in list_visible(folder) if path.suffix.lower() in SUFFIXES]
-
-
 def list_visible(folder: Path) -> list[Path]:
     """What lies in a folder, sorted by name; hidden entries left out.
 

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +164,11 @@ def default_colors(count: int) -> tuple[str, ...]:
         rgb = colorsys.hsv_to_rgb(index * 0.61803398875 % 1, 0.65, 0.9 - 0.3 * (index % 2))
         colors.append("#" + "".join(f"{round(255 * c):02X}" for c in rgb))
     return tuple(colors)
+
+
+def palette(colors: Sequence[str]) -> list[int]:
+    """``#RRGGBB`` of each class as the flat list that Pillow's ``putpalette`` takes."""
+    return [value for color in colors for value in rgb(color)]
 
 
 def rgb(color: str) -> tuple[int, int, int]:

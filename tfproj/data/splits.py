@@ -29,7 +29,9 @@ def finish(dataset: Dataset, options: DataOptions) -> Dataset:
     splits, findings = dict(dataset.splits), Findings(dataset.findings)
     if options.group_modulus:
         with findings.catch("", "groups"):
-            splits = {k: _with_groups(s, options.group_modulus) for k, s in splits.items()}
+            for name, split in splits.items():
+                groups = numbered_groups(split.names, options.group_modulus)
+                splits[name] = dataclasses.replace(split, groups=groups)
     notes = list(dataset.notes)
     if "test" in splits and not len(splits["test"]):
         del splits["test"]  # as competitions have it, images without labels
@@ -57,10 +59,6 @@ def numbered_groups(names: Sequence[str], modulus: int) -> np.ndarray:
         first = names[[bool(n) for n in numbers].index(False)]
         raise InputError(f"group_modulus needs a number in every file name; {first!r} has none")
     return np.array([int(n[-1]) % modulus for n in numbers])
-
-
-def _with_groups(split: Split, modulus: int) -> Split:
-    return dataclasses.replace(split, groups=numbered_groups(split.names, modulus))
 
 
 def hold_out(split: Split, fraction: float, may_grow: bool = False) -> tuple[Split, Split]:

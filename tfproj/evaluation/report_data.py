@@ -24,7 +24,7 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
-from tfproj.core.spec import ModelSpec, rgb
+from tfproj.core.spec import ModelSpec, palette
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
 from tfproj.evaluation.examples import choose_classified, choose_segmented
@@ -138,7 +138,7 @@ def _save_masks(
 def _save_mask(path: Path, mask: np.ndarray, size: tuple[int, int], spec: ModelSpec) -> None:
     """Write class indices (H, W) as a palette PNG of (height, width) ``size``."""
     picture = Image.fromarray(image.resize_mask(mask.astype(np.uint8), size))
-    picture.putpalette([value for color in spec.colors for value in rgb(color)])
+    picture.putpalette(palette(spec.colors))
     picture.save(path, optimize=True)
 
 

@@ -15,9 +15,10 @@ from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
+from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
 from tfproj.experiment.initial_weights import Source, find_source, with_source
-from tfproj.models.registry import check_model, check_size, nearest_size
+from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run
 
@@ -89,6 +90,23 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     )
     quick_check(dataset)
     return Plan(config, dataset, spec)
+
+
+def explain_size(planned: Plan) -> str:
+    """One line on the size of the network's input, and why it is that."""
+    spec, config = planned.spec, planned.config
+    height, width = median_size(planned.dataset.splits["train"])
+    images = f"the training images have {height:g} x {width:g} (median)"
+    taken = f"input {spec.height} x {spec.width} px (height x width)"
+    if config.image_size:
+        return f"{taken}, as asked for; {images}"
+    reasons = [images]
+    if max(height, width) > MAX_NATURAL_SIDE >= max(planned.dataset.size):
+        reasons.append(f"at most {MAX_NATURAL_SIDE} a side unless --image-size says otherwise")
+    multiple = input_multiple(spec.model, config.model_options)
+    if multiple > 1:
+        reasons.append(f"{spec.model} takes the nearest multiples of {multiple}")
+    return f"{taken}: {'; '.join(reasons)}"
 
 
 def plan_again(run: Run, epochs: int | None = None) -> Plan:

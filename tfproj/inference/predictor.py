@@ -166,6 +166,13 @@ class Predictor:
                 and what it gave may be changed or closed once the next image is asked for.
             errors: what an image that can't be read does: "raise" its InputError once the results
                 before it are out, or "return" it in the place of a result.
+
+        Yields:
+            One result for each image, in order.
+
+        Raises:
+            InputError: an argument that makes no sense; an image that can't be read.
+            TfprojError: the model failed.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
@@ -177,7 +184,18 @@ class Predictor:
         return self._stream(images, batch_size, errors == "raise")
 
     def load(self, source: ImageLike) -> tuple[np.ndarray, tuple[int, int]]:
-        """(what the model sees: uint8 (height, width, channels), the image's own size)."""
+        """One image as the model sees it.
+
+        Args:
+            source: any of those that :meth:`predict` takes.
+
+        Returns:
+            (pixels, size): uint8 (height, width, channels) for :meth:`run`, and the (height,
+            width) that the image had.
+
+        Raises:
+            InputError: the image can't be read.
+        """
         if self.bgr and isinstance(source, np.ndarray):
             source = _reversed_colours(source)
         if self._fits(source):
@@ -229,6 +247,10 @@ class Predictor:
 
     def selftest(self) -> SelfTest:
         """Predict the images that the file carries and compare with its answers.
+
+        Returns:
+            How many images there are (``vectors``), the largest difference in a probability
+            (``max_difference``), and the largest that the file allows (``tolerance``).
 
         Raises:
             InputError: the file has none.
