@@ -19,7 +19,7 @@ from tfproj.core.softmax import softmax
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError, TfprojError, first_line, missing_extra
 from tfproj.evaluation.evaluate import predict_split
-from tfproj.experiment.plan import Plan, plan_evaluation
+from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.inference.predictor import Predictor
 from tfproj.models.checkpoint import load_model
 from tfproj.models.folding import fold_norms
@@ -39,6 +39,8 @@ class Options:
         dynamic_size: leave height and width free.
         half: keep the weights in 16 bits; the arithmetic stays in float32.
         keep: write a file that failed its verification as ``NAME.rejected``.
+        data: a data set to take instead of the run's own, or where that lies now.
+        no_data: verify on generated images, and leave out what only data can tell.
     """
 
     opset: int | None = None
@@ -46,6 +48,8 @@ class Options:
     dynamic_size: bool = False
     half: bool = False
     keep: bool = False
+    data: str | None = None
+    no_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def export_onnx(
     ``probabilities`` float32; N is free. Batch norm is folded into the convolutions.
 
     Args:
-        run: a trained run whose data set is at hand.
+        run: a trained run whose data set is at hand, but with ``data`` or ``no_data``.
         output: file to write; None: ``model.onnx`` in the run directory.
         options: see :class:`Options`.
 
@@ -117,9 +121,10 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     from tfproj.export.verify import rounding
 
     opset, ir_version = choose_opset(options.opset, options.target_ort)
-    planned = plan_evaluation(run)
+    planned = _plan(run, options)
     spec = file_spec(planned, options.dynamic_size)
     backend.setup()
+    digest = run.weights_digest()  # before they are read: a training may replace them
     exact = trained = load_model(run)
     require_finite(trained, run)
     if options.half:
@@ -131,6 +136,7 @@ def build(run: Run, options: Options, path: Path) -> Exported:
     proto.ir_version = ir_version
     answer = answers_of(free_size(trained, spec))
     record = describe(run, planned, spec, opset, ir_version)
+    record["training"]["weights_sha256"] = digest
     record |= calibrate(trained, planned)
     record["golden"] = golden_vectors(
         spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE
@@ -145,6 +151,20 @@ def build(run: Run, options: Options, path: Path) -> Exported:
             keep(path, attach(proto, record))
         raise
     return Exported(planned, spec, proto, record, attach(proto, record), parameters)
+
+
+def _plan(run: Run, options: Options) -> Plan:
+    """On the run's own data, on others, or on none."""
+    if not options.no_data:
+        planned = plan_evaluation(run, data=options.data)
+        for note in () if planned.own_data else planned.dataset.notes:
+            print(f"note: {planned.dataset.name}: {note}", file=sys.stderr)
+        return planned
+    if options.data is not None:
+        raise InputError("--data and --no-data exclude each other")
+    if options.half:
+        raise InputError("--half needs data, to measure what the rounding costs: --data DIR")
+    return plan_without_data(run)
 
 
 def require_finite(model, run: Run) -> None:

@@ -56,8 +56,8 @@ def describe(run: Run, planned: Plan, spec: ModelSpec, opset: int, ir: int) -> d
             "model_options": dict(planned.config.model_options),
             "seed": planned.config.seed,
             "run": run.name,
-            "data": planned.dataset.name,
-            "license": planned.dataset.license,
+            "data": planned.spec.data,
+            "license": run.environment().get("data", {}).get("license", ""),
         },
         "versions": environment.versions(),
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfproj.core import hardware
-from tfproj.errors import TfprojError
+from tfproj.errors import InputError, TfprojError
 from tfproj.export import metadata
 from tfproj.export.convert import Exported, Options, build, check_output, keep, write
 from tfproj.export.golden import golden_vectors
@@ -83,7 +83,9 @@ def export_int8(
     Raises:
         NotWorthIt: too inaccurate with every layer left out that was tried, or not faster.
     """
-    path = check_output(run, output if output is not None else run.path / "model.int8.onnx")
+    if options is not None and options.no_data:
+        raise InputError("int8 needs images to calibrate with: --data DIR, or leave out --no-data")
+    path = check_output(run, output if output is not None else run.int8_file)
     exported = build(run, options or Options(), path)
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ from tfproj.errors import TfprojError
 from tfproj.experiment.plan import Plan
 from tfproj.export.convert import Answers
 from tfproj.export.isolated import Pass, replay
-from tfproj.export.samples import DECIDING, Samples, draw
+from tfproj.export.samples import DECIDING, Samples, draw, generated
 from tfproj.models.registry import input_multiple
 
 # float32 sums in another order differ by about 1e-6 in a probability, or of a score; 1e-4 is a
@@ -46,12 +46,14 @@ def verify(
         data: the ONNX file with its metadata.
         spec: of the file.
         answer: Keras: uint8 images (B, H, W, C) -> scores float32.
-        planned: gives validation images (training images where there is no such split).
+        planned: gives validation images (training images where there is no such split); images
+            are generated where it has no data.
         tolerance: largest accepted difference in a probability, and in a score where the
             largest score is 1 or less; else as a part of that.
 
     Returns:
-        ``images``, ``split``, ``batch_sizes``, ``sizes`` (of a file of free size),
+        ``images``, ``split`` ("generated": drawn, without data), ``data`` (where it is not the
+        training's), ``batch_sizes``, ``sizes`` (of a file of free size),
         ``max_difference`` and ``mean_difference`` of probabilities, ``max_score_difference`` (in
         parts of the largest score), ``agreement`` of the most probable class (share of images or
         pixels), ``metrics`` by name through ``keras`` and ``onnx``, ``tolerance``.
@@ -69,6 +71,8 @@ def verify(
         answers += _at_sizes(data, samples.files[:SIZED_IMAGES], sizes, spec, answer, Path(name))
         keras, onnx = samples.measure(expected), samples.measure(np.asarray(results[0][0]))
     record = {"images": len(samples.files), "split": split, "batch_sizes": list(BATCH_SIZES)}
+    if not planned.own_data and planned.dataset.splits:
+        record["data"] = Path(planned.dataset.name).name
     if sizes:
         record["sizes"] = [list(size) for size in (spec.size, *sizes)]
     record |= compare([(softmax(scores), actual) for scores, _, actual in answers])
@@ -113,9 +117,12 @@ def rounding(exact: Answers, rounded: Answers, planned: Plan) -> dict[str, Any]:
 def _samples(planned: Plan, folder: Path) -> tuple[str, Samples]:
     """(split, its images to compare on); the images lie in ``folder`` or are the data's own."""
     spec = planned.spec
-    split = "val" if "val" in planned.dataset.splits else "train"
     count = IMAGES if spec.task == "classify" else PIXELS // math.prod(spec.size)
-    return split, draw(planned, split, max(SIZED_IMAGES, min(IMAGES, count)), folder)
+    count = max(SIZED_IMAGES, min(IMAGES, count))
+    if not planned.dataset.splits:
+        return "generated", generated(spec, count, folder)
+    split = "val" if "val" in planned.dataset.splits else "train"
+    return split, draw(planned, split, count, folder)
 
 
 def keras_scores(
