@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Folders that may hold data sets, such as mini_facade/ (see "Your own data" in the README).
 export TFPROJ_DATA ?= $(CURDIR)/data:$(CURDIR)/../shared/data
 
-.PHONY: demo test test-fast fuzz bench-setup lint format clean
+.PHONY: demo test test-fast fuzz bench-setup lint format docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/tfproj demo
@@ -36,6 +36,10 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The API page, from the docstrings.
+docs: $(VENV)/installed
+	$(BIN)/python docs/make_api.py
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

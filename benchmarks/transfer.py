@@ -21,6 +21,7 @@ from typing import Any
 import common
 
 from tfproj import backend
+from tfproj.experiment.initial_weights import find_source, with_source
 from tfproj.experiment.presets import make_config
 from tfproj.runs.config import TrainConfig
 
@@ -65,6 +66,7 @@ def configure(task: str, way: str, images: int, seed: int) -> TrainConfig:
     """The configuration of one training; the models are the same but for norms."""
     values = {**TARGETS[task], "limit": images, "batch_size": 16, "seed": seed}
     tuned = make_config(task, **values)
+    tuned = with_source(tuned, find_source(tuned.init, task))
     if way == "pretrained":
         return tuned
     if way == "random weights":

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from tfproj.cli.data_report import format_report
 from tfproj.cli.options import SuggestingGroup, common, print_json
 from tfproj.data import DATASETS, DataOptions, load_dataset
 from tfproj.data.check import check as check_data
-from tfproj.data.check_report import format_report
 from tfproj.data.write_folder import write_folder
 
 

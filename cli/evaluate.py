@@ -81,12 +81,16 @@ SEGMENTATION_COLUMNS = {
     "AP softmax": ("average_precision_softmax", "mean_average_precision_softmax"),
     "IoU": ("iou", "mean_iou"),
     "accuracy": ("per_class_accuracy", "pixel_accuracy"),
+    # At the photographs' own sizes; the training split has none, nor have runs of before.
+    "IoU, own size": ("iou_full", "mean_iou_full"),
+    "accuracy, own size": ("per_class_accuracy_full", "pixel_accuracy_full"),
 }
 
 
 def _segmentation(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     for name, m in metrics["splits"].items():
-        columns = SEGMENTATION_COLUMNS.values()
+        titles = [title for title, (key, _) in SEGMENTATION_COLUMNS.items() if key in m]
+        columns = [SEGMENTATION_COLUMNS[title] for title in titles]
         rows = [[c, *(number(m[key][c]) for key, _ in columns)] for c in metrics["classes"]]
         rows.append(["mean (accuracy: all pixels)", *(number(m[key]) for _, key in columns)])
-        yield [f"{name}, {m['examples']} images", *SEGMENTATION_COLUMNS], rows
+        yield [f"{name}, {m['examples']} images", *titles], rows

@@ -14,7 +14,7 @@ from tfproj.cli.evaluate import format_metrics, write_report
 from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
 from tfproj.errors import InputError
 from tfproj.experiment import presets
-from tfproj.experiment.plan import Plan, plan, plan_again
+from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
 from tfproj.runs import config as configs
 from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, find_run
 
@@ -201,9 +201,12 @@ def _announce() -> None:
 
 
 def _load(planned: Plan) -> ModuleType:
-    """What trains; notes on the data first, which are checked before TensorFlow is loaded."""
+    """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
     for note in planned.dataset.notes:
         click.echo(f"note: {planned.dataset.name}: {note}", err=True)
+    click.echo(explain_size(planned), err=True)
+    for warning in planned.warnings.values():
+        click.echo(f"warning: {warning}", err=True)
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -139,6 +138,8 @@ def segmented(
         "pixel_accuracy": float((truth == guess).mean()),
         "mean_iou": mean(iou),
         "iou": named(iou),
+        "mean_iou_full": mean(iou) + 0.02,
+        "iou_full": named([None if v is None else v + 0.02 for v in iou]),
         "per_class_accuracy": named(recall(matrix)),
         "confusion_matrix": matrix.tolist(),
         "scores": named([constant if k == silent else varying for k in range(len(classes))]),
@@ -197,9 +198,3 @@ def edit_json(path: Path, change) -> None:
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
-
-
-def png(value: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((8, 8), value, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()

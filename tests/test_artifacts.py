@@ -132,7 +132,7 @@ def test_evaluation_of_a_classifier_feeds_the_report(classifier):
         assert arrays["kernel2"].shape == (3, 3, 32, 9) and arrays["maps2"].shape == (9, 4, 4)
         assert arrays["maps1"].min() >= 0  # after the ReLU
     text = build([run]).read_text(encoding="utf-8")
-    assert "<h2>Calibration</h2>" in text and "No examples were saved" not in text
+    assert "<h2>Reliability</h2>" in text and "No examples were saved" not in text
 
 
 def test_examples_are_what_the_data_set_holds(classifier):
@@ -192,6 +192,45 @@ def test_pictures_of_a_mirrored_evaluation_are_those_of_its_numbers(segmenter):
         )  # fmt: skip
         assert (truth == guess).mean() == pytest.approx(example["pixel_accuracy"], abs=1e-5)
     evaluate(run)  # as the other tests want it
+
+
+@pytest.mark.parametrize("size", [None, (32, 32), (8, 16)])
+def test_figures_at_the_photographs_own_size_are_those_of_the_masks_given(mask_folder, size):
+    import keras
+    from sklearn.metrics import accuracy_score, jaccard_score
+
+    from tfproj.core import image
+    from tfproj.core.softmax import softmax
+    from tfproj.evaluation.evaluate import segmentation_metrics
+    from tfproj.evaluation.report_data import predict_scores
+    from tfproj.experiment.plan import plan
+    from tfproj.inference.results import Segmentation
+    from tfproj.models.registry import build_model
+
+    folder = mask_folder({"train": 4, "val": 3})
+    planned = plan(make_config("segment", data=str(folder), image_size=size))
+    spec, split = planned.spec, planned.dataset.splits["val"]
+    keras.utils.set_random_seed(0)
+    model = build_model(spec, planned.config.model_options)
+    found, _, _ = segmentation_metrics(model, planned, "val")
+    truths, guesses = [], []
+    for index in range(len(split)):
+        pixels = image.load(split.read_image(index), spec.size, spec.channels)
+        scores = predict_scores(model, pixels[None], False)[0]
+        truth = split.read_mask(index)
+        answer = Segmentation(spec.classes, (), softmax(scores), scores, truth.shape)
+        truths.append(truth.ravel())
+        guesses.append(answer.mask.ravel())
+    truth, guess = np.concatenate(truths), np.concatenate(guesses)
+    assert len(np.unique(guess)) == 2
+    overlaps = jaccard_score(truth, guess, average=None)
+    assert list(found["iou_full"].values()) == pytest.approx(overlaps.tolist())
+    assert found["mean_iou_full"] == pytest.approx(overlaps.mean())
+    assert found["pixel_accuracy_full"] == pytest.approx(accuracy_score(truth, guess))
+    keys = ("mean_iou", "pixel_accuracy", "iou", "per_class_accuracy")
+    same = [found[key] == found[f"{key}_full"] for key in keys]
+    assert all(same) if size is None else not any(same)
+    assert "mean_iou_full" not in segmentation_metrics(model, planned, "train")[0]
 
 
 def test_evaluating_again_replaces_the_report_data(classifier):

@@ -141,6 +141,15 @@ def test_an_interrupted_table_is_continued(predictor, folder, tmp_path, file_for
     assert not list(out.glob("*.partial*"))
 
 
+@pytest.mark.parametrize("before", ["", "image,label\na.png,b\n"])
+@pytest.mark.parametrize("cut_off", ["", "x", "x" * 65_536, "x" * 200_000])
+def test_what_is_left_of_a_line_is_dropped(tmp_path, before, cut_off):
+    path = tmp_path / "a.csv.partial"
+    path.write_bytes((before + cut_off).encode())
+    table._cut_last_line(path)
+    assert path.read_bytes() == before.encode()
+
+
 def test_only_the_same_settings_are_continued(predictor, folder, tmp_path):
     paths, out = find_images([str(folder)]), tmp_path / "out"
 

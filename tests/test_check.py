@@ -8,9 +8,9 @@ import pytest
 from conftest import write_classes
 from PIL import Image
 
+from tfproj.cli.data_report import format_report
 from tfproj.data import DataOptions, load_dataset
 from tfproj.data.check import check, quick_check
-from tfproj.data.check_report import format_report
 from tfproj.data.dataset import Dataset, array_split
 from tfproj.errors import InputError
 

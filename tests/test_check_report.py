@@ -3,8 +3,8 @@ import json
 from conftest import draw
 from PIL import Image
 
+from tfproj.cli.data_report import SHOWN, format_report
 from tfproj.data.check import check
-from tfproj.data.check_report import SHOWN, format_report
 
 
 def test_json_is_plain_and_complete(mask_folder):

@@ -1,25 +1,22 @@
-"""The CMP Facade Database from small archives drawn here, through real TFDS."""
+"""The CMP Facade Database from small archives drawn here."""
 
 import io
-import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tfproj.core import image
-from tfproj.data.dataset import DataOptions
-from tfproj.data.sources import cmp_facade
-from tfproj.data.sources import tfds as tfds_source
+from tfproj.data import DataOptions, load_dataset
+from tfproj.data.check import check, quick_check
+from tfproj.data.sources.cmp_facade import CLASS_OF_VALUE, HOMEPAGE, cmp_facade
 from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
 from tfproj.data.sources.facades import facades
 from tfproj.errors import InputError
 
-tfds = tfds_source.import_tfds()
 BASE, EXTENDED = "CMP_facade_DB_base.zip", "CMP_facade_DB_extended.zip"
 KEPT = {2: "facade", 3: "window", 7: "balcony", 11: "pillar"}
 
@@ -87,7 +84,7 @@ def test_both_archives_become_one_training_split(folder, capfd):
 
 
 def test_every_pixel_is_mapped(folder):
-    train = cmp_facade.load(folder).splits["train"]
+    train = cmp_facade(folder).splits["train"]
     seeds = {"cmp_b0001.jpg": 1, "cmp_b0002.jpg": 2, "cmp_x0001.jpg": 3}
     for i, name in enumerate(train.names):
         mask = train.read_mask(i)
@@ -98,71 +95,28 @@ def test_every_pixel_is_mapped(folder):
 
 
 def test_all_annotation_values_have_a_class():
-    assert sorted(cmp_facade.CLASS_OF_VALUE) == list(range(13))
-    assert {v: c for v, c in cmp_facade.CLASS_OF_VALUE.items() if c != "others"} == KEPT
+    assert sorted(CLASS_OF_VALUE) == list(range(13))
+    assert {v: c for v, c in CLASS_OF_VALUE.items() if c != "others"} == KEPT
 
 
-def test_one_archive_is_enough_and_another_is_noticed_later(folder, tmp_path):
+def test_one_archive_is_enough_and_another_is_noticed_later(folder):
     extended = (folder / EXTENDED).read_bytes()
     (folder / EXTENDED).unlink()
-    assert len(cmp_facade.load(folder).splits["train"]) == 2
+    assert len(cmp_facade(folder).splits["train"]) == 2
     (folder / EXTENDED).write_bytes(extended)
-    assert len(cmp_facade.load(folder).splits["train"]) == 3
-
-
-def test_prepared_data_are_used_again(folder, monkeypatch):
-    first = cmp_facade.load(folder)
-    monkeypatch.setattr(cmp_facade, "read_archive", None)
-    assert cmp_facade.load(folder).fingerprint() == first.fingerprint()
-    assert any((folder / "prepared").rglob("*.tfrecord*"))
-
-
-def test_nothing_is_left_where_the_folder_cannot_be_written(folder, monkeypatch):
-    monkeypatch.setattr(cmp_facade, "_writable", lambda place: False)
-    places = []
-    monkeypatch.setattr(tfds_source, "prepare", spy(tfds_source.prepare, places))
-    assert len(cmp_facade.load(folder).splits["train"]) == 3
-    assert not (folder / "prepared").exists()
-    assert places
-    assert not places[0].exists()
-
-
-def spy(prepare, places):
-    def wrapped(builder, *args, **kwargs):
-        places.append(Path(builder.data_dir))
-        return prepare(builder, *args, **kwargs)
-
-    return wrapped
-
-
-def test_a_file_in_the_way_makes_the_folder_unwritable(tmp_path):
-    (tmp_path / "prepared").write_text("")
-    assert not cmp_facade._writable(tmp_path / "prepared" / "x")
-    assert cmp_facade._writable(tmp_path / "other" / "x")
-
-
-def test_the_builder_is_an_ordinary_one(folder, tmp_path):
-    builder = tfds.builder("cmp_facade", data_dir=str(tmp_path / "tfds"))
-    config = tfds.download.DownloadConfig(manual_dir=str(folder))
-    builder.download_and_prepare(download_config=config)
-    assert builder.info.splits["train"].num_examples == 3
-    assert builder.info.features["segmentation_mask"].names == list(FACADE_CLASSES)
-    example = next(iter(tfds.as_numpy(builder.as_dataset(split="train"))))
-    assert example["image"].shape == (32, 40, 3)
-    assert example["segmentation_mask"].shape == (32, 40, 1)
-    assert example["segmentation_mask"].max() == 4
+    assert len(cmp_facade(folder).splits["train"]) == 3
 
 
 def test_missing_archives_are_named(tmp_path):
     text = message(tmp_path)
-    for part in (BASE, EXTENDED, str(tmp_path), "CMP Facade Database", cmp_facade.HOMEPAGE):
+    for part in (BASE, EXTENDED, str(tmp_path), "CMP Facade Database", HOMEPAGE):
         assert part in text
 
 
 def message(folder):
     """The error of a load that must fail, which has to be one line."""
     with pytest.raises(InputError) as caught:
-        cmp_facade.load(folder)
+        load_dataset("facades", "segment", DataOptions(data_dir=str(folder)))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -172,7 +126,6 @@ def test_truncated_archives(folder, part):
     data = (folder / BASE).read_bytes()
     (folder / BASE).write_bytes(data[: int(len(data) * part)])
     assert message(folder).startswith(f"{folder / BASE}: damaged archive (")
-    assert not list((folder / "prepared").rglob("*.tfrecord*"))
 
 
 def test_an_archive_with_a_damaged_member(folder):
@@ -192,17 +145,6 @@ MASK = palette_png(annotation())
         ({"readme.txt": b""}, "holds no images"),
         ({"cmp_b1.jpg": jpeg()}, "base/cmp_b1.jpg has no cmp_b1.png beside it"),
         ({**facade("cmp_b2"), "cmp_b1.png": MASK}, "base/cmp_b1.png has no cmp_b1.jpg beside it"),
-        ({"cmp_b1.jpg": jpeg(32, 48), "cmp_b1.png": MASK}, "40 x 32 px, but the image has 48 x 32"),
-        ({"cmp_b1.jpg": b"JFIF", "cmp_b1.png": MASK}, "base/cmp_b1.jpg: "),
-        ({"cmp_b1.jpg": jpeg(), "cmp_b1.png": MASK[:200]}, "base/cmp_b1.png: damaged image"),
-        (
-            {"cmp_b1.jpg": jpeg(), "cmp_b1.png": palette_png(annotation(values=range(14)))},
-            "base/cmp_b1.png: value 13; expected 0..12",
-        ),
-        (
-            {"cmp_b1.jpg": jpeg(), "cmp_b1.png": encoded(Image.new("RGB", (40, 32), "red"), "PNG")},
-            "base/cmp_b1.png: RGB pixels; expected one class value per pixel",
-        ),
     ],
 )
 def test_archives_that_do_not_hold_what_they_should(tmp_path, members, reason):
@@ -212,14 +154,39 @@ def test_archives_that_do_not_hold_what_they_should(tmp_path, members, reason):
     assert reason in text
 
 
-def test_no_data_are_written_to_the_home_directory(folder, tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    # Another process: where home is, TFDS asks as it is imported.
-    code = "import sys, pathlib; from tfproj.data.sources import cmp_facade\n"
-    code += "print(len(cmp_facade.load(pathlib.Path(sys.argv[1])).splits['train']))"
+@pytest.mark.parametrize(
+    ("picture", "mask", "reason"),
+    [
+        (jpeg(32, 48), MASK, "the image is 32 x 48 px (height x width) but its mask 32 x 40"),
+        (b"JFIF", MASK, "not an image"),
+        (jpeg()[:400], MASK, "damaged image"),
+        (jpeg(), MASK[:200], "damaged image"),
+        (jpeg(), palette_png(annotation(values=range(14))), "value 13; expected 0..12"),
+        (
+            jpeg(),
+            encoded(Image.new("RGB", (40, 32), "red"), "PNG"),
+            "RGB pixels; expected one class value per pixel",
+        ),
+    ],
+)
+def test_unfit_members_are_found_before_a_training(folder, picture, mask, reason):
+    write(folder / EXTENDED, {"cmp_x1.jpg": picture, "cmp_x1.png": mask})
+    options = DataOptions(data_dir=str(folder))
+    errors = [finding for finding in check("facades", options).findings if finding.code in
+              ("unreadable", "mask")]  # fmt: skip
+    assert [finding.path for finding in errors] == ["example cmp_x1.jpg"]
+    assert reason in errors[0].message
+    with pytest.raises(InputError, match="^example cmp_x1.jpg: .* lists all problems"):
+        quick_check(load_dataset("facades", "segment", options))
+
+
+def test_nothing_is_written_and_no_tensorflow_is_loaded(folder):
+    before = sorted(folder.rglob("*"))
+    code = (
+        "import sys, pathlib; from tfproj.data.sources.cmp_facade import cmp_facade\n"
+        "cmp_facade(pathlib.Path(sys.argv[1])).splits['train'].read_mask(0)\n"
+        "print({'tensorflow', 'tensorflow_datasets'} & {*sys.modules})"
+    )
     command = [sys.executable, "-c", code, str(folder)]
-    environment = {**os.environ, "HOME": str(home)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and int(done.stdout) > 0, done.stderr
-    assert not list(home.rglob("*facade*")) and not (home / "tensorflow_datasets").exists()
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "set()\n"
+    assert sorted(folder.rglob("*")) == before

@@ -63,6 +63,10 @@ def test_metrics_agree_with_the_predictions(finished):
             mean = np.mean([float(row["pixel_accuracy"]) for row in of_split])
             assert split["pixel_accuracy"] == pytest.approx(mean, abs=1e-5)
             assert 0 < split["mean_average_precision_softmax"] < 1
+            # The facades are eight times as large as the network's input.
+            assert (
+                ("mean_iou_full" in split) == ("pixel_accuracy_full" in split) == (name != "train")
+            )
             raw, softmax = (split[f"average_precision_{kind}"] for kind in ("raw", "softmax"))
             assert raw == pytest.approx(softmax, abs=1e-6)  # the scores are log probabilities
 
@@ -76,6 +80,7 @@ def test_evaluate_prints_json_and_a_table(finished, capsys):
     assert main(["evaluate", "toy", *common]) == 0
     table = capsys.readouterr().out
     assert all(name in table for name in record["classes"])
+    assert ("IoU, own size" in table) == (task == "segment")
     assert main(["evaluate", "toy", *common[2:], "--split", "tst"]) == 2
     assert "no split 'tst'" in capsys.readouterr().err
     assert main(["evaluate", "toy", *common[2:]]) == 0  # as it was, for the other tests

@@ -8,7 +8,7 @@ from PIL import Image
 from tfproj.core import image
 from tfproj.data import DataOptions, load_dataset
 from tfproj.data.sources.facade_classes import FACADE_CLASSES
-from tfproj.data.sources.folder import class_folder as folder_of_class
+from tfproj.data.sources.tables import class_folder as folder_of_class
 from tfproj.errors import InputError
 
 

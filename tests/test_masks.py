@@ -1,10 +1,12 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.spec import rgb
-from tfproj.data.masks import MaskCoding, read_mask, require_same_size
+from tfproj.data.masks import MaskCoding, read_mask, read_values, require_same_size
 from tfproj.errors import InputError
 
 COLORS = ("#000000", "#0080FF", "#80FF80", "#FF8000", "#FF0000")
@@ -123,6 +125,30 @@ def test_colours_where_no_class_has_one(fails):
 def test_values_above_255_and_other_modes(fails):
     fails(np.full((4, 4), 300, np.uint16), PLAIN, "up to 300")
     fails(Image.new("CMYK", (4, 4)), PLAIN, "mode CMYK", "palette PNG", name="m.tif")
+
+
+def test_encoded_values_are_read_as_stored():
+    values = np.random.default_rng(5).integers(0, 256, (6, 7), np.uint8)
+    palette = Image.fromarray(values).convert("P")
+    palette.putpalette([255 - v // 3 for v in range(768)])
+    for array in (values, np.stack([values] * 3, -1), values.astype(np.uint16)):
+        np.testing.assert_array_equal(read_values(png(Image.fromarray(array)), "m"), values)
+    np.testing.assert_array_equal(read_values(png(palette), "m"), np.asarray(palette))
+
+
+def png(picture):
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_encoded_masks_that_hold_no_values_are_refused():
+    for picture, reason in (
+        (Image.fromarray(painted(INDICES)), "^m: RGB pixels; expected one class value per pixel"),
+        (Image.fromarray(np.full((6, 7), 256, np.uint16)), "^m: .* at most 256 classes"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            read_values(png(picture), "m")
 
 
 def test_sizes_must_be_equal():

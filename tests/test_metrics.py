@@ -23,6 +23,14 @@ def test_confusion_recall_and_iou():
     assert metrics.intersection_over_union(confusion) == [pytest.approx(1 / 3), 0.5, None]
 
 
+def test_confusion_is_counted_part_by_part(monkeypatch):
+    labels, predictions = np.random.default_rng(0).integers(0, 3, (2, 7, 11), np.uint8)
+    whole = metrics.confusion_matrix(labels, predictions, 3)
+    monkeypatch.setattr(metrics, "CHUNK", 5)
+    np.testing.assert_array_equal(metrics.confusion_matrix(labels, predictions, 3), whole)
+    assert whole.sum() == 77
+
+
 def test_mean_leaves_out_what_is_undefined():
     assert metrics.mean([1.0, None, 0.5]) == 0.75
     assert metrics.mean([None]) is None

@@ -131,3 +131,8 @@ def test_modules_marked_light_are_read_without_a_framework(light_bin):
     for more in (["--collect-only"], ["tests/test_light.py"]):
         done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_the_citation_names_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {tfproj.__version__}\n" in citation

@@ -145,6 +145,8 @@ def test_nonsense_arguments(predictor):
     for options, words in (({"batch_size": 0}, "at least 1"), ({"errors": "skip"}, "'return'")):
         with pytest.raises(InputError, match=words):
             predictor.stream([], **options)
+    with pytest.raises(InputError, match="threads 0: must be at least 1"):
+        Predictor(tiny_model(), threads=0)
     with pytest.raises(InputError, match="list given"):
         predictor.predict([[1, 2]])
 
@@ -269,6 +271,8 @@ def test_selftest_fails_on_other_answers_and_without_vectors(task):
     [
         [], {}, "text", {"tolerance": 1e-4, "vectors": []}, {"tolerance": "x", "vectors": [1]},
         {"tolerance": 1e-4, "vectors": [{"name": "a"}]},
+        {"tolerance": 1e-4, "vectors": [{"name": "a", "image_base64": "", "shape": [1],
+                                         "probabilities_base64": "AAAAAA==", "stride": 0}]},
         {"tolerance": 1e-4, "vectors": [{"name": "a", "image_base64": "?", "shape": [3],
                                          "probabilities_base64": ""}]},
     ],
@@ -302,6 +306,8 @@ def test_openvino_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
     with pytest.raises(InputError, match=r"pip install 'tfproj\[openvino\]'"):
         Predictor(tiny_model(), providers=[session.OPENVINO])
+    with pytest.raises(InputError, match="cannot be combined"):
+        Predictor(tiny_model(), providers=[session.OPENVINO, session.CPU])
     plugin = types.SimpleNamespace(get_library_path=lambda: "/nowhere/plugin.so")
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", plugin)
     with pytest.raises(InputError, match=session.OPENVINO):
@@ -356,6 +362,15 @@ def test_a_failing_model_is_one_line(predictor):
     with pytest.raises(TfprojError, match="the model failed") as caught:
         predictor.run(np.zeros((1, 3, 3, 3), np.uint8))
     assert "\n" not in str(caught.value)
+
+
+def test_answers_of_another_shape(predictor, monkeypatch):
+    """Where height and width are free, only the answer itself shows its shape."""
+    monkeypatch.setattr(
+        predictor, "_session", types.SimpleNamespace(run=lambda *_: [np.ones(3)] * 2)
+    )
+    with pytest.raises(TfprojError, match=r"answers with the shape \(3,\)"):
+        predictor.predict(pixels(0, predictor.spec))
 
 
 def test_weights_that_are_not_numbers():

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from tfproj.report import format, sentences
-from tfproj.report.statistics import calibration, wilson
-from tfproj.runs.history import best_epoch
+from tfproj.report import figures, format, sentences
+from tfproj.report.statistics import calibration_error, reliability, wilson
+from tfproj.runs.history import best_epoch, out_of_patience
 
 
 def test_wilson_by_the_textbook():
@@ -27,27 +27,30 @@ def test_wilson_covers_a_known_share():
     assert 0.93 < np.mean(hits) < 0.97
 
 
-def test_calibration_error_of_known_answers():
+def test_expected_calibration_error_of_known_answers():
     probability = np.array([0.95] * 10 + [0.55] * 10)
     right = np.array([True] * 8 + [False] * 2 + [True] * 5 + [False] * 5)
-    found = calibration(probability, right)
-    assert found.error == pytest.approx(0.5 * 0.15 + 0.5 * 0.05)
-    assert found.count.sum() == 20 and (found.count > 0).sum() == 2
-    assert sum(row["accuracy"] is None for row in found.rows()) == 13
+    rows = reliability(probability, right)
+    assert calibration_error(rows) == pytest.approx(0.5 * 0.15 + 0.5 * 0.05)
+    assert [row["examples"] for row in rows if row["examples"]] == [10, 10]
+    assert sum(row["accuracy"] is None for row in rows) == 13
 
 
-def test_calibration_at_the_edges():
-    found = calibration(np.array([0.0, 1.0]), np.array([False, True]))
-    assert found.count[0] == found.count[-1] == 1 and found.error == 0
+def test_reliability_at_the_edges():
+    rows = reliability(np.array([0.0, 1.0]), np.array([False, True]))
+    assert rows[0]["examples"] == rows[-1]["examples"] == 1 and calibration_error(rows) == 0
 
 
-def test_best_epoch_passes_over_nan():
+def test_the_best_epoch_is_the_latest_of_those_with_the_least_loss():
     history = [
         {"epoch": 1, "val_accuracy": 0.5, "val_loss": 2.0},
         {"epoch": 2, "val_accuracy": math.nan, "val_loss": math.nan},
         {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0},
     ]
-    assert best_epoch(history, "classify") == 1
+    assert best_epoch(history, "classify") == 3
+    assert best_epoch([*history, {**history[0], "epoch": 4}], "classify") == 3
+    assert best_epoch([*history, {**history[2], "epoch": 4}], "classify") == 4
+    assert [out_of_patience(history, "classify", n) for n in (2, 3, None)] == [True, False, False]
     assert best_epoch(history, "segment") is None
     counted = [{**row, "val_mean_ap": ap} for row, ap in zip(history, (0.2, 0.4, 0.3), strict=True)]
     assert best_epoch(counted, "segment") == 2
@@ -70,42 +73,42 @@ def test_other_words():
     assert [format.duration(s) for s in (4.25, 75, 4000, None)] == [
         "4.2 s", "1 min 15 s", "1 h 06 min", "–",
     ]  # fmt: skip
-    assert [format.signed(v) for v in (0.0123, -0.0123, 0.0001, None)] == [
-        "+1.2", "−1.2", "±0.0", "–",
-    ]  # fmt: skip
+    assert [format.signed(v) for v in (0.0123, -0.0123, 0.0001)] == ["+1.2", "−1.2", "±0.0"]
     assert [format.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
-    assert format.plural(1, "image") == "1 image" and format.plural(2, "box", "boxes") == "2 boxes"
+    assert format.plural(1, "image") == "1 image" and format.plural(2, "image") == "2 images"
     assert format.short("a$b\nc" + "d" * 30, 10) == r"a\$b cdddd…"
     assert format.significant(1234567.0) == "1.235e+06"
 
 
+def rows(*accuracies):
+    """Of the classes' table: the class, its accuracy, and what it is taken for."""
+    return [
+        {"class": name, "examples": 0 if value is None else 9, "accuracy_val": value,
+         "taken_for": "" if value == 1 else "owl"}
+        for name, value in accuracies
+    ]  # fmt: skip
+
+
 def test_hardest_and_easiest_names_the_confusion():
-    matrix = np.array([[7, 3, 0], [0, 10, 0], [1, 0, 9]])
-    accuracy = {"cat": 0.7, "dog": 1.0, "fox": 0.9}
-    found = sentences.hardest_and_easiest(accuracy, matrix, ("cat", "dog", "fox"), "test")
-    assert "“cat” (70.0% right, taken for “dog” (30.0%)) is hardest" in found
-    assert "“dog” (100.0%) is easiest" in found
+    found = sentences.hardest_and_easiest(rows(("cat", 0.7), ("fox", 1.0), ("elk", None)), "val")
+    assert found == (
+        "The hardest class of the val split is “cat” (70.0% right, most often taken for “owl”); "
+        "the easiest is “fox” (100.0%)."
+    )
+
+
+@pytest.mark.parametrize("value", [1.0, 0.5])
+def test_classes_that_are_equally_hard(value):
+    found = sentences.hardest_and_easiest(rows(("a", value), ("b", value), ("c", None)), "val")
+    assert found == f"In the val split, every class has an accuracy of {value:.1%}."
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "part"),
-    [({"a": 1.0, "b": 1.0}, "Every class is right"), ({"a": 0.5, "b": 0.5}, "equally hard"),
-     ({"a": None, "b": None}, "no examples"),
-     ({"a": 0.25, "b": None}, "All val images are of “a”; 25.0% of them are right")],
-)  # fmt: skip
-def test_hardest_and_easiest_without_a_difference(accuracy, part):
-    found = sentences.hardest_and_easiest(accuracy, np.zeros((2, 2), int), ("a", "b"), "val")
-    assert part in found
-
-
-def test_a_class_without_mistakes_is_not_among_the_hardest():
-    matrix = np.diag([10] * 6)
-    matrix[0, :3] = 9, 0, 1
-    accuracy = dict(zip("abcdef", (0.9, 1.0, 1.0, 1.0, 1.0, 1.0), strict=True))
-    found = sentences.hardest_and_easiest(accuracy, matrix, "abcdef", "test")
-    assert found.startswith(
-        "Of the test images, “a” (90.0% right, taken for “c” (10.0%)) is hardest"
-    )
+    ("stated", "right", "verdict"),
+    [(0.9, 0.8, "too high"), (0.8, 0.9, "too low"), (0.9, 0.905, "right on average: 90.0%")],
+)
+def test_trust(stated, right, verdict):
+    assert verdict in sentences.trust(stated, right, "test")
 
 
 def test_what_is_not_quite_all_or_none_does_not_look_so():
@@ -115,34 +118,30 @@ def test_what_is_not_quite_all_or_none_does_not_look_so():
 
 
 def test_collapse_says_what_happened():
-    constant = {"min": 0.0, "max": 0.0, "std": 0.0, "zero_share": 1.0}
-    varying = {"min": 0.0, "max": 2.0, "std": 0.1, "zero_share": 0.97}
-    facts = {"true": 0.36, "predicted": 0.0, "scores": constant}
-    assert "the ReLU on the scores has silenced it" in sentences.collapse(
-        "wall", facts, "val", True
+    def finding(true, predicted, low, high):
+        row = {"class": "wall", "share": true, "predicted_share": predicted}
+        return sentences.collapse(row, {"min": low, "max": high}, "val")
+
+    end = "and 36.0% of the val pixels belong to it."
+    assert finding(0.36, 0, 0, 0) == (
+        f"“wall” has collapsed: its score is 0 for every pixel, {end}"
     )
-    assert "ReLU" not in sentences.collapse("wall", facts, "val", False)
-    never = sentences.collapse("wall", {**facts, "scores": varying}, "val", True)
-    assert "is never predicted, though 36.0%" in never and "97.0%" in never
-    rare = {"true": 0.3, "predicted": 0.00001, "scores": varying}
-    assert "hardly ever predicted (<0.01% of the pixels)" in sentences.collapse(
-        "wall", rare, "val", False
+    assert finding(0.36, 1e-5, -1, 2) == (
+        f"“wall” has collapsed: it is predicted for <0.01% of the pixels, {end}"
     )
-    assert sentences.collapse("wall", {"true": 0.3, "predicted": 0.2}, "val", True) is None
-    absent = {"true": 0.0, "predicted": 0.0, "scores": varying}
-    assert sentences.collapse("wall", absent, "val", True) is None
+    assert finding(0.3, 0.2, -1, 2) is None
+    assert finding(0, 0, -1, 2) is None
 
 
 def test_names_that_matplotlib_would_hide_are_in_the_legend():
-    from tfproj.report import figures
-
     curve = {"recall": [0.0, 1.0], "precision": [1.0, 0.5]}
     figure = figures.precision_recall(["_background_", "sky"], ["#000000", "#00FF00"], [curve] * 2)
     words = [text.get_text().lstrip("\u200b") for text in figure.legends[0].get_texts()]
     assert words == ["_background_", "sky"]
     assert_legend_is_inside(figure)
-    lines = [figures.Line(name, [1, 2], [0.5, 0.6], "#000000") for name in ("_a", "", "_b")]
-    (legend,) = [axes.get_legend() for axes in figures.curves(lines, "loss").axes]
+    history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.6}]
+    lines = [figures.Line(history, "loss", "#000000", name) for name in ("_a", "", "_b")]
+    (legend,) = figures.curves(lines, "loss").legends
     assert [text.get_text().lstrip("\u200b") for text in legend.get_texts()] == ["_a", "_b"]
 
 
@@ -159,8 +158,6 @@ def assert_legend_is_inside(figure):
 @pytest.mark.parametrize("classes", [3, 9, 20])
 @pytest.mark.parametrize("name", ["part", "a rather long name for {}"])
 def test_precision_recall_has_room_for_its_legend(classes, name):
-    from tfproj.report import figures
-
     curve = {"recall": [0.0, 1.0], "precision": [1.0, 0.5]}
     names = [f"{i} {name}" for i in range(classes)]
     given = names, ["#00FF00"] * classes, [curve] * classes

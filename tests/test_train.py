@@ -13,10 +13,12 @@ backend.setup()
 
 import keras  # noqa: E402
 
+from tfproj.cli.train import _load  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
-from tfproj.experiment.plan import plan, plan_again  # noqa: E402
+from tfproj.evaluation.report_data import predict_scores  # noqa: E402
+from tfproj.experiment.plan import explain_size, plan, plan_again  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.models.checkpoint import load_model  # noqa: E402
 from tfproj.report.load import read_run  # noqa: E402
@@ -25,6 +27,7 @@ from tfproj.training import callbacks, optimizers  # noqa: E402
 from tfproj.training.cache import Cache, make_cache  # noqa: E402
 from tfproj.training.compiling import steps_per_call  # noqa: E402
 from tfproj.training.train import resume, train  # noqa: E402
+from tfproj.training.validation_weights import ValidationWeights  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
@@ -59,8 +62,8 @@ def without_times(run):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history()]
 
 
-def stored_variables(run):
-    model = keras.saving.load_model(run.last_weights, compile=True)
+def stored_variables(file):
+    model = keras.saving.load_model(file, compile=True)
     values = [v.numpy() for v in [*model.weights, *model.optimizer.variables]]
     assert len(values) > 10
     return values
@@ -77,9 +80,10 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(tmp_path, task, monkeypatc
     assert len(parts.history()) == 2
     resume(parts)
     assert without_times(parts) == without_times(whole)
-    for one, other in zip(stored_variables(parts), stored_variables(whole), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert parts.best_weights.exists()
+    for name in ("last.keras", "best.keras"):
+        values = (stored_variables(run.path / name) for run in (parts, whole))
+        for one, other in zip(*values, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
@@ -127,6 +131,31 @@ def test_validation_in_calls_of_many_steps_counts_every_example(tmp_path, task):
     assert run.history()[0]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("photographs", "asked", "words"),
+    [
+        ((600, 300), None, "input 256 x 128 px (height x width): the training images have 600 x "
+         "300 (median); at most 256 a side unless --image-size says otherwise; unet takes the "
+         "nearest multiples of 8"),
+        ((30, 47), None, "input 32 x 48 px (height x width): the training images have 30 x 47 "
+         "(median); unet takes the nearest multiples of 8"),
+        ((600, 300), (64, 64), "input 64 x 64 px (height x width), as asked for; the training "
+         "images have 600 x 300 (median)"),
+    ],
+)  # fmt: skip
+def test_the_size_of_the_input_is_said_with_its_reason(mask_folder, photographs, asked, words):
+    folder = mask_folder({"train": 3, "val": 2}, size=photographs)
+    config = make_config("segment", data=str(folder), image_size=asked)
+    assert explain_size(plan(config)) == words
+
+
+def test_train_says_the_size_of_the_input_first(capsys):
+    _load(plan(toy("classify")))
+    assert capsys.readouterr().err == (
+        "input 8 x 8 px (height x width): the training images have 8 x 8 (median)\n"
+    )
+
+
 def test_a_finished_run_has_nothing_to_resume(tmp_path):
     run = train(toy("classify", epochs=1), tmp_path)
     with pytest.raises(InputError, match="nothing to resume"):
@@ -158,16 +187,16 @@ def test_patience_survives_an_interruption(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep):
-    # A rate too small to change what is recognised: the first epoch is the best.
+def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep, monkeypatch):
+    # A rate too small to change what is recognised.
     config = toy("classify", epochs=2, learning_rate=1e-7, schedule="constant", keep=keep,
                  augment="none", model_options={})  # fmt: skip
+    monkeypatch.setattr(callbacks, "best_epoch", lambda history, task: 1)
     run = train(config, tmp_path)
-    assert run.history()[0]["val_accuracy"] == run.history()[1]["val_accuracy"]
     best, last = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
     equal = all(np.array_equal(a, b) for a, b in zip(best.weights, last.weights, strict=True))
     assert equal == (keep == "last")
-    assert read_run(run).kept_epoch == (2 if keep == "last" else 1)
+    assert read_run(run).kept_epoch == 2  # of equal accuracy, and less loss
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
@@ -280,7 +309,7 @@ def test_a_run_says_how_to_repeat_it(tmp_path):
     environment = run.environment()
     assert environment["repeat"] == f"tfproj train classify --config {run.config_file}"
     assert environment["precision"] == "float32"
-    assert run.config() == toy("classify", epochs=1)
+    assert run.config() == plan(toy("classify", epochs=1)).config
     splits = json.loads(run.splits_file.read_text())
     assert splits["counts"]["train"] == 200
     assert len(splits["val"]) == splits["counts"]["val"] > 0
@@ -430,26 +459,24 @@ def test_best_weights_are_the_moving_average(tmp_path):
     assert val["accuracy"] == pytest.approx(run.history()[-1]["val_accuracy"], abs=1e-6)
 
 
-def test_averaged_weights_get_batch_norm_statistics_of_their_own():
-    from tfproj.training.ema import WeightAverage
-
+@pytest.mark.parametrize("average", [True, False])
+def test_kept_weights_get_batch_norm_statistics_of_their_own(average):
     rng = np.random.default_rng(0)
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, use_bias=False),
          keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(2)]
     )  # fmt: skip
-    optimizer = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9)
+    optimizer = keras.optimizers.SGD(0.5, use_ema=average, ema_momentum=0.9)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     images = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
     model.fit(images, rng.integers(0, 2, 32), batch_size=8, epochs=2, verbose=0)
     latest = model.get_weights()
-    average = WeightAverage(model, np.split(images, 4))
+    kept = ValidationWeights(model, np.split(images, 4))
     conv, norm = model.layers[:2]
+    kernel = optimizer._model_variables_moving_average[0].numpy() if average else latest[0]
     for _ in range(2):  # once computed, once remembered
-        with average.swapped_in():
-            np.testing.assert_array_equal(
-                conv.kernel.numpy(), optimizer._model_variables_moving_average[0].numpy()
-            )
+        with kept.swapped_in():
+            np.testing.assert_array_equal(conv.kernel.numpy(), kernel)
             seen = np.asarray(conv(images)).reshape(-1, 4)
             np.testing.assert_allclose(norm.moving_mean.numpy(), seen.mean(0), atol=1e-5)
             # The mean of the batches' variances is a little less than that of all.
@@ -457,6 +484,24 @@ def test_averaged_weights_get_batch_norm_statistics_of_their_own():
         for before, after in zip(latest, model.get_weights(), strict=True):
             np.testing.assert_array_equal(before, after)
     assert norm.momentum == 0.99
+    # The moving ones of an average never fit it; those of the latest weights do, in time.
+    optimizer.iterations.assign(1200)
+    with kept.swapped_in():
+        own = np.array_equal(norm.moving_mean.numpy(), latest[3])
+    assert own != average
+
+
+def test_statistics_arrive_where_an_epoch_is_one_step(tmp_path):
+    config = toy("classify", limit=60, batch_size=128, epochs=20, augment="none",
+                 model_options={"batch_norm": True})  # fmt: skip
+    run = train(config, tmp_path)
+    last = run.history()[-1]
+    assert last["accuracy"] > 0.9 and last["val_accuracy"] > 0.6
+    best, latest = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
+    own, estimated = (
+        [v.numpy() for v in model.variables if "moving" in v.path] for model in (latest, best)
+    )
+    assert own and not any(map(np.array_equal, own, estimated))  # the training goes on with its own
 
 
 def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
@@ -471,6 +516,16 @@ def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
     expected = (model.predict_on_batch(batch) + mirrored) / 2
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert evaluate(run, ["val"], flip=True)["flip_averaged"] is True
+
+
+def test_flip_gives_left_the_score_of_a_mirrored_right():
+    class Halves:
+        def predict_on_batch(self, images):
+            return images.mean((1, 3)).reshape(-1, 2, 2).mean(2)
+
+    images = np.array([[[[9], [9], [0], [1]]]], np.uint8)
+    scores = predict_scores(Halves(), images, mirrored=(1, 0))
+    np.testing.assert_array_equal(scores, Halves().predict_on_batch(images))
 
 
 def _images(planned, split):

@@ -20,13 +20,14 @@ class InputError(TfprojError, ValueError):
 MANY_NAMES = 12  # are not listed where one of them is close
 
 
-def unknown_name(problem: str, name: str, known: Iterable[str]) -> InputError:
+def unknown_name(problem: str, name: str, known: Iterable[str], catalog: str = "") -> InputError:
     """The error for a name that is not in a registry.
 
     Args:
         problem: what to say before the name, such as "unknown preset".
         name: what was given.
         known: the names there are; the closest is offered.
+        catalog: where to look them up, if they are too many to be listed.
     """
     # Here, since the predictor's start waits for this module.
     import difflib  # noqa: PLC0415
@@ -34,7 +35,9 @@ def unknown_name(problem: str, name: str, known: Iterable[str]) -> InputError:
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hints = [f"did you mean {close[0]!r}?"] if close else []
-    if not close or len(known) <= MANY_NAMES:
+    if catalog:
+        hints.append(f"the list: {catalog}")
+    elif not close or len(known) <= MANY_NAMES:
         hints.append(f"known: {', '.join(known)}")
     return InputError(f"{problem} {name!r}; {' '.join(hints)}")
 

@@ -1,15 +1,20 @@
 // From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md,
-// but for an orientation, which few PNG files have: such a picture is not turned here.
+// but for an orientation, which few PNG files have: such a picture is not turned here. Nor is refused
+// what the contract refuses: 16 bits of which 8 keep next to nothing, tRNS in 16-bit colour.
 import { PNG } from "pngjs";
 
 const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2
 const DEPTH = 24; // where a PNG file has its bits per sample
 
-/** PNG bytes -> uint8 pixels (height, width, channels) as the model's record wants them. */
+/**
+ * PNG bytes -> uint8 pixels (height, width, channels) as the model's record wants them, and the
+ * picture's own size [height, width].
+ */
 export function load(bytes, { height, width, channels }) {
   const picture = decode(bytes);
   const converted = convert(picture, channels);
-  return resize(converted, picture.height, picture.width, channels, height, width);
+  const pixels = resize(converted, picture.height, picture.width, channels, height, width);
+  return { pixels, size: [picture.height, picture.width] };
 }
 
 /** RGBA of 8 bits; pngjs expands palettes and grey. Of 16 bits, grey is rounded, colour cut off. */
@@ -77,6 +82,12 @@ function resample(data, rows, size, channels, newSize) {
 
 /** First source pixel and fixed-point weights for output pixel x. */
 function coefficients(x, size, newSize) {
+  const { first, weights, total } = triangle(x, size, newSize);
+  return { first, weights: weights.map((w) => Math.trunc(0.5 + (w / total) * (1 << BITS))) };
+}
+
+/** First source pixel and weights for output pixel x, and what the weights add up to. */
+export function triangle(x, size, newSize) {
   const scale = size / newSize;
   const support = Math.max(1, scale);
   const centre = (x + 0.5) * scale;
@@ -86,8 +97,7 @@ function coefficients(x, size, newSize) {
   for (let i = first; i < end; i++) {
     weights.push(Math.max(0, 1 - Math.abs((i - centre + 0.5) / support)));
   }
-  const total = weights.reduce((a, b) => a + b, 0);
-  return { first, weights: weights.map((w) => Math.trunc(0.5 + (w / total) * (1 << BITS))) };
+  return { first, weights, total: weights.reduce((a, b) => a + b, 0) };
 }
 
 function transpose(data, rows, columns, channels) {

@@ -5,6 +5,7 @@
 import { readFile } from "node:fs/promises";
 import * as ort from "onnxruntime-node";
 import { load } from "./image.mjs";
+import { maskOfSize } from "./mask.mjs";
 import { readMetadata } from "./metadata.mjs";
 
 const [model, ...images] = process.argv.slice(2);
@@ -21,7 +22,7 @@ const session = await ort.InferenceSession.create(file, { extra });
 
 let failed = false;
 for (const vector of record.golden.vectors) {
-  const answer = await run(Buffer.from(vector.image_base64, "base64"));
+  const { answer } = await run(Buffer.from(vector.image_base64, "base64"));
   const difference = compare(answer, vector);
   const good = difference <= record.golden.tolerance;
   failed ||= !good;
@@ -32,13 +33,13 @@ for (const path of images) {
 }
 process.exit(failed ? 1 : 0);
 
-/** Probabilities (classes) or (height, width, classes) of one PNG file. */
+/** Probabilities (classes) or (height, width, classes) of one PNG file, and the picture's size. */
 async function run(bytes) {
-  const pixels = load(bytes, record);
+  const { pixels, size } = load(bytes, record);
   const shape = [1, record.height, record.width, record.channels];
   const image = new ort.Tensor("uint8", pixels, shape);
   const { probabilities } = await session.run({ image }, ["probabilities"]);
-  return probabilities.data;
+  return { answer: probabilities.data, size };
 }
 
 /** Largest difference to a golden vector, which may hold every stride-th row and column only. */
@@ -60,21 +61,15 @@ function compare(answer, { shape, stride = 1, probabilities_base64 }) {
   return worst;
 }
 
-/** The most probable class, or the share of each class among the pixels. */
-function summary(probabilities) {
+/** The most probable class, or the share of each class among the picture's pixels. */
+function summary({ answer, size }) {
   const classes = record.classes;
-  const counts = new Array(classes.length).fill(0);
-  let best;
-  for (let at = 0; at < probabilities.length; at += classes.length) {
-    best = 0;
-    for (let c = 1; c < classes.length; c++) {
-      if (probabilities[at + c] > probabilities[at + best]) best = c;
-    }
-    counts[best]++;
-  }
   if (record.task === "classify") {
-    return { label: classes[best], probability: probabilities[best] };
+    const best = answer.reduce((a, p, c) => (p > answer[a] ? c : a), 0);
+    return { label: classes[best], probability: answer[best] };
   }
-  const pixels = probabilities.length / classes.length;
-  return { shares: Object.fromEntries(classes.map((name, c) => [name, counts[c] / pixels])) };
+  const mask = maskOfSize(answer, [record.height, record.width, classes.length], size);
+  const counts = new Array(classes.length).fill(0);
+  for (const c of mask) counts[c]++;
+  return { shares: Object.fromEntries(classes.map((name, c) => [name, counts[c] / mask.length])) };
 }

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,9 @@ def is_text(character: str) -> bool:
     return unicodedata.category(character) not in _NOT_TEXT and character not in _REORDERING
 
 
+_OPPOSITE = {"left": "right", "right": "left"}
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Task, classes and input of one model.
@@ -120,6 +124,11 @@ class ModelSpec:
         """(height, width) in pixels."""
         return self.height, self.width
 
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """For each class, that of its mirror image: left and right change places."""
+        return mirrored(self.classes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the schema version and the preprocessing contract."""
         record = {"schema": SCHEMA, **dataclasses.asdict(self)}
@@ -155,6 +164,13 @@ class ModelSpec:
         return json.dumps(self.to_dict(), indent=2)
 
 
+def mirrored(classes: Sequence[str]) -> tuple[int, ...]:
+    """For each class, the index of that whose name has left for right, or its own."""
+    names = [name.lower() for name in classes]
+    others = [re.sub("left|right", lambda m: _OPPOSITE[m[0]], name) for name in names]
+    return tuple(names.index(o) if o in names else i for i, o in enumerate(others))
+
+
 def default_colors(count: int) -> tuple[str, ...]:
     """``count`` distinct ``#RRGGBB``: the named ones first, then steps of the golden angle."""
     colors = list(DEFAULT_COLORS[:count])
@@ -163,6 +179,11 @@ def default_colors(count: int) -> tuple[str, ...]:
         rgb = colorsys.hsv_to_rgb(index * 0.61803398875 % 1, 0.65, 0.9 - 0.3 * (index % 2))
         colors.append("#" + "".join(f"{round(255 * c):02X}" for c in rgb))
     return tuple(colors)
+
+
+def palette(colors: Sequence[str]) -> list[int]:
+    """``#RRGGBB`` of each class as the flat list that Pillow's ``putpalette`` takes."""
+    return [value for color in colors for value in rgb(color)]
 
 
 def rgb(color: str) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ from tfproj.data.findings import Finding
 from tfproj.errors import InputError
 
 SPLITS = ("train", "val", "test")
+MAX_NATURAL_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -154,3 +155,34 @@ def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
         read_image=lambda i: images[i],
         labels=np.asarray(labels, np.int32),
     )
+
+
+def _sample(split: Split) -> list[tuple[tuple[int, int], str]]:
+    """((height, width), mode) of up to 64 pictures, evenly over the split."""
+    found = []
+    for index in np.linspace(0, len(split) - 1, min(64, len(split))).astype(int):
+        try:
+            found.append(image.header(split.read_image(int(index))))
+        except InputError:
+            continue  # the check names it, before a training begins
+    return found
+
+
+def median_size(split: Split) -> tuple[float, float]:
+    """Median (height, width) of a sample, in pixels; that of the limit where none is readable."""
+    sizes = [size for size, _ in _sample(split)] or [(MAX_NATURAL_SIDE, MAX_NATURAL_SIDE)]
+    height, width = np.median(sizes, axis=0).tolist()
+    return height, width
+
+
+def natural_size(split: Split, multiple: int) -> tuple[int, int]:
+    """Median (height, width) of a sample, at most 256 a side, rounded to ``multiple``."""
+    sides = np.array(median_size(split))
+    sides *= min(1.0, MAX_NATURAL_SIDE / sides.max())
+    return tuple(int(max(multiple * round(side / multiple), 8)) for side in sides)
+
+
+def natural_channels(split: Split) -> int:
+    """1 where every sampled picture is grey, else 3."""
+    modes = {mode for _, mode in _sample(split)} or {"RGB"}
+    return 1 if all(mode in ("L", "1", "LA") or mode.startswith("I") for mode in modes) else 3

@@ -58,9 +58,9 @@ def _packed(pixels: np.ndarray) -> np.ndarray:
     return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
 
 
-def read_raw_mask(path: Path) -> np.ndarray:
-    """The values in a mask file: uint8 (H, W) indices or grey, or (H, W, 3) colours."""
-    picture = image.open_image(path)
+def read_raw_mask(source: image.ImageLike, label: str) -> np.ndarray:
+    """The values in an encoded mask: uint8 (H, W) indices or grey, or (H, W, 3) colours."""
+    picture = image.open_image(source, label, values=True)
     if picture.mode in ("P", "L"):
         return np.asarray(picture)
     if picture.mode in ("LA", "PA"):
@@ -70,11 +70,26 @@ def read_raw_mask(path: Path) -> np.ndarray:
     if picture.mode.startswith("I"):
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 255:
-            raise InputError(f"{path}: mask values up to {values.max()}; at most 255 are possible")
+            top = values.max()
+            raise InputError(f"{label}: mask values up to {top}; at most 256 classes are possible")
         return values.astype(np.uint8)
     if picture.mode in ("RGB", "RGBA"):
         return np.asarray(picture.convert("RGB"))
-    raise InputError(f"{path}: a mask of mode {picture.mode}; save it as an 8-bit palette PNG")
+    raise InputError(f"{label}: a mask of mode {picture.mode}; save it as an 8-bit palette PNG")
+
+
+def read_values(source: image.ImageLike, label: str) -> np.ndarray:
+    """The values in an encoded mask without colours, uint8 (H, W), as they are stored.
+
+    Raises:
+        InputError: unreadable, colours, or values above 255.
+    """
+    raw = read_raw_mask(source, label)
+    if raw.ndim == 3:
+        if (raw != raw[..., :1]).any():
+            raise InputError(f"{label}: RGB pixels; expected one class value per pixel")
+        raw = raw[..., 0]  # grey, saved as RGB
+    return raw
 
 
 def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
@@ -83,7 +98,7 @@ def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
     Raises:
         InputError: unreadable, or a pixel that is no class, with the likely fix.
     """
-    raw = read_raw_mask(path)
+    raw = read_raw_mask(path, str(path))
     indices = coding.to_indices(raw)
     if indices.max(initial=0) == 255 and len(coding.values) < 256 and (indices == 255).any():
         raise InputError(f"{path}: {explain_bad_values(raw, indices, coding)}")

@@ -29,7 +29,9 @@ def finish(dataset: Dataset, options: DataOptions) -> Dataset:
     splits, findings = dict(dataset.splits), Findings(dataset.findings)
     if options.group_modulus:
         with findings.catch("", "groups"):
-            splits = {k: _with_groups(s, options.group_modulus) for k, s in splits.items()}
+            for name, split in splits.items():
+                groups = numbered_groups(split.names, options.group_modulus)
+                splits[name] = dataclasses.replace(split, groups=groups)
     notes = list(dataset.notes)
     if "test" in splits and not len(splits["test"]):
         del splits["test"]  # as competitions have it, images without labels
@@ -57,33 +59,53 @@ def numbered_groups(names: Sequence[str], modulus: int) -> np.ndarray:
     return np.array([int(n[-1]) % modulus for n in numbers])
 
 
-def _with_groups(split: Split, modulus: int) -> Split:
-    return dataclasses.replace(split, groups=numbered_groups(split.names, modulus))
-
-
 def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     """Deterministic (train, validation) parts; whole groups stay together.
 
-    Without groups, classification keeps the class proportions.
+    Without groups, classification keeps the class proportions; with groups about so, and every
+    class that has two of them is in both parts.
+
+    Raises:
+        InputError: too few examples, or no group but holds all training examples of a class.
     """
-    rng = np.random.default_rng(SPLIT_SEED)
+    labels = np.zeros(len(split), np.int32) if split.labels is None else split.labels
     if split.groups is not None:
-        unique = np.unique(split.groups)
-        held = rng.permutation(unique)[: _held_count(len(unique), fraction)]
-        chosen = np.isin(split.groups, held)
+        chosen = np.isin(split.groups, _held_groups(split.groups, labels, fraction))
     else:
+        rng = np.random.default_rng(SPLIT_SEED)
         chosen = np.zeros(len(split), bool)
-        labels = np.zeros(len(split), int) if split.labels is None else split.labels
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
             chosen[rng.permutation(members)[: _held_count(len(members), fraction)]] = True
     if not chosen.any():
-        where = " in one group" if split.groups is not None else ""
+        where = " in groups that are each the only one of a class" * (split.groups is not None)
         raise InputError(
             f"{len(split)} training example(s){where} are too few to hold out a validation split; "
             "add examples or a val split"
         )
     return split.subset(np.flatnonzero(~chosen)), split.subset(np.flatnonzero(chosen))
+
+
+def _held_groups(groups: np.ndarray, labels: np.ndarray, fraction: float) -> np.ndarray:
+    """The groups to hold out, none of them the last that training has of a class.
+
+    First of every class its share, beginning with the rarest; then any, up to the share of all.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    has = np.zeros((len(names), labels.max(initial=0) + 1), bool)
+    has[group_of, labels] = True
+    left, held = has.sum(0), np.zeros(len(names), bool)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
+    shares = [(has[:, c], max(1, int(left[c] * fraction))) for c in np.argsort(left, kind="stable")]
+    every = np.ones(len(names), bool), _held_count(len(names), fraction)
+    for members, wanted in (*shares, every):
+        for group in order[members[order]]:
+            if np.count_nonzero(held & members) >= wanted:
+                break
+            if not held[group] and (left[has[group]] > 1).all():
+                held[group] = True
+                left -= has[group]
+    return names[held]
 
 
 def _held_count(count: int, fraction: float) -> int:

@@ -5,22 +5,16 @@ Good for looking at the data, for other tools, and for images to try a model on.
 
 from __future__ import annotations
 
-import csv
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from tfproj.core import image
-from tfproj.core.files import writing
-from tfproj.core.spec import default_colors, rgb
+from tfproj.core.files import replacing_directory, write_csv, writing
+from tfproj.core.spec import default_colors, palette
 from tfproj.data.dataset import Dataset, Split
-from tfproj.data.sources.folder import class_folder
+from tfproj.data.sources.tables import class_folder
 from tfproj.errors import InputError
 
 
@@ -44,29 +38,28 @@ def write_folder(dataset: Dataset, output: str | Path) -> Path:
         raise InputError(f"{output}: is the current directory; name one inside it")
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
-        try:
-            _write_all(dataset, partial)
-            partial.chmod(0o755)
-            os.replace(partial, output)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with replacing_directory(output) as partial:
+        _write_all(dataset, partial)
     return output
 
 
 def _write_all(dataset: Dataset, folder: Path) -> None:
-    groups: list[tuple[str, str]] = []
+    colors = dataset.colors or default_colors(len(dataset.classes))
+    groups: list[dict[str, str]] = []
     for name, split in dataset.splits.items():
         print(f"writing {len(split):,} examples of {name} ...", file=sys.stderr)
-        files = _write_split(dataset, split, folder / name)
+        files = _write_split(dataset, split, folder / name, palette(colors))
         if split.groups is not None:
-            groups += zip((f"{name}/{file}" for file in files), split.groups, strict=True)
-    _write_classes(dataset, folder / "classes.csv")
+            pairs = zip(files, split.groups, strict=True)
+            groups += [{"file": f"{name}/{file}", "group": group} for file, group in pairs]
+    classes = zip(dataset.classes, colors, strict=True)
+    rows = [{"name": name, "color": color} for name, color in classes]
+    write_csv(folder / "classes.csv", rows)
     if groups:
-        _write_rows(folder / "groups.csv", ["file", "group"], groups)
+        write_csv(folder / "groups.csv", groups)
 
 
-def _write_split(dataset: Dataset, split: Split, root: Path) -> list[str]:
+def _write_split(dataset: Dataset, split: Split, root: Path, mask_palette: list[int]) -> list[str]:
     """Write the examples; the names that they have when the folder is read."""
     names = []
     for folder in ("images", "masks") if dataset.task == "segment" else ():
@@ -75,7 +68,9 @@ def _write_split(dataset: Dataset, split: Split, root: Path) -> list[str]:
         stem = Path(split.names[index]).stem
         if dataset.task == "segment":
             names.append(_write_image(split, index, root / "images" / stem).name)
-            _mask_picture(dataset, split.read_mask(index)).save(root / "masks" / f"{stem}.png")
+            mask = Image.fromarray(split.read_mask(index))
+            mask.putpalette(mask_palette)
+            mask.save(root / "masks" / f"{stem}.png")
         else:
             folder = root / class_folder(dataset.classes[split.labels[index]])
             folder.mkdir(parents=True, exist_ok=True)
@@ -94,22 +89,3 @@ def _write_image(split: Split, index: int, target: Path) -> Path:
         file = target.with_name(target.name + ".png")
         image.open_image(source, split.label_of(index)).save(file)
     return file
-
-
-def _mask_picture(dataset: Dataset, mask: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(mask)
-    colors = dataset.colors or default_colors(len(dataset.classes))
-    picture.putpalette([value for color in colors for value in rgb(color)])
-    return picture
-
-
-def _write_classes(dataset: Dataset, path: Path) -> None:
-    colors = dataset.colors or default_colors(len(dataset.classes))
-    _write_rows(path, ["name", "color"], zip(dataset.classes, colors, strict=True))
-
-
-def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

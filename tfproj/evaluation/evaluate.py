@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tfproj import backend
 from tfproj.core.files import write_csv, write_json
 from tfproj.core.softmax import softmax
+from tfproj.core.upsampling import mask_of_size
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan, plan_evaluation
@@ -77,7 +78,8 @@ def predict_split(
     starts = range(0, len(cache), batch)
     for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        yield report_data.predict_scores(model, images, flip), targets
+        mirrored = planned.spec.mirrored if flip else ()
+        yield report_data.predict_scores(model, images, mirrored), targets
 
 
 def classification_metrics(
@@ -121,35 +123,64 @@ def segmentation_metrics(
 ) -> tuple[dict, list[dict], dict]:
     """AP by raw and softmax scores, pixel accuracy, IoU, confusion matrix; one row per image.
 
+    All are measured at the network's size. Splits other than ``train`` have accuracy and IoU at the
+    images' own sizes, too, by the masks that the predictor gives: ``pixel_accuracy_full``,
+    ``per_class_accuracy_full``, ``mean_iou_full`` and ``iou_full``.
+
     The third part is what only the report needs: see :func:`report_data.save`.
     """
-    classes, names = planned.spec.classes, planned.dataset.splits[split].names
+    classes, examples = planned.spec.classes, planned.dataset.splits[split]
     pixels = PixelScores(len(classes))
-    confusions = []
+    confusions, at_own_size = [], np.zeros((len(classes), len(classes)), np.int64)
     for scores, masks in predict_split(model, planned, split, flip):
         pixels.add(scores, masks)
-        predicted = scores.argmax(axis=-1)
-        confusions += [
-            metrics.confusion_matrix(m, p, len(classes))
-            for m, p in zip(masks, predicted, strict=True)
-        ]
+        for one, mask in zip(scores, masks, strict=True):
+            confusion = metrics.confusion_matrix(mask, one.argmax(axis=-1), len(classes))
+            if split != "train":  # which would take long, and says little
+                truth = examples.read_mask(len(confusions))
+                at_own_size += _confusion_at_own_size(one, truth, confusion)
+            confusions.append(confusion)
     confusion = np.sum(confusions, axis=0)
-    iou = metrics.intersection_over_union(confusion)
     result = {
-        "examples": len(names),
-        "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
-        "mean_iou": metrics.mean(iou),
-        "iou": _named(classes, iou),
-        "per_class_accuracy": _named(classes, metrics.recall(confusion)),
+        "examples": len(examples),
+        **_overlap(confusion, classes),
+        **(_overlap(at_own_size, classes, "_full") if split != "train" else {}),
         "confusion_matrix": confusion.tolist(),
         "scores": pixels.statistics(classes),
     }
     for kind, values in pixels.average_precisions().items():
         result[f"average_precision_{kind}"] = _named(classes, values)
         result[f"mean_average_precision_{kind}"] = metrics.mean(values)
-    image_rows = [_image_row(n, c, classes) for n, c in zip(names, confusions, strict=True)]
+    rows = [_image_row(n, c, classes) for n, c in zip(examples.names, confusions, strict=True)]
     curves = pixels.precision_recall()
-    return result, image_rows, {"confusions": np.stack(confusions), "precision_recall": curves}
+    return result, rows, {"confusions": np.stack(confusions), "precision_recall": curves}
+
+
+def _confusion_at_own_size(
+    scores: np.ndarray, truth: np.ndarray, confusion: np.ndarray
+) -> np.ndarray:
+    """The confusion matrix of one image by the mask that the predictor gives for it.
+
+    Args:
+        scores: float32 (H, W, classes) at the network's size.
+        truth: uint8 (height, width) at the image's own size.
+        confusion: that at the network's size, which stands where the sizes are equal.
+    """
+    if truth.shape == scores.shape[:2]:
+        return confusion
+    mask = mask_of_size(softmax(scores), truth.shape)
+    return metrics.confusion_matrix(truth, mask, len(confusion))
+
+
+def _overlap(confusion: np.ndarray, classes: Sequence[str], suffix: str = "") -> dict[str, Any]:
+    iou = metrics.intersection_over_union(confusion)
+    found = {
+        "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
+        "mean_iou": metrics.mean(iou),
+        "iou": _named(classes, iou),
+        "per_class_accuracy": _named(classes, metrics.recall(confusion)),
+    }
+    return {f"{key}{suffix}": value for key, value in found.items()}
 
 
 METRICS = {"classify": classification_metrics, "segment": segmentation_metrics}

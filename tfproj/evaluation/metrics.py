@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+CHUNK = 2**20  # pixels: a photograph's would take sixteen times the memory of its mask
+
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """int64 (classes, classes): rows are true classes, columns predicted ones."""
-    index = labels.astype(np.int64).ravel() * classes + predictions.ravel()
-    return np.bincount(index, minlength=classes * classes).reshape(classes, classes)
+    labels, predictions = labels.ravel(), predictions.ravel()
+    counts = np.zeros(classes * classes, np.int64)
+    for start in range(0, len(labels), CHUNK):
+        part = slice(start, start + CHUNK)
+        index = labels[part].astype(np.int64) * classes + predictions[part]
+        counts += np.bincount(index, minlength=len(counts))
+    return counts.reshape(classes, classes)
 
 
 def recall(confusion: np.ndarray) -> list[float | None]:

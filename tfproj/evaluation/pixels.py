@@ -41,20 +41,24 @@ class PixelScores:
             shape = (scores.shape[-1], 2, 1 << BITS)
             self._counts = {kind: np.zeros(shape, np.int64) for kind in kinds}
         self.pixels += labels.size
-        self._describe(scores)
         alike = len(self._counts) == 1
-        for kind, counts in self._counts.items():
-            values = _log_odds(scores, alike) if kind == "softmax" or alike else scores
-            for index, column in enumerate(values.T):
-                place = _upper_bits(column) + ((labels == index).astype(np.int64) << BITS)
+        with np.errstate(divide="ignore"):  # of a probability of 0, which ranks last
+            log_p = scores if alike else np.log(softmax(scores))
+        # Class by class: arrays of all classes in float64 would be the largest of the evaluation.
+        for index, of_class in enumerate(labels == c for c in range(scores.shape[-1])):
+            self._describe(index, scores[:, index])
+            odds = _log_odds(log_p[:, index], scores.shape[-1])
+            for kind, counts in self._counts.items():
+                values = odds if alike or kind == "softmax" else scores[:, index]
+                place = _upper_bits(values) + (of_class.astype(np.int64) << BITS)
                 counts[index] += np.bincount(place, minlength=2 << BITS).reshape(2, -1)
 
-    def _describe(self, scores: np.ndarray) -> None:
-        self._low = np.minimum(self._low, scores.min(axis=0))
-        self._high = np.maximum(self._high, scores.max(axis=0))
-        self._sums += scores.sum(axis=0, dtype=np.float64)
-        self._squares += np.square(scores, dtype=np.float64).sum(axis=0)
-        self._zeros += np.count_nonzero(scores == 0, axis=0)
+    def _describe(self, index: int, scores: np.ndarray) -> None:
+        self._low[index] = min(self._low[index], scores.min())
+        self._high[index] = max(self._high[index], scores.max())
+        self._sums[index] += scores.sum(dtype=np.float64)
+        self._squares[index] += np.square(scores, dtype=np.float64).sum()
+        self._zeros[index] += np.count_nonzero(scores == 0)
 
     def _by_kind(self) -> dict[str, np.ndarray]:
         return {kind: self._counts.get(kind, self._counts["raw"]) for kind in KINDS}
@@ -104,19 +108,16 @@ class PixelScores:
         }
 
 
-def _log_odds(scores: np.ndarray, normalised: bool) -> np.ndarray:
-    """float32 values that rank as the softmax probabilities of scores (..., classes) do.
+def _log_odds(log_p: np.ndarray, classes: int) -> np.ndarray:
+    """float32 values that rank as the probabilities do whose logarithms are given.
 
     log((classes - 1) p / (1 - p)), which is 0 for a guess: it lies where floats are dense, and so
     do the probabilities next to 0 and 1.
-
-    Args:
-        normalised: the scores are log p.
     """
-    with np.errstate(divide="ignore"):  # 0 and 1 become infinite, and rank as they should
-        log_p = scores.astype(np.float64) if normalised else np.log(softmax(scores), dtype=float)
-        odds = log_p - np.log(-np.expm1(np.minimum(log_p, 0)))
-    return (odds + np.log(max(scores.shape[-1] - 1, 1))).astype(np.float32)
+    log_p = np.minimum(log_p, 0, dtype=np.float64)
+    with np.errstate(divide="ignore"):  # a probability of 1 becomes infinite, and ranks first
+        odds = log_p - np.log(-np.expm1(log_p))
+    return (odds + np.log(max(classes - 1, 1))).astype(np.float32)
 
 
 def _are_log_probabilities(scores: np.ndarray) -> bool:

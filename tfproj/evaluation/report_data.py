@@ -14,7 +14,7 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
-from tfproj.core.spec import ModelSpec, rgb
+from tfproj.core.spec import ModelSpec, palette
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
 from tfproj.evaluation.examples import choose_classified, choose_segmented
@@ -37,16 +37,17 @@ MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
 
 
-def predict_scores(model, images: np.ndarray, flip: bool = False) -> np.ndarray:
+def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
     """Scores float32 (B, classes) or (B, H, W, classes) of uint8 images (B, H, W, C).
 
     Args:
-        flip: the mean of these and of those of the mirror images, brought back.
+        mirrored: the class of each class's mirror image, for the mean of these and of those of the
+            mirror images, brought back; empty: not.
     """
     scores = model.predict_on_batch(images)
-    if flip:
-        mirrored = model.predict_on_batch(images[:, :, ::-1])
-        scores = (scores + (mirrored[:, :, ::-1] if scores.ndim == 4 else mirrored)) / 2
+    if mirrored:
+        others = model.predict_on_batch(images[:, :, ::-1])[..., list(mirrored)]
+        scores = (scores + (others[:, :, ::-1] if scores.ndim == 4 else others)) / 2
     return scores
 
 
@@ -73,9 +74,8 @@ def save(
             sample = _typical(rows)
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
-            entries = _save_masks(
-                folder, partial(predict_scores, model, flip=flip), split, rows, chosen, spec
-            )
+            predict = partial(predict_scores, model, mirrored=spec.mirrored if flip else ())
+            entries = _save_masks(folder, predict, split, rows, chosen, spec)
             sample = next(i for i, roles in chosen.items() if "median" in roles)
             write_json(folder / "curves.json", facts.get("precision_recall", {}))
         pixels = image.load(split.read_image(sample), spec.size, spec.channels)
@@ -144,7 +144,7 @@ def _save_masks(
 def _save_mask(path: Path, mask: np.ndarray, size: tuple[int, int], spec: ModelSpec) -> None:
     """Write class indices (H, W) as a palette PNG of (height, width) ``size``."""
     picture = Image.fromarray(image.resize_mask(mask.astype(np.uint8), size))
-    picture.putpalette([value for color in spec.colors for value in rgb(color)])
+    picture.putpalette(palette(spec.colors))
     picture.save(path, optimize=True)
 
 

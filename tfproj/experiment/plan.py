@@ -6,17 +6,21 @@ So a mistake shows before it is loaded.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
+from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
 from tfproj.experiment.initial_weights import Source, find_source, with_source
-from tfproj.models.registry import check_model, check_size, nearest_size
+from tfproj.experiment.mirroring import choose_augment
+from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run
 
@@ -30,12 +34,14 @@ class Plan:
         dataset: what it is trained on.
         spec: of the model.
         source: where the weights come from, for a new run with ``init``.
+        warnings: code -> sentence: what will make the result doubtful.
     """
 
     config: TrainConfig
     dataset: Dataset
     spec: ModelSpec
     source: Source | None = None
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -53,6 +59,7 @@ def plan(config: TrainConfig) -> Plan:
 def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
     """The plan for a configuration that names its model."""
     dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    config, dataset, doubt = choose_augment(config, dataset)
     check_model(config.model, config.task, config.model_options)
     size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
     check_size(config.model, size, config.model_options)
@@ -67,7 +74,46 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         data=dataset.name,
     )
     quick_check(dataset)
-    return Plan(config, dataset, spec)
+    warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
+    return Plan(config, dataset, spec, warnings=warnings)
+
+
+def _validation_warnings(dataset: Dataset) -> dict[str, str]:
+    """Whether the validation images can tell one epoch from another: code -> sentence."""
+    train, val = dataset.splits.get("train"), dataset.splits.get("val")
+    if not train or not val or train.labels is None or val.labels is None:
+        return {}
+    learned, measured = np.unique(train.labels), np.unique(val.labels)
+    missing = [dataset.classes[label] for label in learned if label not in measured]
+    if len(measured) < 2 <= len(learned):
+        doubt = f"every validation image is of class {dataset.classes[measured[0]]!r}"
+    elif len(val) < len(learned):
+        doubt = f"{len(val)} validation images are too few for {len(learned)} classes"
+    elif missing:
+        doubt = f"no validation image is of class {missing[0]!r}" + (
+            f" (and {len(missing) - 1} more)" if missing[1:] else ""
+        )
+    else:
+        return {}
+    remedy = "give a val split with every class, a larger --val-fraction, or --keep last"
+    return {"validation": f"{doubt}: the best epoch may be none; {remedy}"}
+
+
+def explain_size(planned: Plan) -> str:
+    """One line on the size of the network's input, and why it is that."""
+    spec, config = planned.spec, planned.config
+    height, width = median_size(planned.dataset.splits["train"])
+    images = f"the training images have {height:g} x {width:g} (median)"
+    taken = f"input {spec.height} x {spec.width} px (height x width)"
+    if config.image_size:
+        return f"{taken}, as asked for; {images}"
+    reasons = [images]
+    if max(height, width) > MAX_NATURAL_SIDE >= max(planned.dataset.size):
+        reasons.append(f"at most {MAX_NATURAL_SIDE} a side unless --image-size says otherwise")
+    multiple = input_multiple(spec.model, config.model_options)
+    if multiple > 1:
+        reasons.append(f"{spec.model} takes the nearest multiples of {multiple}")
+    return f"{taken}: {'; '.join(reasons)}"
 
 
 def plan_again(run: Run) -> Plan:

@@ -158,6 +158,13 @@ class Predictor:
                 and what it gave may be changed or closed once the next image is asked for.
             errors: what an image that can't be read does: "raise" its InputError once the results
                 before it are out, or "return" it in the place of a result.
+
+        Yields:
+            One result for each image, in order.
+
+        Raises:
+            InputError: an argument that makes no sense; an image that can't be read.
+            TfprojError: the model failed.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
@@ -169,15 +176,24 @@ class Predictor:
         return self._stream(images, batch_size, errors == "raise")
 
     def load(self, source: ImageLike) -> tuple[np.ndarray, tuple[int, int]]:
-        """(what the model sees: uint8 (height, width, channels), the image's own size)."""
+        """One image as the model sees it.
+
+        Args:
+            source: any of those that :meth:`predict` takes.
+
+        Returns:
+            (pixels, size): uint8 (height, width, channels) for :meth:`run`, and the (height,
+            width) that the image had.
+
+        Raises:
+            InputError: the image can't be read.
+        """
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
         # Here, since arrays need no Pillow.
         from tfproj.core import image  # noqa: PLC0415
 
-        picture = image.open_image(source)
-        array = image.to_array(picture, self.spec.size, self.spec.channels)
-        return array, (picture.height, picture.width)
+        return image.load_with_size(source, self.spec.size, self.spec.channels)
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bare model.
@@ -209,6 +225,7 @@ class Predictor:
         # mirror image (0.836 to 0.838 instead of 0.830), for three to five times its work.
         scores, _ = self.run(pixels)
         mirrored, _ = self.run(np.ascontiguousarray(pixels[:, :, ::-1]))
+        mirrored = mirrored[..., list(self.spec.mirrored)]  # left and right change places
         if self.spec.task == "segment":
             mirrored = mirrored[:, :, ::-1]
         scores = (scores + mirrored) / 2
@@ -216,6 +233,10 @@ class Predictor:
 
     def selftest(self) -> SelfTest:
         """Predict the images that the file carries and compare with its answers.
+
+        Returns:
+            How many images there are (``vectors``), the largest difference in a probability
+            (``max_difference``), and the largest that the file allows (``tolerance``).
 
         Raises:
             InputError: the file has none.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfproj.core.spec import rgb
+from tfproj.core.spec import palette
 from tfproj.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Classification:
     Attributes:
         classes: all names, in the model's order.
         probabilities: float32 (classes,), 0..1, sums to 1.
-        scores: float32 (classes,), before softmax.
-        temperature: the scores are divided by it for :attr:`confidence`.
+        scores: float32 (classes,), before softmax: logits, of any size and sign.
+        temperature: above 0; the scores are divided by it for :attr:`confidence`.
         unknown_below: least confidence for a label, 0..1; None: every image gets one.
     """
 
@@ -42,7 +42,7 @@ class Classification:
 
     @property
     def index(self) -> int:
-        """Index of the most probable class; -1 where the image is unknown."""
+        """Index of the most probable class, 0..classes-1; -1 where the image is unknown."""
         return -1 if self.is_unknown else int(self.probabilities.argmax())
 
     @property
@@ -57,8 +57,9 @@ class Classification:
 
     @property
     def confidence(self) -> float:
-        """Calibrated probability of the most probable class: max softmax(scores / temperature).
+        """Calibrated probability of the most probable class, 0..1.
 
+        max softmax(scores / temperature), in float64.
         Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
         """
         scores = self.scores.astype(np.float64) / self.temperature
@@ -70,7 +71,7 @@ class Classification:
         return self.unknown_below is not None and self.confidence < self.unknown_below
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """The ``count`` most probable (name, probability), highest first."""
+        """The ``count`` most probable (name, probability 0..1), highest first; all if fewer."""
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[i], float(self.probabilities[i])) for i in order]
 
@@ -81,10 +82,11 @@ class Segmentation:
 
     Attributes:
         classes, colors: names and ``#RRGGBB`` in the model's order.
-        probabilities: float32 (H, W, classes) at the model's input size, 0..1.
-        scores: float32 (H, W, classes) at the model's input size, before softmax; log probabilities
-            where the network ends in a log-softmax, as the UNet does.
-        size: (height, width) of the image that was given.
+        probabilities: float32 (H, W, classes) at the model's input size, 0..1, sum to 1 over the
+            classes.
+        scores: float32 (H, W, classes) at the model's input size, before softmax: logits, or log
+            probabilities (at most 0) where the network ends in a log-softmax, as the UNet does.
+        size: (height, width) of the image that was given, in pixels, after EXIF orientation.
     """
 
     classes: tuple[str, ...]
@@ -95,17 +97,17 @@ class Segmentation:
 
     @cached_property
     def mask(self) -> np.ndarray:
-        """uint8 (height, width) class indices at the size of the image that was given.
+        """uint8 (height, width) class indices, 0..classes-1, at the size of the image given.
 
-        The most probable class of each pixel of the model's output, enlarged or shrunk by nearest
-        neighbour.
+        The probabilities are resized smoothly, and the most probable class of each pixel is taken;
+        of equal ones the first. See :func:`tfproj.core.upsampling.mask_of_size`.
         """
-        from tfproj.core import image
+        from tfproj.core.upsampling import mask_of_size
 
-        return image.resize_mask(self.probabilities.argmax(axis=-1).astype(np.uint8), self.size)
+        return mask_of_size(self.probabilities, self.size)
 
     def shares(self) -> dict[str, float]:
-        """Share of the image's pixels that each class takes, 0..1."""
+        """Share of the mask's pixels that each class takes, by name: 0..1, they sum to 1."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
         return {
             name: float(count / counts.sum())
@@ -113,11 +115,14 @@ class Segmentation:
         }
 
     def mask_image(self) -> Image.Image:
-        """The mask as a palette image: pixel values are class indices, shown in class colours."""
+        """The mask as a palette image, mode ``P``, of the size of the image that was given.
+
+        Pixel values are class indices, 0..classes-1, shown in class colours.
+        """
         from PIL import Image
 
         picture = Image.fromarray(self.mask)
-        picture.putpalette([value for color in self.colors for value in rgb(color)])
+        picture.putpalette(palette(self.colors))
         return picture
 
     def overlay(self, source: ImageLike, alpha: float = 0.5) -> Image.Image:
@@ -126,6 +131,9 @@ class Segmentation:
         Args:
             source: the same image, as given to ``predict``.
             alpha: weight of the colours, 0..1.
+
+        Returns:
+            Mode ``RGB``, 8 bits, of the size of the image that was given.
 
         Raises:
             InputError: the image can't be read or is of another size.

@@ -1,41 +1,23 @@
-"""What goes into a page and beside it: figures, pictures, numbers."""
+"""What lies beside a page: figures, pictures, numbers."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import io
-import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tfproj.core.files import replacing, write_csv, write_json, writing
+from tfproj.report.figures import INK, STYLE
 
-SVG = "http://www.w3.org/2000/svg"
-XLINK = "http://www.w3.org/1999/xlink"
+SVG = {"svg": "http://www.w3.org/2000/svg"}
 DPI = 150  # of the PNG files
-
-
-@dataclass(frozen=True)
-class Graphic:
-    """A figure within the page: ``svg`` markup, or the ``uri`` of a picture.
-
-    ``width`` and ``height`` are CSS pixels.
-    """
-
-    name: str
-    alt: str
-    width: int
-    height: int
-    svg: Markup | None = None
-    uri: str = ""
 
 
 class Assets:
@@ -43,83 +25,64 @@ class Assets:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
-    def _file(self, name: str) -> Path:
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / name
+    def figure(self, name: str, figure: Figure, alt: str) -> Markup:
+        """Write ``NAME.png`` on white; returns the same figure as SVG in the page's colours.
 
-    def figure(self, name: str, figure, alt: str) -> Graphic:
-        """Write ``NAME.png`` on white; returns the same figure as SVG in the page's colours."""
-        with replacing(self._file(f"{name}.png")) as temporary, quiet():
-            figure.savefig(temporary, dpi=DPI, facecolor="white")
-        figure.set_layout_engine("none")  # everything has its place; finding it takes long
-        width, height = (round(96 * side) for side in figure.get_size_inches())
-        return Graphic(name, alt, width, height, svg=inline_svg(figure, name, alt))
+        The page's fonts have more glyphs than matplotlib's, which warns of those it lacks.
+        """
+        quiet = warnings.catch_warnings(action="ignore", category=UserWarning)
+        svg = {"svg.fonttype": "none", "svg.hashsalt": name}
+        buffer = io.BytesIO()
+        with quiet, matplotlib.rc_context(STYLE | svg):
+            with replacing(self.folder / f"{name}.png") as temporary:
+                figure.savefig(temporary, dpi=DPI, facecolor="white")
+            figure.set_layout_engine("none")  # everything has its place; finding it takes long
+            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        return inline_svg(buffer.getvalue(), name, alt)
 
-    def picture(self, name: str, picture: Image.Image, alt: str) -> Graphic:
-        """Write ``NAME.png``; returns it as a data URI."""
+    def picture(self, name: str, picture: Image.Image, alt: str) -> dict[str, Any]:
+        """Write ``NAME.png``; returns it as the page's templates show pictures."""
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", optimize=True)
-        with replacing(self._file(f"{name}.png")) as temporary:
+        with replacing(self.folder / f"{name}.png") as temporary:
             temporary.write_bytes(buffer.getvalue())
-        uri = data_uri(buffer.getvalue(), ".png")
-        return Graphic(name, alt, picture.width, picture.height, uri=uri)
+        return {"content": buffer.getvalue(), "size": picture.size, "alt": alt}
 
-    def csv(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
-        write_csv(self._file(f"{name}.csv"), list(rows))
+    def csv(self, name: str, rows: list[dict[str, Any]]) -> None:
+        write_csv(self.folder / f"{name}.csv", rows)
 
     def json(self, name: str, value: Any) -> None:
-        write_json(self._file(f"{name}.json"), value)
+        write_json(self.folder / f"{name}.json", value)
 
 
-def data_uri(data: bytes, suffix: str) -> str:
-    """``data:image/...`` for the content of a ``.png`` or ``.jpg`` file."""
-    kind = {".png": "png", ".jpg": "jpeg"}[suffix]
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without matplotlib's warnings on glyphs that its font lacks; the page's fonts have more."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
-
-
-def inline_svg(figure, name: str, alt: str) -> Markup:
-    """A matplotlib figure as markup for an HTML page.
+def inline_svg(content: bytes, name: str, alt: str) -> Markup:
+    """matplotlib's SVG file as markup for an HTML page.
 
     Text stays text in the page's font, ink becomes ``currentColor``, and ids get the figure's
     name in front, so that those of several figures do not clash.
     """
-    import matplotlib
-
-    from tfproj.report.figures import INK
-
-    buffer = io.BytesIO()
-    with quiet(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(buffer.getvalue())
-    for tag in ("metadata", "defs"):
-        for child in root.findall(f"{{{SVG}}}{tag}"):
-            if tag == "metadata" or child.find(f"{{{SVG}}}style") is not None:
-                root.remove(child)
+    root = ElementTree.fromstring(content)
+    for path in ("svg:metadata", "svg:defs[svg:style]"):
+        root.remove(root.find(path, SVG))
     for element in root.iter():
-        element.tag = element.tag.removeprefix(f"{{{SVG}}}")
-        attributes = {k.removeprefix(f"{{{XLINK}}}"): v for k, v in element.attrib.items()}
-        element.attrib.clear()
-        element.attrib.update({k: _adapted(k, v, name, INK) for k, v in attributes.items()})
+        element.tag = _local(element.tag)
+        element.attrib = {_local(k): _adapted(_local(k), v, name) for k, v in element.items()}
     # No style attribute needed: the style sheet limits the width, the view box gives the shape.
-    root.set("role", "img")
-    root.set("aria-label", alt)
-    root.attrib.pop("version", None)
+    root.attrib.update({"id": f"figure-{name}", "role": "img", "aria-label": alt})
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def _adapted(key: str, value: str, name: str, ink: str) -> str:
+def _local(name: str) -> str:
+    """A name without its namespace, as HTML has it."""
+    return name.rpartition("}")[2]
+
+
+def _adapted(key: str, value: str, name: str) -> str:
     if key == "id":
         return f"{name}-{value}"
     if key == "href" and value.startswith("#"):
         return f"#{name}-{value[1:]}"
-    return re.sub(r"url\(#", f"url(#{name}-", value).replace(ink, "currentColor")
+    return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")

@@ -8,201 +8,167 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from tfproj.report.format import short
-from tfproj.report.statistics import Calibration
 
 INK = "#1a1a1b"
 GREY = "#808080"
 # Readable on white and on near black; the first two tell training from validation.
 COLORS = ("#e0803a", "#3d8fd9", "#37a86b", "#b06fd8", "#d9535f", "#9a8c2f", "#2fa5a5", "#8a6d5b")
 SPLIT_COLORS = {"train": COLORS[0], "val": COLORS[1], "test": COLORS[2]}
-WIDTH = 4.4  # inches
-MAX_LEGEND = 20  # classes; more would hide what it explains
+WIDTH, MAX_HEIGHT = 4.4, 30  # inches; a figure of metres would be of no use
+MAX_LEGEND = 20  # entries; more would hide what it explains
+NAMED_CLASSES = 25  # up to here the ticks of a confusion matrix have names
+# Thin axes, no box. Ticks take their style when they are drawn: this must be in force then, too.
+STYLE = {
+    "font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": GREY, "grid.alpha": 0.25, "grid.linewidth": 0.6,
+    "legend.frameon": False, "lines.linewidth": 1.6, "lines.markersize": 4,
+}  # fmt: skip
+styled = matplotlib.rc_context(STYLE)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One curve: values by epoch, how it looks, and the epoch to mark on it."""
+class Line(NamedTuple):
+    """A column of a history: how it looks, and the epoch to mark on it."""
 
-    name: str  # empty: not in the legend
-    epochs: Sequence[float]
-    values: Sequence[float]
+    history: Sequence[Mapping[str, float]]
+    column: str
     color: str
+    label: str = ""  # empty: not in the legend
     dashed: bool = False
     marked: int | None = None
 
 
-def history_line(
-    name: str, history: Sequence[Mapping[str, float]], column: str, color: str, **look
-) -> Line:
-    """A column of the history; gaps where it is missing or not finite."""
-    values = [row.get(column, math.nan) for row in history]
-    values = [v if math.isfinite(v) else math.nan for v in values]
-    return Line(name, [row["epoch"] for row in history], values, color, **look)
-
-
-def curves(lines: Sequence[Line], label: str, rates: Sequence[Line] = ()) -> Figure:
+@styled
+def curves(lines: Sequence[Line], label: str, rate: Line | None = None) -> Figure:
     """Values by epoch, with the learning rate in a strip below."""
-    if not rates:
-        figure, axes = _figure(2.7, 1)
-    else:
-        figure, axes = _figure(3.4, 2, sharex=True, height_ratios=(3, 1))
-    main = axes[0]
+    layout = (3.4, 2, (3, 1)) if rate else (2.7, 1)
+    figure, (axes, *strip) = _figure(*layout)
     for line in lines:
-        _draw_line(main, line)
-    main.set_ylabel(label)
-    if any(not math.isnan(v) for line in lines for v in line.values):
-        legend(main, len(lines))
-    for line in rates:
-        _draw_line(axes[-1], line)
-    if rates:
-        axes[-1].set_ylabel("rate")
-        axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
-        axes[-1].set_ylim(bottom=0)
-    axes[-1].set_xlabel("epoch")
-    axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    return _styled(figure)
+        _draw(axes, line)
+    axes.set_ylabel(label)
+    for below in strip:
+        _draw(below, rate)
+        below.set(ylabel="rate", ylim=(0, None))
+        below.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    axis = figure.axes[-1].xaxis
+    axis.set_label_text("epoch")
+    axis.get_major_locator().set_params(integer=True)
+    return _with_legend(figure)
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
-    few = len(line.values) <= 3  # a single point has no line to be seen by
-    label = short(line.name, 34) or "_"  # which matplotlib leaves out
+def _draw(axes: Axes, line: Line) -> None:
+    """One line, with gaps where values are missing or not finite."""
+    epochs = [row["epoch"] for row in line.history]
+    values = [row.get(line.column, math.nan) for row in line.history]
     axes.plot(
-        line.epochs, line.values, color=line.color, label=label, linewidth=1.6,
-        linestyle="--" if line.dashed else "-", marker="o" if few else None, markersize=4,
+        epochs, values, color=line.color, linestyle="--" if line.dashed else "-",
+        marker="o" if len(values) <= 3 else None,  # a single point has no line to be seen by
+        label=short(line.label, 34) or "_",  # an underscore keeps it out of the legend
     )  # fmt: skip
-    for epoch, value in zip(line.epochs, line.values, strict=True):
-        if epoch == line.marked and not math.isnan(value):
-            axes.plot(epoch, value, "o", color=line.color, markersize=7, markeredgecolor=INK)
-            axes.axvline(epoch, color=GREY, linewidth=0.8, linestyle=":")
+    if line.marked in epochs:
+        value = values[epochs.index(line.marked)]
+        axes.plot(line.marked, value, "o", color=line.color, markersize=7, markeredgecolor=INK)
+        axes.axvline(line.marked, color=GREY, linewidth=0.8, linestyle=":")
 
 
+@styled
 def bars(names: Sequence[str], groups: Mapping[str, Sequence[float | None]], label: str) -> Figure:
     """Horizontal bars from 0 to 1, the first name at the top; one bar per split and name."""
+    figure, (axes,) = _figure(0.75 + len(names) * (0.13 + 0.11 * len(groups)))
     thick = 0.8 / len(groups)
-    figure, (axes,) = _figure(0.75 + len(names) * (0.13 + 0.11 * len(groups)), 1)
     places = np.arange(len(names))
     for number, (group, values) in enumerate(groups.items()):
-        heights = [v if v is not None and math.isfinite(v) else 0 for v in values]
-        axes.barh(
-            places + (number - (len(groups) - 1) / 2) * thick, heights, thick * 0.92,
-            color=SPLIT_COLORS[group], label=group,
-        )  # fmt: skip
+        shift = (number - (len(groups) - 1) / 2) * thick
+        lengths = np.nan_to_num(np.array(values, float))
+        axes.barh(places + shift, lengths, thick * 0.92, color=SPLIT_COLORS[group], label=group)
     axes.set_yticks(places, [short(name) for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
-    _percent_axis(axes, "x")
-    axes.set_xlabel(label)
-    if len(groups) > 1:
-        figure.legend(loc="outside upper right", ncols=len(groups), frameon=False, fontsize=9)
-    return _styled(figure)
-
-
-def reliability(measured: Calibration) -> Figure:
-    """Accuracy by stated probability, with the share of examples in a strip below."""
-    figure, (axes, strip) = _figure(4.2, 2, sharex=True, height_ratios=(4, 1))
-    width = 1 / len(measured.count)
-    middles = (np.arange(len(measured.count)) + 0.5) * width
-    filled = measured.count > 0
-    axes.bar(
-        middles[filled], measured.accuracy[filled], width * 0.9, color=COLORS[1],
-        label="right answers",
-    )  # fmt: skip
-    axes.plot(
-        measured.confidence[filled], measured.accuracy[filled], "o", color=COLORS[0], markersize=4,
-        label="their mean probability",
-    )  # fmt: skip
-    axes.plot((0, 1), (0, 1), color=INK, linewidth=1, linestyle="--", label="perfect")
-    axes.set_ylabel("accuracy")
     axes.set_xlim(0, 1)
-    _percent_axis(axes, "y")
-    legend(axes, 3, loc="upper left")
-    strip.bar(middles, measured.count / measured.count.sum(), width * 0.9, color=GREY)
-    strip.set_ylabel("share")
+    _in_percent(axes.xaxis)
+    axes.set_xlabel(label)
+    return _with_legend(figure)
+
+
+@styled
+def reliability(rows: Sequence[Mapping[str, float | None]]) -> Figure:
+    """Accuracy by stated probability, with the share of examples in a strip below."""
+    figure, (axes, strip) = _figure(4.2, 2, (4, 1))
+    columns = ("examples", "confidence", "accuracy")
+    count, confidence, accuracy = (np.array([r[c] for r in rows], float) for c in columns)
+    width = 1 / len(rows)
+    middles = (np.arange(len(rows)) + 0.5) * width
+    axes.bar(middles, accuracy, width * 0.9, color=COLORS[1], label="right answers")
+    axes.plot(confidence, accuracy, "o", color=COLORS[0], label="their mean probability")
+    axes.plot((0, 1), (0, 1), "--", color=INK, linewidth=1, label="perfect")
+    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    strip.bar(middles, count / count.sum(), width * 0.9, color=GREY)
+    strip.set(ylabel="share", xlabel="probability of the predicted class")
     strip.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _percent_axis(strip, "x")
-    strip.set_xlabel("probability of the predicted class")
-    return _styled(figure)
+    _in_percent(axes.xaxis, axes.yaxis)
+    return _with_legend(figure)
 
 
+@styled
 def precision_recall(
     names: Sequence[str], colors: Sequence[str], curves: Sequence[Mapping | None]
 ) -> Figure:
     """Precision by recall, one line per class in its colour."""
-    labels = [short(n) for n, curve in zip(names, curves, strict=True) if curve]
-    columns = 3 if max(map(len, labels), default=0) <= 10 else 2
-    explained = 0 < len(labels) <= MAX_LEGEND  # the table beside it has the colours, too
-    rows = -(-len(labels) // columns) if explained else 0
-    figure, (axes,) = _figure(3.5 + 0.2 * rows, 1)
+    figure, (axes,) = _figure(3.5)
     for name, color, curve in zip(names, colors, curves, strict=True):
         if curve:
-            recall, precision = curve["recall"], curve["precision"]
             # A thin dark edge keeps light colours visible on white; black takes the ink's colour.
+            recall, precision = curve["recall"], curve["precision"]
             axes.plot(recall, precision, color=INK, linewidth=2.4, alpha=0.35)
             visible = INK if color in ("#000000", "#FFFFFF") else color
-            axes.plot(recall, precision, color=visible, linewidth=1.7, label=short(name))
-    for side in ("x", "y"):
-        _percent_axis(axes, side)
-    axes.set_xlabel("recall")
-    axes.set_ylabel("precision")
-    if explained:
-        figure.legend(loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
-    return _styled(figure)
+            axes.plot(recall, precision, color=visible, label=short(name))
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+    _in_percent(axes.xaxis, axes.yaxis)
+    return _with_legend(figure)
 
 
-def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+@styled
+def confusion(shares: np.ndarray, names: Sequence[str]) -> Figure:
     """Shares of each true class (rows) by predicted class; the root makes few errors visible."""
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure, (axes,) = _figure(4.4, 1)
+    figure, (axes,) = _figure(4.4)
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    if len(names) <= 25:
-        ticks = np.arange(len(names))
-        axes.set_xticks(ticks, [short(n, 14) for n in names], rotation=90)
-        axes.set_yticks(ticks, [short(n, 14) for n in names])
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    return _styled(figure, grid=False)
+    axes.grid(visible=False)
+    if len(names) <= NAMED_CLASSES:
+        labels = [short(name, 14) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=90)
+        axes.set_yticks(range(len(names)), labels)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    return figure
 
 
-def _figure(height: float, rows: int, **layout) -> tuple[Figure, list[Axes]]:
-    ratios = {"height_ratios": layout.pop("height_ratios")} if "height_ratios" in layout else {}
-    # Long pages of bars need no more than this; a figure of metres would be of no use.
-    figure = Figure(figsize=(WIDTH, min(height, 30)), layout="constrained")
-    axes = figure.subplots(rows, 1, squeeze=False, gridspec_kw=ratios, **layout)
-    return figure, list(axes[:, 0])
+def _figure(height: float, rows: int = 1, ratios=None) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(WIDTH, min(height, MAX_HEIGHT)), layout="constrained")
+    return figure, figure.subplots(rows, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
 
 
-def _percent_axis(axes: Axes, side: str) -> None:
-    ticks = (0, 0.25, 0.5, 0.75, 1)
-    axes.set(**{f"{side}ticks": ticks, f"{side}ticklabels": [f"{t:.0%}" for t in ticks]})
-    axes.set(**{f"{side}lim": (0, 1)})
+def _in_percent(*axes: Axis) -> None:
+    for axis in axes:
+        axis.set(major_locator=MultipleLocator(0.25), major_formatter=PercentFormatter(1, 0))
 
 
-def legend(axes: Axes, entries: int, loc: str = "best") -> None:
-    """A legend without a box; in two columns where it is long and the names are short."""
-    longest = max((len(label) for label in axes.get_legend_handles_labels()[1]), default=0)
-    ncols = 2 if entries > 4 and longest <= 20 else 1
-    axes.legend(loc=loc, frameon=False, fontsize=9, ncols=ncols)
-
-
-def _styled(figure: Figure, grid: bool = True) -> Figure:
-    """Thin axes, no box, everything that is text in ink."""
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(GREY)
-        axes.tick_params(colors=GREY, labelcolor=INK, labelsize=9)
-        for text in (axes.xaxis.label, axes.yaxis.label, axes.yaxis.get_offset_text()):
-            text.set(color=INK, fontsize=9)
-        if grid:
-            axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
-            axes.set_axisbelow(True)
-    for box in [*figure.legends, *(a.get_legend() for a in figure.axes)]:
-        for text in box.get_texts() if box else ():
-            text.set_color(INK)
+def _with_legend(figure: Figure) -> Figure:
+    """Explain the lines above the axes, in a figure that is higher by as much."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if 0 < len(labels) <= MAX_LEGEND:
+        longest = max(map(len, labels))
+        columns = 3 if longest <= 10 else 2 if longest <= 22 else 1
+        figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns)
     return figure

@@ -40,10 +40,8 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if _known(value) else NONE
 
 
-def signed(value: float | None, digits: int = 1, scale: float = 100) -> str:
+def signed(value: float, digits: int = 1, scale: float = 100) -> str:
     """A difference with its sign, by default in percentage points; ``±0.0`` where it rounds so."""
-    if not _known(value):
-        return NONE
     text = f"{scale * value:+.{digits}f}".replace("-", "−")
     return f"±{text[1:]}" if not text[1:].strip("0.") else text
 
@@ -64,9 +62,9 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def plural(number: int, noun: str, many: str | None = None) -> str:
+def plural(number: int, noun: str) -> str:
     """``1 image``, ``2 images``."""
-    return f"{number:,} {noun if number == 1 else many or noun + 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def numbered(name: str) -> str:

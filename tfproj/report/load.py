@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import shlex
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfproj.core.files import read_json
+from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch
-from tfproj.runs.run import Run, shown_split
+from tfproj.runs.run import SHOWN_SPLITS, Run, shown_split
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,11 @@ class RunData:
 
     Attributes:
         run, config, spec: as elsewhere.
-        environment: versions, command, origin of the data.
         history: one mapping per epoch.
-        splits: metrics of each evaluated split, as in ``metrics.json``.
-        counts: examples per split.
-        fingerprint, contents: of the data set, None where it was not recorded.
-        parameters: of the model, None where it was not evaluated.
-        flip: whether the metrics are averaged with those of the mirror image.
+        environment: versions, command, origin of the data.
+        measured: ``metrics.json``.
+        dataset: ``splits.json``.
+        warnings: code -> sentence: what speaks against the result.
         model: ``model.json`` of the report data.
         examples: what is known of each example, all of split :attr:`shown`.
         curves: ``raw`` and ``softmax`` -> one curve (or None) per class.
@@ -42,60 +39,60 @@ class RunData:
     run: Run
     config: TrainConfig
     spec: ModelSpec
-    environment: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    fingerprint: str | None = None
-    contents: str | None = None
-    parameters: int | None = None
-    flip: bool = False
-    model: dict[str, Any] = field(default_factory=dict)
-    examples: list[dict[str, Any]] = field(default_factory=list)
-    curves: dict[str, list] = field(default_factory=dict)
-    filters: Mapping[str, np.ndarray] = field(default_factory=dict)
+    history: list[dict[str, float]]
+    environment: dict[str, Any]
+    measured: dict[str, Any]
+    dataset: dict[str, Any]
+    warnings: dict[str, str]
+    model: dict[str, Any]
+    examples: list[dict[str, Any]]
+    curves: dict[str, list]
+    filters: dict[str, np.ndarray]
+
+    name = property(lambda self: self.run.name)
+    task = property(lambda self: self.config.task)
+    classes = property(lambda self: self.spec.classes)
+    parameters = property(lambda self: self.measured.get("parameters"))
+    # Whether the metrics are averaged with those of the mirror image.
+    flip = property(lambda self: self.measured.get("flip_averaged", False))
 
     @property
-    def task(self) -> str:
-        return self.config.task
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """Metrics of each evaluated split, the shown one first."""
+        found = self.measured.get("splits", {})
+        return {name: found[name] for name in SHOWN_SPLITS if name in found}
 
     @property
-    def name(self) -> str:
-        return self.run.path.resolve().name
+    def shown(self) -> str | None:
+        """The split whose examples and confusions are shown; None: not evaluated."""
+        return next(iter(self.splits), None)
+
+    @property
+    def held_out(self) -> list[str]:
+        """Evaluated splits by which the run is judged, the shown one first."""
+        return [name for name in self.splits if name in (self.shown, "test", "val")]
 
     @property
     def evaluate_command(self) -> str:
         return f"tfproj evaluate {shlex.quote(str(self.run.path))}"
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        return self.spec.classes
-
-    @property
-    def shown(self) -> str | None:
-        """The split whose examples and confusions are shown; None: not evaluated."""
-        return shown_split(self.splits) if self.splits else None
-
-    @property
-    def held_out(self) -> list[str]:
-        """Evaluated splits by which the run is judged, the shown one first."""
-        if not self.splits:
-            return []
-        names = [name for name in ("test", "val") if name in self.splits]
-        return names or [self.shown]
+    def kept(self) -> dict[str, float]:
+        """The line of the history of the epoch whose weights the run holds; empty without one."""
+        if self.config.keep == "last":
+            return self.history[-1] if self.history else {}
+        best = best_epoch(self.history, self.task)
+        return next((row for row in self.history if row["epoch"] == best), {})
 
     @property
     def kept_epoch(self) -> int | None:
         """The epoch (from 1) whose weights the run holds; None without a history."""
-        if self.config.keep == "last":
-            return int(self.history[-1]["epoch"]) if self.history else None
-        return best_epoch(self.history, self.task)
+        return int(self.kept["epoch"]) if self.kept else None
 
     @property
     def seconds(self) -> float | None:
         """Time spent in the epochs; None without a history."""
-        values = [row["seconds"] for row in self.history if "seconds" in row]
-        return sum(values) if values else None
+        return sum(row.get("seconds", 0) for row in self.history) if self.history else None
 
     def picture(self, file: str) -> bytes | None:
         """A file of the report data, None where it is gone or lies elsewhere."""
@@ -113,26 +110,23 @@ def read_run(run: Run) -> RunData:
         InputError: these are missing, or a file is damaged.
     """
     run.require(run.config_file, run.spec_file)
-    metrics = _optional(run.metrics_file)
+    measured = _optional(run.metrics_file)
+    splits = measured.get("splits")
     examples = _optional(run.report_data / "examples.json")
     history = run.history()
     if any("epoch" not in row for row in history):
         raise InputError(f"{run.history_file}: damaged (no column 'epoch')")
-    splits, data = metrics.get("splits", {}), _optional(run.splits_file)
     # Examples of another split than the metrics' are of an evaluation that was cut short.
     fitting = bool(splits) and examples.get("split") == shown_split(splits)
     return RunData(
         run=run,
         config=run.config(),
         spec=run.spec(),
-        environment=_optional(run.environment_file),
         history=history,
-        splits=splits,
-        counts=data.get("counts", {}),
-        fingerprint=data.get("fingerprint"),
-        contents=data.get("contents"),
-        parameters=metrics.get("parameters"),
-        flip=bool(metrics.get("flip_averaged")),
+        environment=_optional(run.environment_file),
+        measured=measured,
+        dataset=_optional(run.splits_file),
+        warnings=run.warnings(),
         model=_optional(run.report_data / "model.json"),
         examples=examples["examples"] if fitting else [],
         curves=_optional(run.report_data / "curves.json") if fitting else {},
@@ -142,12 +136,7 @@ def read_run(run: Run) -> RunData:
 
 def _optional(file: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no such file."""
-    if not file.exists():
-        return {}
-    value = read_json(file)
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: damaged, not a JSON object")
-    return value
+    return read_object(file) if file.exists() else {}
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

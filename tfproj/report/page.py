@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import shlex
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,14 +32,21 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     for function in (
-        format.percent, format.decimal, format.count, format.signed, format.significant,
-        format.duration, format.numbered, format.plural,
+        format.percent, format.decimal, format.count, format.significant, format.duration,
+        format.numbered, format.plural, format.listed, data_uri,
     ):  # fmt: skip
         result.filters[function.__name__] = function
+    result.filters["shell"] = shlex.join
     style = resources.files("tfproj.report") / "templates" / "style.css"
     result.globals["style"] = Markup(style.read_text(encoding="utf-8"))
     result.globals["version"] = __version__
     return result
+
+
+def data_uri(content: bytes) -> str:
+    """``data:image/...`` for the content of a PNG or JPEG file."""
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def page_path(output: str | Path) -> Path:

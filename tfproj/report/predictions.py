@@ -11,7 +11,6 @@ from PIL import Image
 from tfproj.core import image
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.errors import InputError
-from tfproj.report.assets import data_uri
 from tfproj.report.page import page_path, render
 
 if TYPE_CHECKING:
@@ -24,47 +23,35 @@ ALPHA = 0.55  # weight of the class colours over the photograph
 
 
 class PredictionPage:
-    """Collects small pictures of predicted images and writes them as one page.
+    """Collects small pictures of predicted images and writes them as one page."""
 
-    Args:
-        title: heading of the page.
-    """
-
-    def __init__(self, title: str = "Predictions"):
-        self._title = title
+    def __init__(self):
         self._items: list[dict[str, Any]] = []
         self._failures: list[tuple[str, str]] = []
         self._left_out = 0
         self._legend: list[tuple[str, str]] = []
 
-    def add(self, source: image.ImageLike, result: Result, name: str | None = None) -> None:
+    def add(self, source: image.ImageLike, result: Result) -> None:
         """Add one image.
 
         Args:
             source: the image as it was given to the predictor.
             result: what the predictor answered, or why the image can't be read.
-            name: what to call it; by default its path.
         """
-        if name is None:
-            is_path = isinstance(source, (str, os.PathLike))
-            name = str(source) if is_path else f"image {len(self._items) + 1}"
-        name = _writable(name)
+        is_path = isinstance(source, (str, os.PathLike))
+        name = str(source) if is_path else f"image {len(self._items) + 1}"
         if isinstance(result, InputError):
-            self._failures.append((name, _writable(str(result))))
-            return
-        if len(self._items) == MAX_IMAGES:
+            self._failures.append((name, str(result)))
+        elif len(self._items) == MAX_IMAGES:
             self._left_out += 1
-            return
-        picture = thumbnail(image.convert(image.open_image(source), 3), SIDE)
-        describe = self._segmented if hasattr(result, "mask_image") else _classified
-        self._items.append({"name": name, **describe(picture, result)})
+        else:
+            picture = thumbnail(image.convert(image.open_image(source), 3), SIDE)
+            describe = self._segmented if hasattr(result, "mask_image") else _classified
+            self._items.append({"name": name, **describe(picture, result)})
 
     def write(self, output: str | Path) -> Path:
         """Write the page; returns its path."""
         values = {
-            "title": self._title,
-            "heading": self._title,
-            "kind": "Predictions",
             "items": self._items,
             "legend": self._legend,
             "failures": self._failures,
@@ -83,11 +70,6 @@ class PredictionPage:
         }
 
 
-def _writable(text: str) -> str:
-    """Names of files may hold bytes that are no UTF-8; a page can't."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _classified(picture: Image.Image, result: Classification) -> dict[str, Any]:
     answers = result.top(TOP)
     if result.is_unknown:
@@ -97,11 +79,4 @@ def _classified(picture: Image.Image, result: Classification) -> dict[str, Any]:
 
 
 def _embedded(picture: Image.Image) -> dict[str, Any]:
-    """URI and size; tiny images are enlarged so that something can be seen."""
-    factor = max(1, SIDE // 2 // max(picture.size))
-    return {
-        "uri": data_uri(*encode(picture)),
-        "width": picture.width * factor,
-        "height": picture.height * factor,
-        "pixelated": factor > 1,
-    }
+    return {"content": encode(picture)[0], "size": picture.size}

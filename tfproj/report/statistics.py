@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
-CALIBRATION_BINS = 15
+BINS = 15
 
 
 def wilson(share: float, count: int, z: float = Z_95) -> tuple[float, float]:
@@ -29,63 +28,39 @@ def wilson(share: float, count: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """How far the probabilities can be taken at their word.
-
-    Attributes:
-        count: int (bins,) examples whose probability falls into each bin.
-        confidence: float (bins,) mean probability, NaN in empty bins.
-        accuracy: float (bins,) share that was right, NaN in empty bins.
-        error: expected calibration error, 0..1.
-    """
-
-    count: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    error: float
-
-    @property
-    def mean_confidence(self) -> float:
-        return float(np.nansum(self.confidence * self.count) / self.count.sum())
-
-    @property
-    def mean_accuracy(self) -> float:
-        return float(np.nansum(self.accuracy * self.count) / self.count.sum())
-
-    def rows(self) -> list[dict]:
-        """One entry per bin, None where a bin is empty."""
-        edges = np.linspace(0, 1, len(self.count) + 1)
-        return [
-            {
-                "from": round(float(edges[i]), 6),
-                "to": round(float(edges[i + 1]), 6),
-                "examples": int(n),
-                "confidence": float(self.confidence[i]) if n else None,
-                "accuracy": float(self.accuracy[i]) if n else None,
-            }
-            for i, n in enumerate(self.count)
-        ]
-
-
-def calibration(
-    probability: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS
-) -> Calibration:
-    """Expected calibration error over bins of equal width.
-
-    ECE = sum over bins of n_b / N * |accuracy_b - confidence_b|, with 15 bins ((b - 1)/15, b/15]
-    as in C. Guo et al., "On calibration of modern neural networks" (ICML 2017).
+def reliability(
+    probability: np.ndarray, right: np.ndarray, bins: int = BINS
+) -> list[dict[str, float | None]]:
+    """How far the probabilities can be taken at their word, in bins ((b - 1)/bins, b/bins].
 
     Args:
         probability: float (N,) of the predicted class, N at least 1.
         right: bool (N,) whether the prediction was right.
         bins: number of bins.
+
+    Returns:
+        For each bin ``from``, ``to``, ``examples``, ``confidence`` (their mean probability) and
+        ``accuracy`` (the share that is right); both are None where it is empty.
     """
-    index = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        confidence = np.bincount(index, probability, bins) / count
-        accuracy = np.bincount(index, right.astype(float), bins) / count
-    gaps = np.abs(accuracy - confidence)
-    error = float(np.nansum(gaps * count) / count.sum())
-    return Calibration(count, confidence, accuracy, error)
+    place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    return [
+        {
+            "from": round(number / bins, 6),
+            "to": round((number + 1) / bins, 6),
+            "examples": int(inside.sum()),
+            "confidence": float(probability[inside].mean()) if inside.any() else None,
+            "accuracy": float(right[inside].mean()) if inside.any() else None,
+        }
+        for number, inside in enumerate(place == np.arange(bins)[:, None])
+    ]
+
+
+def calibration_error(rows: list[dict[str, float | None]]) -> float:
+    """Expected calibration error, 0..1, of the bins of :func:`reliability`.
+
+    Sum over bins of n_b / N * |accuracy_b - confidence_b|, as in C. Guo et al., "On calibration
+    of modern neural networks" (ICML 2017).
+    """
+    filled = [row for row in rows if row["examples"]]
+    gaps = sum(row["examples"] * abs(row["accuracy"] - row["confidence"]) for row in filled)
+    return gaps / sum(row["examples"] for row in filled)

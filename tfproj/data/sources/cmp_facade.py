@@ -1,4 +1,4 @@
-"""The CMP Facade Database as a TFDS builder, with the five classes of Mini Facade.
+"""The CMP Facade Database from its zip archives, with the five classes of Mini Facade.
 
 R. Tylecek, R. Sara, "Spatial Pattern Templates for Recognition of Objects with Regular
 Structure", GCPR 2013. The user downloads the archives (378 and 228 images); either suffices.
@@ -8,40 +8,24 @@ not. There is no official test split: all images are in ``train``.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
-import io
 import re
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tfproj.core import image
-from tfproj.data.dataset import Dataset
-from tfproj.data.sources import tfds as tfds_source
+from tfproj.data.dataset import Dataset, Split
+from tfproj.data.masks import read_values
 from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
-from tfproj.data.sources.facades import ARCHIVES
 from tfproj.errors import InputError, first_line
 
-tfds = tfds_source.import_tfds()
-
+ARCHIVES = ("CMP_facade_DB_base.zip", "CMP_facade_DB_extended.zip")
 HOMEPAGE = "https://cmp.felk.cvut.cz/~tylecr1/facade/"
 LICENSE = (
     "CMP Facade Database (R. Tylecek, R. Sara, Spatial Pattern Templates for Recognition of "
     "Objects with Regular Structure, GCPR 2013)"
 )
-CITATION = """@inproceedings{Tylecek13,
-  author = {Radim Tyle{\\v c}ek and Radim {\\v S}{\\' a}ra},
-  title = {Spatial Pattern Templates for Recognition of Objects with Regular Structure},
-  booktitle = {Proc. GCPR},
-  year = {2013},
-  address = {Saarbrucken, Germany},
-}"""
 # As Mini Facade, so that models of both can be compared.
 SIZE = (256, 256)
 
@@ -65,106 +49,49 @@ CLASS_OF_VALUE = {
 }
 
 
-class CmpFacade(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder; the archives lie in its ``manual_dir``.
+def cmp_facade(folder: Path) -> Dataset:
+    """The facades of the archives in ``folder``, kept in memory as they are encoded.
 
-    Features: ``image`` uint8 (H, W, 3), the JPEG as it is in the archive; ``segmentation_mask``
-    uint8 (H, W, 1), indices into ``FACADE_CLASSES``; ``file_name`` such as ``cmp_b0001.jpg``.
-    """
-
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Five classes."}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"{' and/or '.join(ARCHIVES)} from {HOMEPAGE}"
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "segmentation_mask": tfds.features.LabeledImage(
-                labels=list(FACADE_CLASSES), shape=(None, None, 1), encoding_format="png"
-            ),
-            "file_name": tfds.features.Text(),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Rectified photographs of facades with a class for every pixel.",
-            features=tfds.features.FeaturesDict(features),
-            homepage=HOMEPAGE,
-            citation=CITATION,
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        archives = find_archives(Path(dl_manager.manual_dir))
-        return {"train": self._generate_examples(archives)}
-
-    def _generate_examples(self, archives: list[Path]) -> Iterator[tuple[str, dict]]:
-        for path in archives:
-            yield from read_archive(path)
-
-
-def load(folder: Path) -> Dataset:
-    """The facades of the archives in ``folder``, all of them in ``train``.
-
-    They are prepared once, in ``folder/prepared``; in a temporary folder, and for this call
-    only, where that cannot be written.
+    ``read_image`` gives the bytes of a JPEG, ``read_mask`` uint8 (H, W) indices into
+    ``FACADE_CLASSES``.
 
     Raises:
-        InputError: no archive, or one that is damaged or incomplete.
+        InputError: an archive that is damaged or incomplete.
     """
-    archives = find_archives(folder)
-    with tfds_source.quiet(), _prepared_dir(folder, archives) as data_dir:
-        builder = CmpFacade(data_dir=str(data_dir))
-        tfds_source.prepare(builder, "CMP Facade Database", manual_dir=folder)
-        dataset = tfds_source.read_dataset(builder, "segment", "facades", "file_name")
-    return dataclasses.replace(
-        dataset, colors=FACADE_COLORS, size=SIZE, origin=str(folder.resolve()), license=LICENSE
+    pairs: list[tuple[str, bytes, bytes]] = []
+    for name in ARCHIVES:
+        if (folder / name).is_file():
+            pairs += read_archive(folder / name)
+    train = Split(
+        names=[name for name, _, _ in pairs],
+        read_image=lambda i: pairs[i][1],
+        read_mask=lambda i: to_classes(pairs[i][2], f"example {pairs[i][0]}"),
+    )
+    return Dataset(
+        name="facades",
+        task="segment",
+        classes=FACADE_CLASSES,
+        colors=FACADE_COLORS,
+        splits={"train": train},
+        size=SIZE,
+        channels=3,
+        origin=str(folder.resolve()),
+        license=LICENSE,
     )
 
 
-def find_archives(folder: Path) -> list[Path]:
-    """Those of the two archives that are there; InputError where none is."""
-    found = [folder / name for name in ARCHIVES if (folder / name).is_file()]
-    if not found:
-        raise InputError(
-            f"{folder}: neither {' nor '.join(ARCHIVES)} is there; download one or both from the "
-            f"CMP Facade Database page, {HOMEPAGE}"
-        )
-    return found
-
-
-@contextlib.contextmanager
-def _prepared_dir(folder: Path, archives: list[Path]) -> Iterator[Path]:
-    """Where TFDS may write; never its default, which is in the home directory."""
-    # TFDS would not notice an archive that was added or replaced: each state has its own folder.
-    state = [(path.name, path.stat().st_size) for path in archives]
-    place = folder / "prepared" / hashlib.sha256(repr(state).encode()).hexdigest()[:12]
-    if (place / CmpFacade.name / str(CmpFacade.VERSION)).is_dir() or _writable(place):
-        yield place
-    else:
-        with tempfile.TemporaryDirectory(prefix="tfproj-cmp-facade-") as temporary:
-            yield Path(temporary)
-
-
-def _writable(place: Path) -> bool:
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
-            return True
-    except OSError:
-        return False
-
-
-def read_archive(path: Path) -> Iterator[tuple[str, dict]]:
-    """(key, features) of every facade in an archive, sorted by name.
+def read_archive(path: Path) -> list[tuple[str, bytes, bytes]]:
+    """(name, JPEG, PNG) of every facade in an archive, sorted by name.
 
     Raises:
-        InputError: a damaged archive, an image or mask that is missing or does not fit.
+        InputError: a damaged archive, or one that lacks an image or a mask.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            for stem, members in _pairs(archive, path).items():
-                jpeg, png = (archive.read(member) for member in members)
-                features = _example(jpeg, png, *(f"{path}:{member}" for member in members))
-                yield stem, {**features, "file_name": f"{stem}.jpg"}
+            return [
+                (f"{stem}.jpg", archive.read(jpeg), archive.read(png))
+                for stem, (jpeg, png) in _pairs(archive, path).items()
+            ]
     # zipfile raises RuntimeError for encrypted members, NotImplementedError for odd methods.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise InputError(
@@ -188,20 +115,9 @@ def _pairs(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[str, str]]:
     return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
 
 
-def _example(jpeg: bytes, png: bytes, jpeg_label: str, png_label: str) -> dict:
-    picture = image.open_image(jpeg, jpeg_label)
-    mask = to_classes(tfds_source.decode_mask(png, png_label), png_label)
-    if picture.size != mask.shape[::-1]:
-        height, width = mask.shape
-        raise InputError(
-            f"{png_label}: {width} x {height} px, but the image has "
-            f"{picture.width} x {picture.height} px"
-        )
-    return {"image": io.BytesIO(jpeg), "segmentation_mask": mask[..., None]}
-
-
-def to_classes(values: np.ndarray, label: str) -> np.ndarray:
-    """Annotation values 0..12, uint8 (H, W), as indices into ``FACADE_CLASSES``."""
+def to_classes(annotation: bytes, label: str) -> np.ndarray:
+    """An encoded annotation of values 0..12 as uint8 (H, W) indices into ``FACADE_CLASSES``."""
+    values = read_values(annotation, label)
     if values.max(initial=0) > max(CLASS_OF_VALUE):
         raise InputError(f"{label}: value {values.max()}; expected 0..{max(CLASS_OF_VALUE)}")
     order = [FACADE_CLASSES.index(CLASS_OF_VALUE[value]) for value in sorted(CLASS_OF_VALUE)]

@@ -8,9 +8,10 @@ from pathlib import Path
 from tfproj.data.dataset import DataOptions, Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding
+from tfproj.data.sources.cmp_facade import ARCHIVES, HOMEPAGE, cmp_facade
 from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
 from tfproj.data.sources.files import images_in, match_pairs, pair_split
-from tfproj.data.sources.paths import search_roots
+from tfproj.data.sources.paths import places
 from tfproj.data.splits import numbered_groups
 from tfproj.errors import InputError
 
@@ -22,29 +23,20 @@ LICENSE = (
 # Images N, N + 302 and N + 604 of the training folder are views of one facade.
 VIEWS_MODULUS = 302
 FOLDERS = {"train": "train", "val": "val", "test": "test_dev"}
-ARCHIVES = ("CMP_facade_DB_base.zip", "CMP_facade_DB_extended.zip")
 
 
 def facades(options: DataOptions) -> Dataset:
     """Mini Facade or CMP facades from ``data_dir``, ``$TFPROJ_DATA`` or ``./data``."""
-    if options.data_dir is not None:
-        places = [Path(options.data_dir)]
-        if not places[0].is_dir():
-            raise InputError(f"--data-dir {options.data_dir}: no such directory")
-    else:
-        places = list(search_roots())
-    names = (".", "mini_facade", "facades", "cmp_facade")
-    for folder in (place / name for place in places for name in names):
+    for folder in places(options.data_dir, (".", "mini_facade", "facades", "cmp_facade")):
         if _is_mini_facade(folder):
             return mini_facade(folder)
         if any((folder / archive).is_file() for archive in ARCHIVES):
-            from tfproj.data.sources import cmp_facade  # noqa: PLC0415 - loads TensorFlow
-
-            return cmp_facade.load(folder)
+            return cmp_facade(folder)
     where = options.data_dir or "$TFPROJ_DATA or ./data"
     raise InputError(
         f"no facades in {where}: expected a Mini Facade folder (train/ with NAME.jpg and NAME.png "
-        f"pairs) or {' and '.join(ARCHIVES)}; --data synthetic_facades needs no files"
+        f"pairs) or {' or '.join(ARCHIVES)} of the CMP Facade Database, {HOMEPAGE}; "
+        "--data synthetic_facades needs no files"
     )
 
 

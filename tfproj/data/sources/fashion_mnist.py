@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.data.dataset import DataOptions, Dataset, Split, array_split
-from tfproj.data.sources.paths import search_roots
+from tfproj.data.sources.paths import places
 from tfproj.data.sources.tfds import tfds_dataset
 from tfproj.errors import InputError
 
@@ -54,13 +54,12 @@ def fashion_mnist(options: DataOptions) -> Dataset:
 
 def find_idx_folder(data_dir: str | None = None) -> Path | None:
     """The folder with Fashion-MNIST's IDX files: in ``data_dir`` or the usual places, or None."""
+    names = ("fashion_mnist", "FashionMNIST")
     if data_dir is not None:
-        places = [Path(data_dir), Path(data_dir) / "fashion_mnist", Path(data_dir) / "FashionMNIST"]
-        if not Path(data_dir).is_dir():
-            raise InputError(f"--data-dir {data_dir}: no such directory")
-    else:
-        places = [root / "fashion_mnist" for root in search_roots()] + [DEBIAN_DIR]
-    return next((place for place in places if _idx_file(place, "train", "images")), None)
+        folders = list(places(data_dir, (".", *names)))
+    else:  # not the usual places themselves: MNIST's files are called the same
+        folders = [*places(None, names), DEBIAN_DIR]
+    return next((folder for folder in folders if _idx_file(folder, "train", "images")), None)
 
 
 def _idx_file(folder: Path, stem: str, kind: str) -> Path | None:

@@ -20,22 +20,25 @@ files of one name, they are given as ``SPLIT/a.jpg``, or ``SPLIT/dog/7.png`` wit
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
 
 from tfproj.core import image
-from tfproj.data.dataset import SPLITS, Dataset, Split
+from tfproj.data.dataset import SPLITS, Dataset, Split, natural_channels, natural_size
 from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding
 from tfproj.data.sources.files import images_in, match_pairs, pair_split
+from tfproj.data.sources.tables import (
+    SPLIT_FOLDERS,
+    class_folder,
+    colors_of,
+    mask_coding,
+    read_classes,
+    with_listed_groups,
+)
 from tfproj.errors import InputError
-
-SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-MAX_NATURAL_SIDE = 256
 
 
 def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
@@ -58,7 +61,7 @@ def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
         read = _classification
     dataset = read(folder, roots, findings)
     with findings.catch(folder / "groups.csv", "groups"):
-        dataset = _with_listed_groups(dataset, folder)
+        dataset = with_listed_groups(dataset, folder)
     return dataclasses.replace(dataset, findings=tuple(findings))
 
 
@@ -114,7 +117,7 @@ def _classification(folder: Path, roots: dict[str, Path], findings: Findings) ->
         name=str(folder),
         task="classify",
         classes=tuple(classes),
-        colors=_colors(listed),
+        colors=colors_of(listed),
         splits=splits,
         size=natural_size(splits["train"], multiple=1),
         channels=natural_channels(splits["train"]),
@@ -147,11 +150,6 @@ def _class_split(split: str, root: Path, classes: list[str], findings: Findings)
     )
 
 
-def class_folder(name: str) -> str:
-    """The folder of a class: its name, with ``_`` for what a file name can't hold."""
-    return re.sub(r'[\\/:*?"<>|\x00-\x1f]|^\.', "_", name)
-
-
 def _listing(names: list[str]) -> str:
     return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
@@ -175,122 +173,10 @@ def _segmentation(folder: Path, roots: dict[str, Path], findings: Findings) -> D
         name=str(folder),
         task="segment",
         classes=tuple(row["name"] for row in listed),
-        colors=_colors(listed),
+        colors=colors_of(listed),
         splits=splits,
         size=natural_size(splits["train"], multiple=8),
         channels=natural_channels(splits["train"]),
         origin=str(folder.resolve()),
         mask_values=coding.values,
     )
-
-
-def read_classes(folder: Path, required: bool = False) -> list[dict[str, str]]:
-    """Rows of ``classes.csv``; empty where there is no such file and none is required.
-
-    Raises:
-        InputError: missing though required, unreadable, or not as this module's text has it.
-    """
-    path = folder / "classes.csv"
-    if not path.is_file():
-        if required:
-            raise InputError(
-                f"{path}: missing; list the classes in the order of the mask values, one per "
-                "line under the header 'name' (columns 'color' and 'value' are optional)"
-            )
-        return []
-    rows = _read_csv(path, "name")
-    names = [row["name"] for row in rows]
-    if len({class_folder(name) for name in names}) != len(names) or not all(names):
-        raise InputError(f"{path}: every class needs a name of its own")
-    if required and len(names) < 2:
-        raise InputError(f"{path}: lists one class; segmentation needs at least two")
-    for row in rows:
-        if row.get("color") and not re.fullmatch(r"#[0-9A-Fa-f]{6}", row["color"]):
-            raise InputError(f"{path}: color {row['color']!r} is not #RRGGBB")
-    return rows
-
-
-def mask_coding(listed: list[dict[str, str]], folder: Path) -> MaskCoding:
-    """Mask values and colours of the listed classes."""
-    values = [row.get("value") or str(i) for i, row in enumerate(listed)]
-    numbers = [int(v) if re.fullmatch("[0-9]{1,3}", v) else 256 for v in values]
-    if max(numbers) > 255 or len(set(numbers)) != len(numbers):
-        raise InputError(
-            f"{folder / 'classes.csv'}: values must be different numbers 0..255, not "
-            f"{', '.join(values[:20])}"
-        )
-    colors = [row["color"].upper() for row in listed if row.get("color")]
-    if len(set(colors)) != len(colors):
-        raise InputError(f"{folder / 'classes.csv'}: colors must differ, or masks can't tell them")
-    return MaskCoding(tuple(numbers), _colors(listed))
-
-
-def _colors(listed: list[dict[str, str]]) -> tuple[str, ...]:
-    colors = tuple(row.get("color") or "" for row in listed)
-    return colors if colors and all(colors) else ()
-
-
-def _read_csv(path: Path, *required: str) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                {(k or "").strip(): (v or "").strip() for k, v in row.items() if k is not None}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    for column in required:
-        if not rows or column not in rows[0]:
-            raise InputError(
-                f"{path}: expected a header line with {','.join(required)} and lines below it"
-            )
-    return rows
-
-
-def _with_listed_groups(dataset: Dataset, folder: Path) -> Dataset:
-    path = folder / "groups.csv"
-    if not path.is_file():
-        return dataset
-    group_of = {row["file"]: row["group"] for row in _read_csv(path, "file", "group")}
-    names = [(key, name) for key, split in dataset.splits.items() for name in split.names]
-    if names and not any(_listed_group(*each, group_of) for each in names):
-        raise InputError(f"{path}: lists none of the images, which have names like {names[0][1]!r}")
-    splits = {name: _grouped(name, split, group_of) for name, split in dataset.splits.items()}
-    return dataclasses.replace(dataset, splits=splits)
-
-
-def _grouped(key: str, split: Split, group_of: dict[str, str]) -> Split:
-    # A file that is not listed is a group of its own; another split may have one of its name.
-    groups = [_listed_group(key, name, group_of) or f"{key}/{name}" for name in split.names]
-    return dataclasses.replace(split, groups=np.array(groups, dtype=str))
-
-
-def _listed_group(key: str, name: str, group_of: dict[str, str]) -> str | None:
-    exact = (f"{folder}/{name}" for folder in SPLIT_FOLDERS[key])
-    forms = (*exact, name, Path(name).name, Path(name).stem)
-    return next(filter(None, map(group_of.get, forms)), None)
-
-
-def _sample(split: Split) -> list[tuple[tuple[int, int], str]]:
-    """((height, width), mode) of up to 64 pictures, evenly over the split."""
-    found = []
-    for index in np.linspace(0, len(split) - 1, min(64, len(split))).astype(int):
-        try:
-            found.append(image.header(split.read_image(int(index))))
-        except InputError:
-            continue  # the check names it, before a training begins
-    return found
-
-
-def natural_size(split: Split, multiple: int) -> tuple[int, int]:
-    """Median (height, width) of a sample, at most 256 a side, rounded to ``multiple``."""
-    sizes = [size for size, _ in _sample(split)] or [(MAX_NATURAL_SIDE, MAX_NATURAL_SIDE)]
-    sides = np.median(sizes, axis=0)
-    sides *= min(1.0, MAX_NATURAL_SIDE / sides.max())
-    return tuple(int(max(multiple * round(side / multiple), 8)) for side in sides)
-
-
-def natural_channels(split: Split) -> int:
-    """1 where every sampled picture is grey, else 3."""
-    modes = {mode for _, mode in _sample(split)} or {"RGB"}
-    return 1 if all(mode in ("L", "1", "LA") or mode.startswith("I") for mode in modes) else 3

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tfproj.errors import InputError
 
-def search_roots() -> Iterator[Path]:
-    """Folders that may hold data sets: those in ``TFPROJ_DATA`` (like PATH), then ``data``."""
-    for part in os.environ.get("TFPROJ_DATA", "").split(os.pathsep):
-        if part:
-            yield Path(os.path.normpath(part))
-    yield Path("data")
+
+def places(data_dir: str | None, names: Sequence[str]) -> Iterator[Path]:
+    """Folders that may hold a data set, the likeliest first; they need not exist.
+
+    Args:
+        data_dir: where the user says it is; None: the folders in ``TFPROJ_DATA`` (a list like
+            PATH), then ``data``.
+        names: what to look for in each of these; ``.`` is the folder itself.
+
+    Raises:
+        InputError: ``data_dir`` is no directory.
+    """
+    if data_dir is not None:
+        roots = [Path(data_dir)]
+        if not roots[0].is_dir():
+            raise InputError(f"--data-dir {data_dir}: no such directory")
+    else:
+        listed = os.environ.get("TFPROJ_DATA", "").split(os.pathsep)
+        roots = [*(Path(os.path.normpath(part)) for part in listed if part), Path("data")]
+    for root in roots:
+        yield from (root / name for name in names)

@@ -2,8 +2,7 @@
 
 Each example comes from ``numpy.random.default_rng([SEED, split, index])`` alone, so it can be
 drawn at any time, in any process, and is always the same. Picture and mask are drawn together on
-a canvas (``synthetic_drawing``) and go through one geometric warp; light, lens and sensor change
-only the picture.
+a canvas (``synthetic_drawing``); light, lens and sensor change only the picture.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
-from tfproj.data.sources.synthetic_drawing import SIDE, SIZE, Canvas, Rng, draw_scene
+from tfproj.data.sources.synthetic_drawing import SIZE, Canvas, Rng, draw_scene
 
 SEED = 1872
 COUNTS = {"train": 900, "test": 100}
@@ -71,23 +70,9 @@ def draw(rng: Rng, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """
     canvas = Canvas()
     draw_scene(canvas, rng)
-    warp = ((SIZE, SIZE), Image.Transform.QUAD, _view(rng))
-    picture = canvas.picture.transform(*warp, resample=Image.Resampling.BILINEAR)
-    mask = canvas.mask.transform(*warp, resample=Image.Resampling.NEAREST)
-    if size != SIZE:
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        mask = mask.resize((size, size), Image.Resampling.NEAREST)
+    picture = canvas.picture.resize((size, size), Image.Resampling.BILINEAR)
+    mask = canvas.mask.resize((size, size), Image.Resampling.NEAREST)
     return _photograph(rng, picture), np.array(mask)
-
-
-def _view(rng: Rng) -> list[float]:
-    """Corners of what is seen of the canvas: zoom, slight rotation and perspective.
-
-    Outside the canvas lies black, labelled ``others``, as in rectified photographs.
-    """
-    corners = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) * 0.93 + 0.035
-    jitter = 0.025 if rng.random() < 0.2 else 0.006
-    return list(((corners + rng.normal(0, jitter, (4, 2))) * SIDE).ravel())
 
 
 def _photograph(rng: Rng, picture: Image.Image) -> np.ndarray:

@@ -2,43 +2,24 @@
 
 TFDS is asked for the *encoded* images, so that they go through :mod:`tfproj.core.image` like all
 others. They are kept in memory as they are stored (Fashion-MNIST: 30 MB, Oxford pets: 800 MB).
-
-How features become a task:
-
-- ``classify``: an image and a ``ClassLabel``; the classes are the label's names.
-- ``segment``: an image and a one-channel image with ``segmentation`` or ``mask`` in its key. The
-  classes are the names of a ``LabeledImage``. Without names, all masks are scanned, and the
-  values found become the classes ``class_<value>``, sorted by value.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import logging
 import re
 import socket
-import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from tfproj import backend
-from tfproj.core import image
-from tfproj.data.dataset import DataOptions, Dataset, Split
-from tfproj.data.masks import MaskCoding
-from tfproj.data.sources.folder import natural_size
-from tfproj.errors import InputError, first_line, missing_extra
+from tfproj.data.dataset import DataOptions, Dataset
+from tfproj.data.sources.tfds_examples import import_tfds, quiet, read_builder
+from tfproj.errors import InputError, first_line, unknown_name
 
 CATALOG = "https://www.tensorflow.org/datasets/catalog"
 CONNECT_SECONDS = 10.0
-SPLIT_OF = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
 def tfds_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
@@ -54,8 +35,9 @@ def tfds_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
     """
     with quiet():
         builder = _open(name, options.data_dir)
-        prepare(builder, f"tfds:{name}")
-    return read_dataset(builder, task, f"tfds:{name}")
+        if not is_prepared(builder):
+            _prepare(builder, f"tfds:{name}")
+    return read_builder(builder, task, f"tfds:{name}")
 
 
 def _open(name: str, data_dir: str | None) -> Any:
@@ -66,7 +48,9 @@ def _open(name: str, data_dir: str | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
-        raise _unknown(name) from None
+        known = tfds.list_builders(with_community_datasets=False)
+        asked = re.split("[/:]", name)[0]
+        raise unknown_name("unknown TFDS data set", asked, known, CATALOG) from None
     # Builders are foreign code, with errors of any type for a wrong version, configuration...
     except Exception as error:
         raise InputError(f"tfds:{name}: {first_line(error)}") from None
@@ -88,39 +72,16 @@ def _open_version(name: str, folder: str) -> Any:
     return builder
 
 
-def _unknown(name: str) -> InputError:
-    known = import_tfds().list_builders(with_community_datasets=False)
-    close = difflib.get_close_matches(re.split("[/:]", name)[0], known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    # Not all known names: there are more than 400.
-    return InputError(f"unknown TFDS data set {name!r}; {hint}the list: {CATALOG}")
-
-
 def is_prepared(builder: Any) -> bool:
     """Whether the version that the builder stands for lies in its data directory."""
     return Path(builder.data_dir).is_dir()
 
 
-def prepare(builder: Any, label: str, manual_dir: Path | None = None) -> None:
-    """Download and prepare, unless that has been done.
-
-    Args:
-        builder: a TFDS builder.
-        label: what error messages call it.
-        manual_dir: folder of files the user has downloaded; None: TFDS' usual place.
-
-    Raises:
-        InputError: one line on why it could not be prepared.
-    """
-    if is_prepared(builder):
-        return
-    tfds = import_tfds()
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir))
+def _prepare(builder: Any, label: str) -> None:
+    """Download and prepare; InputError with one line on why that is not possible."""
     try:
         _check_network(builder)
-        builder.download_and_prepare(download_config=config)
-    except InputError:
-        raise
+        builder.download_and_prepare()
     except Exception as error:
         raise InputError(_preparation_failed(builder, label, error)) from None
 
@@ -149,249 +110,3 @@ def _preparation_failed(builder: Any, label: str, error: Exception) -> str:
         steps = " ".join(manual.split())[:300]
         return f"{label}: its files must be downloaded by hand into {place}: {steps}"
     return f"{label}: not in {builder.data_dir} and cannot be prepared ({first_line(error)})"
-
-
-def import_tfds() -> ModuleType:
-    """The package ``tensorflow_datasets``; InputError where it is missing."""
-    backend.setup()
-    try:
-        import tensorflow_datasets as tfds  # noqa: PLC0415 - loads TensorFlow
-    except ImportError:
-        raise missing_extra("tensorflow-datasets", "train") from None
-    return tfds
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep TFDS off stdout, which is for results; its logging is cut down to errors.
-
-    Progress bars go to stderr, and only where that is a terminal.
-    """
-    tfds = import_tfds()
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow", "urllib3")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Keys of the features that play a part; None where there is no such feature."""
-
-    image: str | None
-    label: str | None
-    mask: str | None
-
-    def task(self, wanted: str | None, where: str, found: str) -> str:
-        """The task to use: ``wanted``, else ``classify`` before ``segment``."""
-        possible = [t for t, key in (("classify", self.label), ("segment", self.mask)) if key]
-        if self.image is None or not possible:
-            raise InputError(f"{where}: no image with a label or a mask; its features: {found}")
-        if wanted not in (None, *possible):
-            raise InputError(f"{where}: is for {possible[0]}, not {wanted}; its features: {found}")
-        return wanted or possible[0]
-
-
-def find_roles(features: Any) -> Roles:
-    """Which feature is the image, which the label, which the mask; see the module's text."""
-    tfds = import_tfds()
-    items = dict(features.items()) if hasattr(features, "items") else {}
-    images = {key: f for key, f in items.items() if isinstance(f, tfds.features.Image)}
-    masks = [k for k, f in images.items() if re.search("segmentation|mask", k) and f.shape[-1] == 1]
-    images = [key for key in images if key not in masks]
-    labels = [key for key, f in items.items() if isinstance(f, tfds.features.ClassLabel)]
-    return Roles(_pick(images, "image"), _pick(labels, "label"), _pick(masks, "segmentation_mask"))
-
-
-def _pick(keys: Sequence[str], usual: str) -> str | None:
-    """The usual key where several features would do, such as the species beside the breed."""
-    return usual if usual in keys else next(iter(keys), None)
-
-
-def read_dataset(
-    builder: Any, task: str | None, name: str, name_feature: str | None = None
-) -> Dataset:
-    """Read a prepared TFDS builder into memory.
-
-    Args:
-        builder: a TFDS builder whose data are prepared.
-        task: ``classify``, ``segment`` or None, as in :func:`tfds_dataset`.
-        name: of the data set; error messages begin with it.
-        name_feature: a text feature that names the examples; None: they are numbered.
-
-    Raises:
-        InputError: no ``train`` split, no fitting features, or files that cannot be read.
-    """
-    features = builder.info.features
-    roles = find_roles(features)
-    task = roles.task(task, name, _listing(features))
-    if features[roles.image].dtype == np.float32:
-        raise InputError(f"{name}: float images, which TFDS stores in a way of its own")
-    target = roles.label if task == "classify" else roles.mask
-    with quiet():
-        examples = _read(builder, name, (roles.image, target, name_feature))
-    make = _classification if task == "classify" else _segmentation
-    classes, splits = make(examples, features[target], name)
-    return Dataset(
-        name=name,
-        task=task,
-        classes=classes,
-        splits=splits,
-        size=_size(features[roles.image].shape, task, splits["train"]),
-        channels=1 if features[roles.image].shape[-1] == 1 else 3,
-        origin=str(builder.data_dir),
-        license=_license(builder.info),
-        notes=tuple(
-            f"{s}: left out, not labelled" for s in sorted(examples.keys() - splits.keys())
-        ),
-    )
-
-
-def _listing(features: Any) -> str:
-    items = dict(features.items()) if hasattr(features, "items") else {}
-    return ", ".join(f"{key} ({type(f).__name__})" for key, f in items.items()) or "none"
-
-
-@dataclass(frozen=True)
-class Examples:
-    """One split in memory: encoded images, labels (int) or encoded masks, and names."""
-
-    images: list[bytes]
-    targets: list
-    names: list[str]
-
-
-def _read(builder: Any, name: str, keys: tuple[str, str, str | None]) -> dict[str, Examples]:
-    """The splits that have examples, by this package's names."""
-    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
-    available = {split: to for split, to in SPLIT_OF.items() if sizes.get(split)}
-    if "train" not in available:
-        raise InputError(f"{name}: no 'train' split with examples; it has: {sizes or 'none'}")
-    try:
-        return {to: _read_split(builder, split, keys) for split, to in available.items()}
-    except Exception as error:  # TensorFlow's errors share no base but Exception
-        raise InputError(f"{builder.data_dir}: cannot be read ({first_line(error)})") from None
-
-
-def _read_split(builder: Any, split: str, keys: tuple[str, str, str | None]) -> Examples:
-    import tensorflow as tf  # noqa: PLC0415 - heavy; a mistake shows before it is loaded
-
-    tfds = import_tfds()
-    wanted = {key for key in keys if key}
-    images = [k for k in wanted if isinstance(builder.info.features[k], tfds.features.Image)]
-    skip = {key: tfds.decode.SkipDecoding() for key in images}
-    options = tf.data.Options()
-    # Destroying an iterator waits for the autotune thread, up to ten seconds (TF 2.21).
-    options.autotune.enabled = False
-    dataset = builder.as_dataset(
-        split=split,
-        shuffle_files=False,
-        decoders=tfds.decode.PartialDecoding(wanted, decoders=skip),
-        read_config=tfds.ReadConfig(options=options, try_autocache=False),
-    )
-    image_key, target, name = keys
-    result = Examples([], [], [])
-    for index, example in enumerate(tfds.as_numpy(dataset)):
-        result.images.append(example[image_key])
-        result.targets.append(example[target])
-        result.names.append(example[name].decode() if name else str(index))
-    return result
-
-
-def _classification(
-    examples: dict[str, Examples], feature: Any, name: str
-) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Classes and splits; a split whose labels are withheld (-1) is left out."""
-    if not feature.num_classes:
-        raise InputError(f"{name}: its labels have no known number of classes")
-    splits = {}
-    for split, part in examples.items():
-        labels = np.array(part.targets, np.int32)
-        if labels.min() >= 0:
-            splits[split] = Split(part.names, part.images.__getitem__, labels)
-    if "train" not in splits:
-        raise InputError(f"{name}: training examples without a label (-1)")
-    return tuple(feature.names), splits
-
-
-def _segmentation(
-    examples: dict[str, Examples], feature: Any, name: str
-) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Classes and splits; where masks have no class names, their values are looked up."""
-    if getattr(feature, "num_classes", None):
-        classes = tuple(feature.names)
-        coding = MaskCoding.plain(len(classes))
-    else:
-        found = set().union(*(_mask_values(part, name) for part in examples.values()))
-        coding = MaskCoding(tuple(sorted(found)))
-        classes = tuple(f"class_{value}" for value in coding.values)
-    return classes, {split: _mask_split(part, coding, name) for split, part in examples.items()}
-
-
-def _mask_values(part: Examples, label: str) -> set[int]:
-    counts = np.zeros(256, np.int64)
-    for data, name in zip(part.targets, part.names, strict=True):
-        counts += np.bincount(decode_mask(data, f"{label} mask {name}").ravel(), minlength=256)
-    return {int(value) for value in np.flatnonzero(counts)}
-
-
-def _mask_split(part: Examples, coding: MaskCoding, label: str) -> Split:
-    def read_mask(index: int) -> np.ndarray:
-        raw = decode_mask(part.targets[index], f"{label} mask {part.names[index]}")
-        indices = coding.to_indices(raw)
-        stray = indices >= len(coding.values)  # 255, which is a class only where there are 256
-        if stray.any():
-            where = f"{label} mask {part.names[index]}"
-            raise InputError(f"{where}: {raw[stray][0]} is none of {len(coding.values)} classes")
-        return indices
-
-    return Split(part.names, part.images.__getitem__, read_mask=read_mask)
-
-
-def decode_mask(data: bytes, label: str) -> np.ndarray:
-    """Palette indices or grey values of an encoded mask, uint8 (H, W), as they are in the file.
-
-    Raises:
-        InputError: unreadable, colours, or values above 255.
-    """
-    picture = image.open_image(data, label)
-    if picture.mode == "LA":
-        picture = picture.getchannel("L")
-    values = np.asarray(picture)
-    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
-        values = values[..., 0]  # grey, saved as RGB
-    if values.ndim != 2 or values.dtype.kind == "f":
-        raise InputError(f"{label}: {picture.mode} pixels; expected one class value per pixel")
-    if values.max() > 255 or values.min() < 0:
-        raise InputError(f"{label}: values outside 0..255; at most 256 classes are possible")
-    return values.astype(np.uint8)
-
-
-def _size(shape: Sequence[int | None], task: str, train: Split) -> tuple[int, int]:
-    """(height, width): the feature's own where fixed, else as for a user's folder.
-
-    That is the median of up to 64 training images, scaled to at most 256 a side. Sizes for
-    segmentation are rounded to a multiple of 8, which U-Nets need to halve three times.
-    """
-    multiple = 8 if task == "segment" else 1
-    if shape[0] is None or shape[1] is None:
-        return natural_size(train, multiple)
-    height, width = (max(multiple, round(side / multiple) * multiple) for side in shape[:2])
-    return height, width
-
-
-def _license(info: Any) -> str:
-    """Licence, title and home page, as far as TFDS knows them."""
-    terms = getattr(info.redistribution_info, "license", "") if info.redistribution_info else ""
-    title = re.search(r"\btitle\s*=\s*[{\"]+(.+?)[}\"]+\s*,?\s*$", info.citation or "", re.M)
-    lines = (info.citation or "").strip().splitlines()
-    source = title.group(1) if title else (lines[0] if lines else "")
-    return "; ".join(" ".join(part.split()) for part in (terms, source, info.homepage) if part)
