@@ -16,6 +16,8 @@ from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir, sa
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
+from tfproj.export.job import Options
+from tfproj.export.onnx_file import export_onnx
 from tfproj.inference.model_file import ModelFile, read_model
 from tfproj.runs import config as configs
 from tfproj.runs.lock import require_unlocked
@@ -170,8 +172,6 @@ def _train(
 
 def _export_again(run: Run, old: ModelFile) -> None:
     """Put the new weights in the place of an export that the training made stale."""
-    from tfproj.export.convert import Options, export_onnx  # noqa: PLC0415 (loads TensorFlow)
-
     opset = old.metadata.get("graph", {}).get("opset")
     half, free = "half" in old.metadata, old.spec.dynamic_size
     export_onnx(run, None, Options(opset=opset, half=half, dynamic_size=free))
