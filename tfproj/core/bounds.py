@@ -90,7 +90,7 @@ def require_bounded_file(data: bytes, label: str) -> bytes:
 
 def require_bounded_work(picture: Opened, data: bytes, label: str) -> None:
     """Refuse an opened picture of too many pixels, or scans times pixels, before it is decoded."""
-    require_pixels(*picture.size, label)
+    require_pixels(picture.width, picture.height, label)
     if picture.format in ("JPEG", "MPO"):
         _require_few_scans(picture, data, label)
     slow = picture.tile and picture.tile[0][0] in ("ppm_plain", "bmp_rle")
