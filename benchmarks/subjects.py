@@ -117,7 +117,7 @@ def forward_flops(model) -> int:
     total = 0
     for layer in model.layers:
         kind = type(layer).__name__
-        if kind not in ("Conv2D", "StandardizedConv2D", "Conv2DTranspose", "Dense"):
+        if kind not in ("Conv2D", "Conv2DTranspose", "Dense"):
             continue
         # A kernel acts at every place of the output, transposed at every place of the input.
         places = (layer.input if kind == "Conv2DTranspose" else layer.output).shape[1:-1]

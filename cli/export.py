@@ -29,6 +29,8 @@ from tfproj.runs.run import find_run
     help="ONNX operator set. [default: 18, or what --target-ort reads]",
 )
 @click.option("--target-ort", metavar="VERSION", help="Oldest onnxruntime that must load the file.")
+@click.option("--data", metavar="DIR", help="Other data, or the run's own where they lie now.")
+@click.option("--no-data", is_flag=True, help="Verify on generated images, without any data.")
 @click.option("--keep", is_flag=True, help="Write a rejected file as FILE.rejected.")
 @click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
 @runs_dir
@@ -55,7 +57,7 @@ def format_export(result: dict) -> str:
     sizes, half = check.get("sizes"), result.get("half")
     lines = [
         f"{result['path']}: {result['bytes']:,} bytes, {result['parameters']:,} parameters",
-        f"{_verified(result)} on {check['images']} files of {check['split']} at batch sizes "
+        f"{_verified(result)} on {check['images']} {_kind(check)} at batch sizes "
         f"{', '.join(map(str, check['batch_sizes']))}"
         + (f" and {len(sizes)} image sizes" if sizes else "")
         + f": probabilities differ by at most {check['max_difference']:.1e} (mean "
@@ -80,6 +82,12 @@ def format_export(result: dict) -> str:
     if result.get("triton"):
         lines.append(f"Triton model repository: {result['triton']}")
     return "\n".join(lines)
+
+
+def _kind(check: dict) -> str:
+    if check["split"] == "generated":
+        return "generated images"
+    return f"files of {check['split']}" + (f" of {check['data']}" if "data" in check else "")
 
 
 def _verified(result: dict) -> str:

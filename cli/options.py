@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tfproj.errors import unknown_name
 from tfproj.runs.run import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from tfproj.data.dataset import Dataset
 
 
 class SuggestingGroup(click.Group):
@@ -48,6 +51,12 @@ def runs_dir(command: Callable) -> Callable:
         metavar="DIR",
         help="Directory of the runs.",
     )(command)
+
+
+def say_notes(dataset: Dataset) -> None:
+    """What one should know of the data, on stderr."""
+    for note in dataset.notes:
+        click.echo(f"note: {dataset.name}: {note}", err=True)
 
 
 def print_json(value: Any) -> None:

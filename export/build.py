@@ -90,7 +90,10 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
         except TfprojError as error:
             failed = replace(measured, verification={"error": str(error)})
             raise Rejected(str(error), attach(proto, describe(job, failed))) from error
-        measured = replace(measured, verification=verification.to_dict())
+        figures = verification.to_dict()
+        if samples.targets is not None and not job.planned.own_data:
+            figures["data"] = Path(job.planned.dataset.name).name
+        measured = replace(measured, verification=figures)
         complaint = verification.complaint
         if complaint is None and job.options.half:
             scores = (keras_scores(a, samples.files, job.spec) for a in (exact, answer))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
-from tfproj.experiment.plan import Plan, plan_evaluation
+from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
 from tfproj.runs.run import Run
@@ -26,6 +27,8 @@ class Options:
         int8: quantise weights and activations.
         keep: write a file that was rejected as ``NAME.rejected``.
         triton: directory for a Triton model repository, which gets the file as well.
+        data: a data set to take instead of the run's own, or where that lies now.
+        no_data: verify on generated images, and leave out what only data can tell.
     """
 
     opset: int | None = None
@@ -35,6 +38,8 @@ class Options:
     int8: bool = False
     keep: bool = False
     triton: str | None = None
+    data: str | None = None
+    no_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Job:
         path: the file to write.
         opset: of the graph.
         options: as the user gave them.
+        license: of the data that the run was trained on.
+        digest: SHA-256 of the weights, before they are read: a training may replace them.
     """
 
     run: Run
@@ -55,6 +62,8 @@ class Job:
     path: Path
     opset: int
     options: Options
+    license: str = ""
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -74,7 +83,7 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     """Everything that can be wrong with a request, found without TensorFlow.
 
     Args:
-        run: a trained run whose data set is at hand.
+        run: a trained run whose data set is at hand, unless ``data`` or ``no_data`` is given.
         output: file to write; None: ``model.onnx`` in the run directory, or ``model.int8.onnx``.
 
     Raises:
@@ -83,20 +92,36 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     """
     if options.int8 and options.half:
         raise InputError("--int8 and --half exclude each other")
-    usual = run.path / "model.int8.onnx" if options.int8 else run.onnx_file
+    usual = run.int8_file if options.int8 else run.onnx_file
     path = check_output(usual if output is None else Path(output))
     opset = choose_opset(options.opset, options.target_ort)
-    planned = plan_evaluation(run)
+    planned = _plan(run, options)
     if options.dynamic_size and planned.spec.task != "segment":
         raise InputError(
             f"--dynamic-size is for segmentation; model {planned.spec.model!r} classifies images "
             "of one size"
         )
     spec = replace(planned.spec, dynamic_size=options.dynamic_size)
-    job = Job(run, planned, spec, path, opset, options)
+    license = run.environment().get("data", {}).get("license", "")
+    job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
     if options.triton is not None:
         check_repository(options.triton, job.name)
     return job
+
+
+def _plan(run: Run, options: Options) -> Plan:
+    """On the run's own data, on others, or on none."""
+    if not options.no_data:
+        planned = plan_evaluation(run, data=options.data)
+        for note in () if planned.own_data else planned.dataset.notes:
+            print(f"note: {planned.dataset.name}: {note}", file=sys.stderr)
+        return planned
+    if options.data is not None:
+        raise InputError("--data and --no-data exclude each other")
+    for name, purpose in (("half", "to measure what the rounding costs"), ("int8", "to calibrate")):
+        if getattr(options, name):
+            raise InputError(f"--{name} needs data, {purpose}: --data DIR")
+    return plan_without_data(run)
 
 
 def check_output(path: Path) -> Path:

@@ -43,7 +43,7 @@ class Measured:
 
 def describe(job: Job, measured: Measured) -> dict[str, Any]:
     """The metadata of a file, as plain JSON types."""
-    spec, config, dataset = job.spec, job.planned.config, job.planned.dataset
+    spec, config = job.spec, job.planned.config
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
     classes = len(spec.classes)
     shape = ["N", classes] if spec.task == "classify" else ["N", *size, classes]
@@ -72,8 +72,9 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "model_options": dict(config.model_options),
             "seed": config.seed,
             "run": job.run.name,
-            "data": dataset.name,
-            "license": dataset.license,
+            "data": spec.data,
+            "license": job.license,
+            "weights_sha256": job.digest,
         },
         "versions": environment.versions(),
         **{name: value for name, value in vars(measured).items() if value is not None},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 from PIL import Image
 
 from tfproj.core import image
+from tfproj.core.spec import ModelSpec
 from tfproj.data import Split
 from tfproj.evaluation import metrics
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan
+from tfproj.export.golden import GOLDEN_SEED, golden_images
 
 # What a file with fewer bits may lose on validation data: 0.3 points of accuracy, 0.005 of mean
 # average precision.
@@ -53,23 +56,26 @@ class Samples:
     """Image files and what is true of them.
 
     Attributes:
-        split: which they are from.
+        split: which they are from; "generated": drawn, without data.
         files: images as a user would give them.
-        targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size.
+        targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size; None where
+            nobody knows.
         classes: number of classes.
     """
 
     split: str
     files: list[Path]
-    targets: np.ndarray
+    targets: np.ndarray | None
     classes: int
 
     def measure(self, scores: np.ndarray) -> dict[str, float]:
-        """``accuracy``, or ``mean_average_precision_raw`` and ``_softmax``.
+        """``accuracy``, or ``mean_average_precision_raw`` and ``_softmax``; else nothing.
 
         Args:
             scores: float32 (N, classes) or (N, H, W, classes), before softmax.
         """
+        if self.targets is None:
+            return {}
         if self.targets.ndim == 1:
             return {"accuracy": float(np.mean(scores.argmax(-1) == self.targets))}
         pixels = PixelScores(self.classes)
@@ -99,6 +105,19 @@ def draw(planned: Plan, count: int, folder: Path) -> Samples:
         size = planned.spec.size
         targets = np.stack([image.resize_mask(part.read_mask(int(i)), size) for i in indices])
     return Samples(split, files, targets, len(planned.spec.classes))
+
+
+def generated(spec: ModelSpec, count: int, folder: Path) -> Samples:
+    """``count`` images drawn from seeds, the golden ones first; arguments as for :func:`draw`."""
+    pictures: dict[bytes, None] = {}
+    for seed in itertools.count(GOLDEN_SEED):
+        pictures |= dict.fromkeys(golden_images(spec, seed).values())
+        if len(pictures) >= count:
+            break
+    files = [folder / f"{index:06d}.png" for index in range(count)]
+    for file, data in zip(files, pictures, strict=False):
+        file.write_bytes(data)
+    return Samples("generated", files, None, len(spec.classes))
 
 
 def _file(part: Split, index: int, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from tfproj.core.softmax import softmax
 from tfproj.core.spec import ModelSpec
 from tfproj.experiment.plan import Plan
 from tfproj.export.isolated import Pass, predict_isolated
-from tfproj.export.samples import Samples, draw
+from tfproj.export.samples import Samples, draw, generated
 
 # float32 sums in another order differ by about 1e-6 in a probability, or of a score; 1e-4 is a
 # defect.
@@ -115,7 +115,10 @@ def verify(
 def comparison_samples(planned: Plan, folder: Path) -> Samples:
     """The images to compare on; what is no file of the data set is written into ``folder``."""
     count = IMAGES if planned.spec.task == "classify" else PIXELS // math.prod(planned.spec.size)
-    return draw(planned, max(SIZED_IMAGES, min(IMAGES, count)), folder)
+    count = max(SIZED_IMAGES, min(IMAGES, count))
+    if not planned.dataset.splits:
+        return generated(planned.spec, count, folder)
+    return draw(planned, count, folder)
 
 
 def keras_scores(

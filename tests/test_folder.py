@@ -309,3 +309,18 @@ def test_the_real_facades(real_facades):
             counts += np.bincount(split.read_mask(i).ravel(), minlength=5)
     shares = 100 * counts / counts.sum()
     np.testing.assert_allclose(shares, [35.5, 40.6, 2.4, 16.5, 5.1], atol=0.1)
+
+
+def test_paths_of_windows_are_those_of_groups_csv(class_folder, monkeypatch):
+    from pathlib import PureWindowsPath
+
+    from tfproj.data.sources import tables
+
+    root = class_folder({"": {"cat": 2, "dog": 2}})
+    (root / "groups.csv").write_text("file,group\ncat/0.png,g\n./cat/1.png,g\ndog/0.png,h\n")
+    parts = load_dataset(str(root)).splits.values()
+    groups = {n: g for part in parts for n, g in zip(part.names, part.groups, strict=True)}
+    assert groups["cat/0.png"] == groups["cat/1.png"] == "g"
+    monkeypatch.setattr(tables, "Path", PureWindowsPath)
+    for key in ("cat/1.jpg", "train/cat/1.jpg", "1"):
+        assert tables._listed_group("train", r"cat\1.jpg", {key: "g"}) == "g"

@@ -13,6 +13,8 @@ backend.setup()
 
 import keras  # noqa: E402
 
+from tfproj.cli.evaluate import format_metrics  # noqa: E402
+from tfproj.cli.main import main  # noqa: E402
 from tfproj.cli.train import _load  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
@@ -515,7 +517,14 @@ def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
     mirrored = model.predict_on_batch(batch[:, :, ::-1])[:, :, ::-1]
     expected = (model.predict_on_batch(batch) + mirrored) / 2
     np.testing.assert_allclose(scores, expected, atol=1e-5)
-    assert evaluate(run, ["val"], flip=True)["flip_averaged"] is True
+    both = evaluate(run, ["val"], flip=True)
+    plain = evaluate(run, ["val"])
+    assert plain == both and plain["splits"]["val"] != plain["mirrored"]["val"]
+    assert json.loads(run.metrics_file.read_text()) == plain
+    assert "averaged with the mirror image (--flip):" in format_metrics(plain)
+    with run.best_weights.open("ab") as file:  # of other weights nothing is kept
+        file.write(b"x")
+    assert evaluate(run, ["val"])["mirrored"] == {}
 
 
 def test_flip_gives_left_the_score_of_a_mirrored_right():
@@ -543,3 +552,52 @@ def test_label_smoothing_spreads_the_target():
     loss = make_loss(toy("classify", label_smoothing=0.1), 3)
     value = float(loss(np.array([0]), scores))
     assert value == pytest.approx(-(target * log_p).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_finished_run_is_extended(tmp_path, schedule, capsys):
+    config = toy("classify", epochs=2, schedule=schedule, warmup_epochs=0.0)
+    run = train(config, tmp_path, "a")
+    with pytest.raises(InputError, match="is of 2 epochs; --epochs must be more"):
+        plan_again(run, 2)
+    command = ["train", "classify", "--resume", str(run.path), "--epochs", "4", "--no-evaluate"]
+    assert main(command) == 0
+    said = "is now that of a cosine of 4 epochs" if schedule == "cosine" else "stays"
+    assert f"extended from 2 to 4 epochs; the rate {said}\n" in capsys.readouterr().err
+    assert run.config() == dataclasses.replace(config, epochs=4)
+    assert json.loads((run.path / "config-2-epochs.json").read_text()) == config.to_dict()
+    repeat = run.environment()["repeat"]
+    assert repeat.endswith("config-2-epochs.json && tfproj train classify --resume --epochs 4")
+    # From there on the rate is that of a run of four epochs from the start.
+    rates = [row["learning_rate"] for row in run.history()]
+    whole = train(dataclasses.replace(config, epochs=4), tmp_path, "whole")
+    assert rates[2:] == [row["learning_rate"] for row in whole.history()][2:]
+    with pytest.raises(InputError, match="finished after 4 epochs; nothing to resume"):
+        resume(run)
+
+
+def test_patience_that_has_ended_is_no_run_to_extend(tmp_path):
+    run = train(toy("classify", epochs=6, patience=1, learning_rate=1e-9), tmp_path)
+    assert len(run.history()) < 6
+    with pytest.raises(InputError, match="stopped by its patience of 1 epochs"):
+        resume(run, planned=plan_again(run, 8))
+    assert run.config().epochs == 6
+
+
+def test_training_on_what_validated_the_source_is_said(class_folder, tmp_path):
+    root = class_folder({"": {"cat": 12, "dog": 12}})
+    config = make_config("classify", "original", data=str(root), epochs=1)
+    source = train(config, tmp_path / "runs", "source")
+    again = make_config("classify", data=str(root), init=str(source.path))
+    assert plan(again).dataset.notes == ()
+    held_out = json.loads(source.splits_file.read_text())["val"]
+    (root / "val").mkdir()
+    for name in ("cat", "dog"):
+        (root / "val" / name).mkdir()
+        (root / name / "0.png").rename(root / "val" / name / "0.png")
+    (root / "train").mkdir()
+    for name in ("cat", "dog"):
+        (root / name).rename(root / "train" / name)
+    left = [name for name in held_out if not name.endswith("/0.png")]
+    note = f"{len(left)} training images are called as images that {source.path} was validated on"
+    assert left and plan(again).dataset.notes == (note,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,14 +49,15 @@ class Settings:
 def find_images(arguments: Sequence[str], output: str | Path | None = None) -> list[Path]:
     """Files as given, and the images of directories, searched through in sorted order.
 
-    Each is listed once. Hidden files and folders are left out, and so is what lies in ``output``,
-    a folder below, where earlier masks may be.
+    A pattern such as ``*.jpg``, which Windows' shells hand on, means what it matches. Each file is
+    listed once. Hidden files and folders are left out, and so is what lies in ``output``, a folder
+    below, where earlier masks may be.
 
     Raises:
-        InputError: a path that does not exist, or nothing found.
+        InputError: a path that does not exist, a pattern without a match, or nothing found.
     """
     paths: dict[Path, None] = {}
-    for argument in map(Path, arguments):
+    for argument in map(Path, itertools.chain(*map(_matches, arguments))):
         if exists(Path.is_dir, argument):
             inside = _search(argument, Path(output) if output is not None else None)
             if not inside:
@@ -76,6 +79,16 @@ def require_apart(arguments: Sequence[str], output: str | Path) -> None:
     target = Path(output).resolve()
     if any(Path(argument).resolve() == target for argument in arguments):
         raise InputError(f"{output}: masks would lie among the images; choose another --output")
+
+
+def _matches(argument: str) -> list[str]:
+    """What a pattern matches, sorted; anything else, and a file of that name, is itself."""
+    if not glob.has_magic(argument) or exists(Path.exists, Path(argument)):
+        return [argument]
+    found = sorted(glob.glob(argument, recursive=True))
+    if not found:
+        raise InputError(f"{argument}: no file matches")
+    return found
 
 
 def _search(folder: Path, output: Path | None) -> list[Path]:

@@ -53,8 +53,10 @@ class RunData:
     task = property(lambda self: self.config.task)
     classes = property(lambda self: self.spec.classes)
     parameters = property(lambda self: self.measured.get("parameters"))
-    # Whether the metrics are averaged with those of the mirror image.
-    flip = property(lambda self: self.measured.get("flip_averaged", False))
+    # Metrics of splits, averaged with the mirror image.
+    mirrored = property(lambda self: self.measured.get("mirrored", {}))
+    # Where the data lie that it was evaluated on, unless they are those of the training.
+    other_data = property(lambda self: _other_origin(self.measured.get("data", {})))
 
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
@@ -101,6 +103,10 @@ class RunData:
         if not path.is_relative_to(folder) or not path.is_file():
             return None
         return path.read_bytes()
+
+
+def _other_origin(data: dict[str, Any]) -> str | None:
+    return None if data.get("of_training", True) else data["origin"]
 
 
 def read_run(run: Run) -> RunData:

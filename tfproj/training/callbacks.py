@@ -52,9 +52,11 @@ class Checkpoints(keras.callbacks.Callback):
         row["seconds"] = round(time.monotonic() - self._start, 3)
         self.history.append(row)
         task = self._config.task
+        kept = self._config.keep == "last" or best_epoch(self.history, task) == epoch + 1
+        self._run.retire(new_weights=kept)
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
-            if self._config.keep == "last" or best_epoch(self.history, task) == epoch + 1:
+            if kept:
                 with replacing(self._run.best_weights) as best, self._kept.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)

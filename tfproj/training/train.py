@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,6 +30,7 @@ from tfproj.models.checkpoint import load_weights
 from tfproj.runs import environment
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import MONITORS, best_epoch, out_of_patience, tied_epochs
+from tfproj.runs.lock import locked
 from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
@@ -62,7 +64,7 @@ def train(
         The run directory with weights, history and environment; not yet evaluated.
 
     Raises:
-        InputError: see :func:`plan`; or the run exists.
+        InputError: see :func:`plan`; or the run exists, or is in training.
         TfprojError: interrupted (the run can be resumed), or the loss became NaN.
     """
     planned = planned or plan(config)
@@ -87,22 +89,30 @@ def train(
             for cache in prepared.caches.values():
                 cache.fill(np.arange(len(cache)))
         run = create_run(root, config.task, name, stem, overwrite)
-        again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
-        facts["repeat"] = shlex.join(again)
-        write_text(run.spec_file, planned.spec.to_json() + "\n")
-        write_json(run.splits_file, describe_splits(planned.dataset))
-        write_json(run.environment_file, facts)
-        run.add_warnings(planned.warnings)
-        write_json(run.config_file, config.to_dict())  # last: its presence makes it a run
-        _fit(run, planned, prepared, tensorboard)
+        with locked(run.path):
+            _describe(run, planned, facts)
+            _fit(run, planned, prepared, tensorboard)
     return run
+
+
+def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
+    again = ["tfproj", "train", planned.config.task, "--config", str(run.config_file)]
+    write_text(run.spec_file, planned.spec.to_json() + "\n")
+    write_json(run.splits_file, describe_splits(planned.dataset))
+    write_json(run.environment_file, {**facts, "repeat": shlex.join(again)})
+    run.add_warnings(planned.warnings)
+    write_json(run.config_file, planned.config.to_dict())  # last: its presence makes it a run
 
 
 def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> Run:
     """Continue an interrupted run from its last whole epoch, as if it had never stopped.
 
+    Where the plan has more epochs than the run, it is extended: a cosine schedule goes on as one of
+    so many epochs has it at that point, a constant one as it is.
+
     Raises:
-        InputError: nothing left to do, files missing, or the data are not what they were.
+        InputError: nothing left to do, files missing, the data are not what they were, or
+            another process trains it.
     """
     planned = planned or plan_again(run)
     _require_tensorboard(tensorboard)
@@ -110,9 +120,27 @@ def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> 
     init, task = planned.config.init, planned.config.task
     if init and not run.last_weights.exists():
         planned = replace(planned, source=initial_weights.find_source(init, task))
-    with _prepared(planned, run.environment()["precision"]) as prepared:
+    precision = run.environment()["precision"]
+    with locked(run.path), _prepared(planned, precision) as prepared:
+        if planned.config.epochs != run.config().epochs:
+            _extend(run, planned.config.epochs)
         _fit(run, planned, prepared, tensorboard)
     return run
+
+
+def _extend(run: Run, epochs: int) -> None:
+    """Record that the run is of more epochs; the configuration that it had is kept."""
+    old, facts = run.config(), run.environment()
+    if out_of_patience(run.history(), old.task, old.patience):
+        raise InputError(f"{run.path}: stopped by its patience of {old.patience} epochs")
+    kept = run.path / f"config-{old.epochs}-epochs.json"
+    again = f" && tfproj train {old.task} --resume --epochs {epochs}"
+    facts["repeat"] = facts.get("repeat", "").replace(str(run.config_file), str(kept)) + again
+    rate = "stays" if old.schedule == "constant" else f"is now that of a cosine of {epochs} epochs"
+    print(f"extended from {old.epochs} to {epochs} epochs; the rate {rate}", file=sys.stderr)
+    write_json(kept, old.to_dict())
+    write_json(run.environment_file, facts)
+    write_json(run.config_file, replace(old, epochs=epochs).to_dict())
 
 
 def _require_tensorboard(wanted: bool) -> None:

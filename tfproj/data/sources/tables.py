@@ -90,7 +90,9 @@ def with_listed_groups(dataset: Dataset, folder: Path) -> Dataset:
     path = folder / "groups.csv"
     if not path.is_file():
         return dataset
-    group_of = {row["file"]: row["group"] for row in _read_csv(path, "file", "group")}
+    group_of = {
+        Path(row["file"]).as_posix(): row["group"] for row in _read_csv(path, "file", "group")
+    }
     names = [(key, name) for key, split in dataset.splits.items() for name in split.names]
     if names and not any(_listed_group(*each, group_of) for each in names):
         raise InputError(f"{path}: lists none of the images, which have names like {names[0][1]!r}")
@@ -105,6 +107,7 @@ def _grouped(key: str, split: Split, group_of: dict[str, str]) -> Split:
 
 
 def _listed_group(key: str, name: str, group_of: dict[str, str]) -> str | None:
-    exact = (f"{folder}/{name}" for folder in SPLIT_FOLDERS[key])
-    forms = (*exact, name, Path(name).name, Path(name).stem)
+    path = Path(name)
+    exact = (f"{folder}/{path.as_posix()}" for folder in SPLIT_FOLDERS[key])
+    forms = (*exact, path.as_posix(), path.name, path.stem)
     return next(filter(None, map(group_of.get, forms)), None)
