@@ -32,10 +32,28 @@ def export_onnx(
 
     Raises:
         Rejected: the answers differ from Keras; for int8, it is too inaccurate or not faster.
-        TfprojError: conversion failed.
+        TfprojError: conversion failed, or the file does not reproduce its golden vectors.
     """
     job = prepare(run, output, options or Options())
-    options = job.options
+    built = _built(job)
+    Predictor(built.data).selftest()  # reads the very bytes that are written
+    _write(job.path, built.data)
+    kind = "quantization" if job.options.int8 else "half"
+    result = {
+        "path": str(job.path),
+        "bytes": len(built.data),
+        "parameters": built.parameters,
+        "verification": built.measured.verification,
+        "calibration": built.measured.calibration,
+        kind: getattr(built.measured, kind),
+    }
+    if job.options.triton is not None:
+        result["triton"] = str(write_repository(job.path, job.options.triton, job.name))
+    return result
+
+
+def _built(job: Job):
+    """The :class:`tfproj.export.build.Built` to write; a rejected file is kept on demand."""
     backend.setup()
     try:
         # These load TensorFlow: quietly after setup, and not before a mistake was reported.
@@ -45,41 +63,15 @@ def export_onnx(
         raise missing_extra(error.name or "onnx", "train") from None
     try:
         built = build(job)
-        built = quantize(job, built) if options.int8 else built
+        return quantize(job, built) if job.options.int8 else built
     except Rejected as error:
-        if options.keep:
-            _keep(job, error.data)
+        if job.options.keep:
+            rejected = job.path.with_name(f"{job.path.name}.rejected")
+            _write(rejected, error.data)
+            print(f"kept for inspection: {rejected}", file=sys.stderr)
         raise
-    _write(job, built.data)
-    measured = built.measured
-    kind = "quantization" if options.int8 else "half"
-    result = {
-        "path": str(job.path),
-        "bytes": len(built.data),
-        "parameters": built.parameters,
-        "verification": measured.verification,
-        "calibration": measured.calibration,
-        kind: getattr(measured, kind),
-    }
-    if options.triton is not None:
-        result["triton"] = str(write_repository(job.path, options.triton, job.name))
-    return result
 
 
-def _write(job: Job, data: bytes) -> None:
-    """Write a verified file, once the predictor has read these very bytes and its golden vectors.
-
-    Raises:
-        TfprojError: it does not reproduce them.
-    """
-    Predictor(data).selftest()
-    with replacing(job.path) as temporary:
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-
-
-def _keep(job: Job, data: bytes) -> None:
-    """Write a rejected file beside where the good one would have been."""
-    rejected = job.path.with_name(f"{job.path.name}.rejected")
-    with replacing(rejected) as temporary:
-        temporary.write_bytes(data)
-    print(f"kept for inspection: {rejected}", file=sys.stderr)

@@ -2,6 +2,8 @@ import ast
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -359,6 +361,12 @@ def test_output_must_be_a_place_for_onnx(tmp_path, output):
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(InputError):
         job.check_output(tmp_path / output)
+
+
+def test_options_are_checked_before_tensorflow_is_loaded():
+    code = "import sys, tfproj.cli.export; print({'tensorflow', 'keras', 'onnx'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()"
 
 
 # The gate
