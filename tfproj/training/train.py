@@ -255,4 +255,10 @@ def _restore(run: Run, model, steps: int) -> list[dict]:
         raise InputError(
             f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
         )
+    monitor = MONITORS[run.spec().task]
+    if any(monitor not in row for row in history):
+        raise InputError(
+            f"{run.history_file}: no {monitor}; the run was begun with an older tfproj, which must "
+            "also end it"
+        )
     return history
