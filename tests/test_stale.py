@@ -15,7 +15,7 @@ from tfproj.core.files import sha256  # noqa: E402
 from tfproj.errors import TfprojError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
-from tfproj.export.convert import export_onnx  # noqa: E402
+from tfproj.export.onnx_file import export_onnx  # noqa: E402
 from tfproj.inference.model_file import read_model  # noqa: E402
 from tfproj.report import build  # noqa: E402
 from tfproj.runs.lock import locked  # noqa: E402

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from tfproj.core.hardware import available_cpus
-from tfproj.core.softmax import softmax
-from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
-from tfproj.errors import InputError, TfprojError, first_line
+from tfproj.core.spec import ModelSpec
+from tfproj.errors import InputError, TfprojError
+from tfproj.inference import answers
 from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.process_session import ProcessSession
@@ -217,32 +217,7 @@ class Predictor:
         Raises:
             TfprojError: onnxruntime can't run it, or not within the memory limit.
         """
-        places = pixels.shape[:3] if self.spec.task == "segment" else pixels.shape[:1]
-        shape = (*places, len(self.spec.classes))
-        if not len(pixels):  # which not every provider can run
-            return np.empty(shape, np.float32), np.empty(shape, np.float32)
-        try:
-            scores, probabilities = self._session.run(
-                [SCORES_NAME, PROBABILITIES_NAME], {INPUT_NAME: pixels}
-            )
-        # onnxruntime's exceptions have no common base below Exception.
-        except Exception as error:
-            raise TfprojError(_explain(error, pixels)) from None
-        if not scores.shape == probabilities.shape == shape:
-            raise TfprojError(f"the model answers with the shape {scores.shape}")
-        return scores, probabilities
-
-    def _run_twice(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Like :meth:`run`, with the scores averaged over the images and their mirror images."""
-        # No other sizes: two or three more give facades 0.6 to 0.8 points of mean AP beyond the
-        # mirror image (0.836 to 0.838 instead of 0.830), for three to five times its work.
-        scores, _ = self.run(pixels)
-        mirrored, _ = self.run(np.ascontiguousarray(pixels[:, :, ::-1]))
-        mirrored = mirrored[..., list(self.spec.mirrored)]  # left and right change places
-        if self.spec.task == "segment":
-            mirrored = mirrored[:, :, ::-1]
-        scores = (scores + mirrored) / 2
-        return scores, softmax(scores)
+        return answers.run(self._session, self.spec, pixels)
 
     def selftest(self) -> SelfTest:
         """Predict the images that the file carries and compare with its answers.
@@ -301,7 +276,8 @@ class Predictor:
                 yield item
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
-        scores, probabilities = (self._run_twice if self.flip else self.run)(pixels)
+        run = answers.run_mirrored if self.flip else answers.run
+        scores, probabilities = run(self._session, self.spec, pixels)
         if not math.isfinite(np.add.reduce(probabilities, axis=None)):
             raise TfprojError("the model answers with values that are not numbers")
         spec = self.spec
@@ -318,10 +294,3 @@ def _reversed_colours(array: np.ndarray) -> np.ndarray:
     if array.ndim < 3 or array.shape[-1] not in (3, 4):
         return array
     return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])
-
-
-def _explain(error: Exception, pixels: np.ndarray) -> str:
-    text = str(error)
-    if "Available memory" in text or "bad_alloc" in text or "allocate" in text:
-        return f"the model needs too much memory for {len(pixels)} images at once"
-    return f"the model failed ({first_line(error)})"
