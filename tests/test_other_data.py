@@ -13,7 +13,7 @@ from tfproj.cli.main import main  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
 from tfproj.experiment.plan import plan_evaluation  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
-from tfproj.export.job import Options
+from tfproj.export.job import Options  # noqa: E402
 from tfproj.export.onnx_file import export_onnx  # noqa: E402
 from tfproj.training.train import train  # noqa: E402
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tfproj.core.softmax import softmax
@@ -9,10 +11,10 @@ from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelS
 from tfproj.errors import TfprojError, first_line
 from tfproj.inference.process_session import ProcessSession
 
+Answers = tuple[np.ndarray, np.ndarray]
 
-def run(
-    session: ProcessSession, spec: ModelSpec, pixels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+
+def run(session: ProcessSession, spec: ModelSpec, pixels: np.ndarray) -> Answers:
     """(scores, probabilities); see :meth:`tfproj.Predictor.run`."""
     places = pixels.shape[:3] if spec.task == "segment" else pixels.shape[:1]
     shape = (*places, len(spec.classes))
@@ -29,13 +31,13 @@ def run(
 
 
 def run_mirrored(
-    session: ProcessSession, spec: ModelSpec, pixels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Like :func:`run`, with the scores averaged over the images and their mirror images."""
+    run: Callable[[np.ndarray], Answers], spec: ModelSpec, pixels: np.ndarray
+) -> Answers:
+    """The answers of ``run`` with the scores averaged over the images and their mirror images."""
     # No other sizes: two or three more give facades 0.6 to 0.8 points of mean AP beyond the
     # mirror image (0.836 to 0.838 instead of 0.830), for three to five times its work.
-    scores, _ = run(session, spec, pixels)
-    mirrored, _ = run(session, spec, np.ascontiguousarray(pixels[:, :, ::-1]))
+    scores, _ = run(pixels)
+    mirrored, _ = run(np.ascontiguousarray(pixels[:, :, ::-1]))
     mirrored = mirrored[..., list(spec.mirrored)]  # left and right change places
     if spec.task == "segment":
         mirrored = mirrored[:, :, ::-1]

@@ -276,8 +276,10 @@ class Predictor:
                 yield item
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
-        run = answers.run_mirrored if self.flip else answers.run
-        scores, probabilities = run(self._session, self.spec, pixels)
+        if self.flip:
+            scores, probabilities = answers.run_mirrored(self.run, self.spec, pixels)
+        else:
+            scores, probabilities = self.run(pixels)
         if not math.isfinite(np.add.reduce(probabilities, axis=None)):
             raise TfprojError("the model answers with values that are not numbers")
         spec = self.spec
