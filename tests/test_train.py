@@ -152,7 +152,7 @@ def test_the_size_of_the_input_is_said_with_its_reason(mask_folder, photographs,
 
 
 def test_train_says_the_size_of_the_input_first(capsys):
-    _load(plan(toy("classify")))
+    _load(plan(toy("classify", augment="none")))
     assert capsys.readouterr().err == (
         "input 8 x 8 px (height x width): the training images have 8 x 8 (median)\n"
     )
