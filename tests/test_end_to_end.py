@@ -43,7 +43,7 @@ def test_the_run_directory_is_complete(finished):
         "config.json", "environment.json", "spec.json", "splits.json", "history.csv",
         "best.keras", "last.keras", "metrics.json", "predictions.csv", "model.onnx",
     } <= files  # fmt: skip
-    assert not [name for name in files if name.startswith(".")]
+    assert [name for name in files if name.startswith(".")] == [LOCK_FILE]
 
 
 def test_metrics_agree_with_the_predictions(finished):
