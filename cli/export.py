@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
-from tfproj.errors import InputError
+from tfproj.export.job import Options
+from tfproj.export.onnx_file import export_onnx
 from tfproj.runs.run import find_run
 
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--onnx", is_flag=True, default=True, help="The format, and the only one.")
+@click.option("--onnx", is_flag=True, expose_value=False, help="The format, and the only one.")
 @click.option(
     "--output",
     metavar="FILE",
@@ -35,14 +36,7 @@ from tfproj.runs.run import find_run
 @runs_dir
 @common
 def export(
-    run: str | None,
-    onnx: bool,
-    output: str | None,
-    int8: bool,
-    triton: str | None,
-    runs_dir: str,
-    as_json: bool,
-    **options: Any,
+    run: str | None, output: str | None, runs_dir: str, as_json: bool, **options: Any
 ) -> None:
     """Write the best weights of RUN as one ONNX file, checked against Keras.
 
@@ -50,19 +44,7 @@ def export(
     """
     found = find_run(run, runs_dir)
     click.echo(f"exporting {found.path} ...", err=True)
-    if int8 and options["half"]:
-        raise InputError("--int8 and --half exclude each other")
-    from tfproj.export.convert import Options, export_onnx
-    from tfproj.export.triton import check_repository, write_repository
-
-    entry = f"{found.name}-int8" if int8 else found.name
-    if triton is not None:
-        check_repository(triton, entry)
-    if int8:
-        from tfproj.export.quantize import export_int8 as export_onnx  # noqa: F811
     result = export_onnx(found, output, Options(**options))
-    if triton is not None:
-        result["triton"] = str(write_repository(result["path"], triton, entry))
     if as_json:
         print_json({"run": str(found.path), **result})
     else:

@@ -227,6 +227,8 @@ def _load(planned: Plan) -> ModuleType:
     """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
     say_notes(planned.dataset)
     click.echo(explain_size(planned), err=True)
+    for warning in planned.warnings.values():
+        click.echo(f"warning: {warning}", err=True)
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 

@@ -26,16 +26,44 @@ DECIDING = {
 
 
 @dataclass(frozen=True)
+class Loss:
+    """How much of the metric that decides a file with fewer bits loses."""
+
+    metric: str
+    before: float
+    after: float
+    allowed: float
+
+    @property
+    def value(self) -> float:
+        return self.before - self.after
+
+    @property
+    def acceptable(self) -> bool:
+        """Also False where one of the values is not a number."""
+        return self.value <= self.allowed
+
+    def __str__(self) -> str:
+        name = self.metric.replace("_", " ")
+        return (
+            f"{self.value:.4f} of {name} ({self.before:.4f} -> {self.after:.4f}, "
+            f"allowed {self.allowed:g})"
+        )
+
+
+@dataclass(frozen=True)
 class Samples:
     """Image files and what is true of them.
 
     Attributes:
+        split: which they are from; "generated": drawn, without data.
         files: images as a user would give them.
         targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size; None where
             nobody knows.
         classes: number of classes.
     """
 
+    split: str
     files: list[Path]
     targets: np.ndarray | None
     classes: int
@@ -55,13 +83,19 @@ class Samples:
         found = pixels.average_precisions()
         return {f"mean_average_precision_{kind}": metrics.mean(v) for kind, v in found.items()}
 
+    def loss(self, before: dict[str, float], after: dict[str, float]) -> Loss:
+        """Between two results of :meth:`measure`."""
+        metric, allowed = DECIDING["classify" if self.targets.ndim == 1 else "segment"]
+        return Loss(metric, before[metric], after[metric], allowed)
 
-def draw(planned: Plan, split: str, count: int, folder: Path) -> Samples:
-    """Up to ``count`` examples, spread evenly over a split.
+
+def draw(planned: Plan, count: int, folder: Path) -> Samples:
+    """Up to ``count`` examples, spread evenly over the validation split, else the training split.
 
     Args:
         folder: where images go that are no files yet; it must outlive the result.
     """
+    split = "val" if "val" in planned.dataset.splits else "train"
     part = planned.dataset.splits[split]
     indices = np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).round().astype(int))
     files = [_file(part, int(i), folder) for i in indices]
@@ -70,7 +104,7 @@ def draw(planned: Plan, split: str, count: int, folder: Path) -> Samples:
     else:
         size = planned.spec.size
         targets = np.stack([image.resize_mask(part.read_mask(int(i)), size) for i in indices])
-    return Samples(files, targets, len(planned.spec.classes))
+    return Samples(split, files, targets, len(planned.spec.classes))
 
 
 def generated(spec: ModelSpec, count: int, folder: Path) -> Samples:
@@ -83,7 +117,7 @@ def generated(spec: ModelSpec, count: int, folder: Path) -> Samples:
     files = [folder / f"{index:06d}.png" for index in range(count)]
     for file, data in zip(files, pictures, strict=False):
         file.write_bytes(data)
-    return Samples(files, None, len(spec.classes))
+    return Samples("generated", files, None, len(spec.classes))
 
 
 def _file(part: Split, index: int, folder: Path) -> Path:

@@ -30,7 +30,7 @@ import tfproj.inference.session
 from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.cli.train import build_config
-from tfproj.core import image
+from tfproj.core import decoding
 from tfproj.core.files import read_json
 from tfproj.errors import TfprojError
 from tfproj.experiment.presets import make_config
@@ -162,8 +162,8 @@ class Fuzzer:
     def _images():
         noise = np.random.default_rng(0).integers(0, 256, (20, 14, 4)).astype(np.uint8)
         exif = Image.Exif()
-        exif[image.ORIENTATION] = 6
-        for name in image.FORMATS:
+        exif[decoding.ORIENTATION] = 6
+        for name in decoding.FORMATS:
             for array in (noise[..., 0], noise[..., :3], noise):
                 buffer, picture = io.BytesIO(), Image.fromarray(array)
                 if name == "JPEG" and picture.mode == "RGBA":

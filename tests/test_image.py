@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfproj.core import image
+from tfproj.core import decoding, image
 from tfproj.errors import InputError
 
 pytestmark = pytest.mark.light
@@ -74,7 +74,7 @@ def test_exif_orientation_is_applied(tmp_path, suffix, flag):
         8: np.rot90,
     }[flag]
     exif = Image.Exif()
-    exif[image.ORIENTATION] = flag
+    exif[decoding.ORIENTATION] = flag
     options = {".webp": {"lossless": True}, ".jpg": {"quality": 100}}.get(suffix, {})
     path = save(tmp_path / f"a{suffix}", stored, exif=exif, **options)
     result = image.load(path, None, 3).astype(int)  # JPEG keeps blocks of 8 x 8 px
@@ -138,9 +138,9 @@ def test_sixteen_bits_are_divided_by_257(tmp_path, suffix):
 
 
 def test_one_transparent_value_of_a_16_bit_grey_png_is_white(tmp_path):
-    path = save(tmp_path / "a.png", np.array([[30000, 30001]], np.uint16), transparency=30001)
+    path = save(tmp_path / "a.png", np.array([[30000, 30001, 514]], np.uint16), transparency=30001)
     for channels in (1, 3):
-        assert image.load(path, None, channels)[0, :, 0].tolist() == [117, 255]
+        assert image.load(path, None, channels)[0, :, 0].tolist() == [117, 255, 2]
 
 
 def test_a_file_is_read_from_its_start(tmp_path):
@@ -162,7 +162,7 @@ def test_cmyk_jpeg(tmp_path):
     assert np.abs(red.astype(int) - (255, 0, 0)).max() < 8
 
 
-@pytest.mark.parametrize("mode", sorted(set(image.MODES) - {"I;16N"}))
+@pytest.mark.parametrize("mode", sorted(set(decoding.MODES) - {"I;16N"}))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_accepted_mode_converts(mode, channels):
     assert image.load(Image.new(mode, (3, 2)), None, channels).shape == (2, 3, channels)
@@ -185,6 +185,17 @@ def test_shrinking_averages_and_growing_interpolates():
     assert (np.diff(ramp) >= 0).all() and len(set(ramp)) > 4
 
 
+def test_the_width_is_resampled_first_whatever_pillow_would_do():
+    random = np.random.default_rng(7)
+    for _ in range(20):
+        height, width, new_height, new_width = random.integers(1, 90, 4).tolist()
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        steps = Image.fromarray(pixels).resize((new_width, height), Image.Resampling.BILINEAR)
+        steps = steps.resize((new_width, new_height), Image.Resampling.BILINEAR)
+        got = image.load(pixels, (new_height, new_width), 3)
+        np.testing.assert_array_equal(got, np.asarray(steps))
+
+
 def test_masks_are_resized_without_new_values():
     mask = np.array([[0, 4], [2, 4]], np.uint8)
     large = image.resize_mask(mask, (8, 6))
@@ -193,9 +204,9 @@ def test_masks_are_resized_without_new_values():
 
 
 def test_float_and_32_bit_images_are_refused(tmp_path):
-    fails(save(tmp_path / "f.tif", np.zeros((4, 4), np.float32)), "float image", "8 or 16 bits")
+    fails(save(tmp_path / "f.tif", np.zeros((4, 4), np.float32)), "floating-point", "8 or 16 bits")
     deep = np.full((4, 4), 70_000, np.int32)
-    fails(save(tmp_path / "i.tif", deep), "32-bit image", "8 or 16 bits")
+    fails(save(tmp_path / "i.tif", deep), "32 bits per sample", "8 or 16 bits")
     fails(save(tmp_path / "lab.tif", Image.new("LAB", (4, 4))), "colour mode LAB", "RGB")
 
 

@@ -81,6 +81,34 @@ def test_group_modulus_applies_to_any_data_set():
     assert not {int(n) % 30 for n in train.names} & {int(n) % 30 for n in val.names}
 
 
+def grouped(groups, labels):
+    images = np.arange(len(labels), dtype=np.uint8)[:, None, None]
+    return dataclasses.replace(array_split(images, labels), groups=np.array(groups))
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.3])
+def test_every_class_with_two_groups_is_in_both_parts(fraction):
+    # Two groups of class 0, ten of class 1, one of class 2, and five that mix all three.
+    groups = np.repeat(np.arange(18), 6)
+    labels = np.where(groups < 2, 0, np.where(groups < 12, 1, np.where(groups < 13, 2, 0)))
+    mixed = groups > 12
+    labels[mixed] = np.arange(mixed.sum()) % 3
+    train, val = hold_out(grouped(groups, labels), fraction)
+    assert not set(train.groups) & set(val.groups)
+    assert set(train.labels) == set(val.labels) == {0, 1, 2}
+    assert len(set(val.groups)) <= max(3, np.ceil(18 * fraction) + 1)
+    # A class with one group is learned, not measured.
+    single = np.repeat(np.arange(13), 6)
+    train, val = hold_out(grouped(single, labels[:78]), fraction)
+    assert set(train.labels) == {0, 1, 2} and set(val.labels) == {0, 1}
+
+
+def test_groups_that_are_a_class_each_can_not_be_held_out():
+    split = grouped(np.repeat([0, 1], 10), np.repeat([0, 1], 10))
+    with pytest.raises(InputError, match="groups that are each the only one of a class"):
+        hold_out(split, 0.1)
+
+
 def test_too_few_examples_to_hold_out():
     for split in (labelled(1, 1), labelled(0), named(["a1", "b1"], groups=np.array([1, 1]))):
         with pytest.raises(InputError, match=r"are too few .* add examples or a val split"):

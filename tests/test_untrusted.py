@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 from tiny_models import CLASSIFY, SPECS, pixels, png, proto, serialize, tiny_model
 
 from tfproj import Predictor
-from tfproj.core import image
+from tfproj.core import decoding, image
 from tfproj.errors import InputError, TfprojError
 from tfproj.inference import model_file
 from tfproj.inference.protobuf import FIXED32, FIXED64, MAX_FIELDS, VARINT, Field, Reader
@@ -353,8 +353,7 @@ def test_text_bombs_in_png_files():
     for kind, data in ((b"zTXt", b"a\0\0" + bomb), (b"iTXt", b"a\0\1\0\0\0" + bomb),
                        (b"iCCP", b"a\0\0" + bomb)):  # fmt: skip
         tracemalloc.start()
-        with pytest.raises(InputError, match="damaged"):
-            image.load(head + chunk(kind, data) + rest, None, 1)
+        image.load(head + chunk(kind, data) + rest, None, 1)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 20e6
@@ -383,7 +382,7 @@ def test_of_many_frames_only_the_first_is_decoded(name, monkeypatch):
 
 def test_a_damaged_exif_entry_does_not_hide_the_orientation():
     exif = Image.Exif()
-    exif[image.ORIENTATION] = 6
+    exif[decoding.ORIENTATION] = 6
     data = bytearray(exif.tobytes())
     # A second entry: a rational that lies outside the block.
     data[14:16] = b"\x00\x02" if data[6:8] == b"MM" else b"\x02\x00"

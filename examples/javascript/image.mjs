@@ -1,5 +1,6 @@
 // From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md,
-// but for an orientation, which few PNG files have: such a picture is not turned here.
+// but for an orientation, which few PNG files have: such a picture is not turned here. Nor is refused
+// what the contract refuses: 16 bits of which 8 keep next to nothing, tRNS in 16-bit colour.
 import { PNG } from "pngjs";
 
 const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2

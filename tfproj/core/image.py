@@ -6,54 +6,36 @@ that were prepared in another way. numpy and Pillow only.
 The policy, in order (``docs`` for a port to another language):
 
 1. Formats: PNG, JPEG, BMP, GIF (first frame), TIFF (first page), WebP, PPM. At most
-   ``MAX_PIXELS`` pixels; truncated files are refused.
-2. EXIF orientation is applied.
-3. 16-bit grey is scaled to 8 bits by ``round(v / 257)``; float images are refused.
+   ``bounds.MAX_PIXELS`` pixels; truncated files are refused, and those that Pillow decodes to
+   other pixels than they say.
+2. EXIF orientation is applied, XMP's is not.
+3. 16-bit grey is scaled to 8 bits by ``round(v / 257)``; float, signed, 12 and 32-bit images are
+   refused, and 16-bit ones of which 8 bits keep next to nothing.
 4. Palettes are expanded; transparency is composited on white.
 5. ``channels`` 1: ITU-R 601 luma (Pillow mode ``L``); 3: RGB. CMYK goes through Pillow's
    plain conversion, colour profiles are ignored.
 6. Resize to exactly (height, width), aspect ratio not kept, bilinear with antialiasing
-   (Pillow ``BILINEAR``: a triangle filter widened by the scale factor when shrinking).
+   (Pillow ``BILINEAR``: a triangle filter widened by the scale factor when shrinking), the width
+   first.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import stat
-import threading
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from tfproj.errors import InputError, first_line
+from tfproj.core import bounds, decoding
+from tfproj.errors import InputError
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-# Pillow's own warning limit; 20,000 x 20,000 px would take 1.2 GB as RGB.
-MAX_PIXELS = 89_478_485
 # As much as an uncompressed image of that size takes, 16 bits per channel.
 MAX_FILE_BYTES = 512 * 2**20
-
-# What convert() can make grey or RGB; LAB and float TIFF are among what it can't.
-MODES = ("1", "L", "P", "RGB", "RGBA", "RGBa", "RGBX", "LA", "PA", "CMYK", "YCbCr", "HSV",
-         "I", "I;16", "I;16B", "I;16L", "I;16N")  # fmt: skip
-ORIENTATION = 0x0112  # EXIF tag
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_OPENING = threading.Lock()
 
 Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 ImageLike = Encoded | Image.Image | np.ndarray
@@ -106,37 +88,10 @@ def _open(source: Encoded | Image.Image, label: str) -> Image.Image:
         source = read_bytes(source, label)
     elif not isinstance(source, (bytes, bytearray, memoryview, Image.Image)):
         source = _read(source, label)
-    if not isinstance(source, Image.Image):
-        # The pixel limit below takes the place of Pillow's warning. The filters are global to
-        # the process: two threads that change them at once would leave them changed.
-        with _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            source = Image.open(io.BytesIO(source), formats=FORMATS)
-    _require_pixels(*source.size, label)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return decoding.open_encoded(bytes(source), label)
+    bounds.require_pixels(*source.size, label)
     return source
-
-
-def _require_pixels(width: int, height: int, label: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{label}: {width} x {height} px is above the limit of {MAX_PIXELS:,} pixels; shrink it"
-        )
-
-
-@contextlib.contextmanager
-def _decoding(label: str) -> Iterator[None]:
-    """All the ways in which Pillow fails, as one InputError that names the image."""
-    try:
-        yield
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{label}: not an image, or not one of {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError:
-        raise InputError(f"{label}: above the limit of {MAX_PIXELS:,} pixels; shrink it") from None
-    # Pillow's decoders raise many types on damaged files (OSError, SyntaxError, struct.error...).
-    except Exception as error:
-        raise InputError(f"{label}: damaged image ({first_line(error)})") from None
 
 
 def _from_array(array: np.ndarray, label: str) -> Image.Image:
@@ -148,25 +103,24 @@ def _from_array(array: np.ndarray, label: str) -> Image.Image:
             f"{label}: array of shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) "
             "or (H, W, 4)"
         )
-    _require_pixels(array.shape[1], array.shape[0], label)
+    bounds.require_pixels(array.shape[1], array.shape[0], label)
     if array.dtype == np.uint16 and grey:
-        return Image.fromarray(_to_8_bits(array))
+        decoding.require_levels(array, label)
+        return Image.fromarray(decoding.to_8_bits(array))
     if array.dtype != np.uint8:
         raise InputError(f"{label}: array of {array.dtype}; expected uint8 in 0..255")
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _to_8_bits(array: np.ndarray) -> np.ndarray:
-    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def open_image(source: ImageLike, label: str | None = None) -> Image.Image:
+def open_image(source: ImageLike, label: str | None = None, *, values: bool = False) -> Image.Image:
     """Decode and orient; the mode is left as the file has it.
 
     Args:
         source: path, encoded bytes, file open for reading bytes, PIL image, or uint8 array
             (H, W), (H, W, 1|3|4); uint16 (H, W) is scaled to 8 bits.
         label: what error messages call the image; by default its path.
+        values: the numbers in the file count and not their brightness, as in masks: they may
+            have any number of bits and use few of them.
 
     Raises:
         InputError: missing, unreadable, empty, damaged, too large, not an image, or of a kind
@@ -175,24 +129,9 @@ def open_image(source: ImageLike, label: str | None = None) -> Image.Image:
     label = label or _label(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, label)
-    with _decoding(label):
-        picture = _open(source, label)
-        picture.load()
-    _require_known_mode(picture, label)
-    return _upright(picture)
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation.
-
-    Not by ``ImageOps.exif_transpose``: that writes the whole EXIF block anew, and where another
-    entry of it is damaged it fails, and the image would stay as it lies.
-    """
-    try:
-        turn = _TURNS.get(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        return picture
-    return picture if turn is None else picture.transpose(turn)
+    picture = _open(source, label)
+    with bounds.room(picture):
+        return decoding.decode(picture, label, values)
 
 
 def _label(source: ImageLike) -> str:
@@ -207,22 +146,10 @@ def _label(source: ImageLike) -> str:
     raise InputError(f"{type(source).__name__} given; expected a path, bytes, PIL image or array")
 
 
-def _require_known_mode(picture: Image.Image, label: str) -> None:
-    """Refused here, where the label is at hand, so that :func:`convert` always succeeds."""
-    if picture.mode == "F":
-        raise InputError(f"{label}: float image; save it with 8 or 16 bits per channel")
-    if picture.mode == "I":
-        values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 65535:
-            raise InputError(f"{label}: 32-bit image; save it with 8 or 16 bits per channel")
-    if picture.mode not in MODES:
-        raise InputError(f"{label}: colour mode {picture.mode}; save it as grey or RGB")
-
-
 def header(source: ImageLike, label: str | None = None) -> tuple[tuple[int, int], str]:
     """(height, width) and Pillow's mode, without decoding a file's pixels, TIFF excepted.
 
-    EXIF orientation is honoured except in PNG, which Pillow would decode for it.
+    EXIF orientation is honoured, but for a PNG that has it behind its pixels.
 
     Raises:
         InputError: as :func:`open_image`, but for damage after the header.
@@ -231,11 +158,12 @@ def header(source: ImageLike, label: str | None = None) -> tuple[tuple[int, int]
     if isinstance(source, np.ndarray):
         picture = _from_array(source, label)
         return picture.size[::-1], picture.mode
-    with _decoding(label):
-        picture = _open(source, label)
+    picture = _open(source, label)
+    with decoding.failing_as_one_line(label), bounds.room(picture):
+        decoding.require_right(picture, label)
         if picture.format == "TIFF":
             picture.load()  # which turns it; whether its size is turned before depends on Pillow
-        turned = picture.format != "PNG" and picture.getexif().get(ORIENTATION, 1) >= 5
+    turned = (decoding.orientation(picture) or 1) >= 5
     return picture.size if turned else picture.size[::-1], picture.mode
 
 
@@ -246,13 +174,26 @@ def convert(picture: Image.Image, channels: int) -> Image.Image:
         return picture
     if picture.mode.startswith("I"):  # I;16, I;16B, and I: what Pillow makes of 16-bit grey
         values = np.asarray(picture)
-        clear = values == picture.info.get("transparency", -1)  # a PNG may name one such value
-        picture = Image.fromarray(np.where(clear, 255, _to_8_bits(values)).astype(np.uint8))
+        pixels = decoding.to_8_bits(values)
+        pixels[values == picture.info.get("transparency", -1)] = 255  # of a PNG
+        picture = Image.fromarray(pixels)
     elif picture.mode in {"RGBA", "LA", "PA", "RGBa"} or "transparency" in picture.info:
+        picture = _on_white(picture)
+    return picture.convert(target)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """Transparency composited on white, mode RGB; by rows, since it takes 16 bytes a pixel."""
+    rows = max(1, decoding.BLOCK // picture.width)
+    if rows >= picture.height:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert(target)
+        return Image.alpha_composite(white, picture).convert("RGB")
+    out = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, rows):
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        out.paste(_on_white(picture.crop(box)), box)
+    return out
 
 
 def load(
@@ -269,14 +210,36 @@ def load(
     Returns:
         uint8 array (height, width, channels), 0..255.
     """
-    return to_array(open_image(source, label), size, channels)
+    return load_with_size(source, size, channels, label)[0]
+
+
+def load_with_size(
+    source: ImageLike, size: tuple[int, int] | None, channels: int, label: str | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """(what :func:`load` returns, the upright image's own (height, width))."""
+    label = label or _label(source)
+    if isinstance(source, np.ndarray):
+        picture = _from_array(source, label)
+        return _to_array(picture, size, channels), picture.size[::-1]
+    picture = _open(source, label)
+    with bounds.room(picture):  # for both, so that no decoded picture waits for it
+        picture = decoding.decode(picture, label)
+        return _to_array(picture, size, channels), picture.size[::-1]
 
 
 def to_array(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     """Convert and resize a picture that :func:`open_image` gave; returns as :func:`load`."""
+    with bounds.room(picture):
+        return _to_array(picture, size, channels)
+
+
+def _to_array(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     picture = convert(picture, channels)
-    if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    if size is not None:
+        # In two steps, since the rounding in between depends on their order and Pillow 13 takes
+        # the one that is less work. A direction that keeps its size is not resampled.
+        for step in ((size[1], picture.height), (size[1], size[0])):
+            picture = picture.resize(step, Image.Resampling.BILINEAR)
     array = np.asarray(picture)
     return array[..., None] if channels == 1 else array
 

@@ -60,7 +60,7 @@ def _packed(pixels: np.ndarray) -> np.ndarray:
 
 def read_raw_mask(source: image.ImageLike, label: str) -> np.ndarray:
     """The values in an encoded mask: uint8 (H, W) indices or grey, or (H, W, 3) colours."""
-    picture = image.open_image(source, label)
+    picture = image.open_image(source, label, values=True)
     if picture.mode in ("P", "L"):
         return np.asarray(picture)
     if picture.mode in ("LA", "PA"):

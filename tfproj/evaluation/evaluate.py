@@ -100,7 +100,8 @@ def predict_split(
     starts = range(0, len(cache), batch)
     for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        yield report_data.predict_scores(model, images, flip), targets
+        mirrored = planned.spec.mirrored if flip else ()
+        yield report_data.predict_scores(model, images, mirrored), targets
 
 
 def classification_metrics(

@@ -14,7 +14,7 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,17 @@ MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
 
 
-def predict_scores(model, images: np.ndarray, flip: bool = False) -> np.ndarray:
+def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
     """Scores float32 (B, classes) or (B, H, W, classes) of uint8 images (B, H, W, C).
 
     Args:
-        flip: the mean of these and of those of the mirror images, brought back.
+        mirrored: the class of each class's mirror image, for the mean of these and of those of the
+            mirror images, brought back; empty: not.
     """
     scores = model.predict_on_batch(images)
-    if flip:
-        mirrored = model.predict_on_batch(images[:, :, ::-1])
-        scores = (scores + (mirrored[:, :, ::-1] if scores.ndim == 4 else mirrored)) / 2
+    if mirrored:
+        others = model.predict_on_batch(images[:, :, ::-1])[..., list(mirrored)]
+        scores = (scores + (others[:, :, ::-1] if scores.ndim == 4 else others)) / 2
     return scores
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
@@ -18,6 +20,7 @@ from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
 from tfproj.experiment.initial_weights import Source, find_source, with_source
+from tfproj.experiment.mirroring import choose_augment
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run
@@ -32,6 +35,7 @@ class Plan:
         dataset: what it is trained on.
         spec: of the model.
         source: where the weights come from, for a new run with ``init``.
+        warnings: code -> sentence: what will make the result doubtful.
         own_data: whether the data are those of the training.
     """
 
@@ -39,6 +43,7 @@ class Plan:
     dataset: Dataset
     spec: ModelSpec
     source: Source | None = None
+    warnings: Mapping[str, str] = field(default_factory=dict)
     own_data: bool = True
 
 
@@ -75,6 +80,7 @@ def _with_leak(dataset: Dataset, source: Source) -> Dataset:
 def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
     """The plan for a configuration that names its model."""
     dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    config, dataset, doubt = choose_augment(config, dataset)
     check_model(config.model, config.task, config.model_options)
     size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
     check_size(config.model, size, config.model_options)
@@ -89,7 +95,29 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         data=dataset.name,
     )
     quick_check(dataset)
-    return Plan(config, dataset, spec)
+    warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
+    return Plan(config, dataset, spec, warnings=warnings)
+
+
+def _validation_warnings(dataset: Dataset) -> dict[str, str]:
+    """Whether the validation images can tell one epoch from another: code -> sentence."""
+    train, val = dataset.splits.get("train"), dataset.splits.get("val")
+    if not train or not val or train.labels is None or val.labels is None:
+        return {}
+    learned, measured = np.unique(train.labels), np.unique(val.labels)
+    missing = [dataset.classes[label] for label in learned if label not in measured]
+    if len(measured) < 2 <= len(learned):
+        doubt = f"every validation image is of class {dataset.classes[measured[0]]!r}"
+    elif len(val) < len(learned):
+        doubt = f"{len(val)} validation images are too few for {len(learned)} classes"
+    elif missing:
+        doubt = f"no validation image is of class {missing[0]!r}" + (
+            f" (and {len(missing) - 1} more)" if missing[1:] else ""
+        )
+    else:
+        return {}
+    remedy = "give a val split with every class, a larger --val-fraction, or --keep last"
+    return {"validation": f"{doubt}: the best epoch may be none; {remedy}"}
 
 
 def explain_size(planned: Plan) -> str:

@@ -8,6 +8,7 @@
     spec.json           task, classes, input: what the model needs to be used
     splits.json         which examples were in which split, the hash of the data
     history.csv         one line per epoch
+    warnings.json       what speaks against the result, if anything: code -> sentence
     last.keras          weights and optimiser after the last whole epoch (to resume)
     best.keras          weights of the epoch with the best validation value (or the last: --keep)
     metrics.json        written by evaluate
@@ -27,12 +28,12 @@ import csv
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfproj.core.files import exists, read_json, read_object, sha256, writing
+from tfproj.core.files import exists, read_json, read_object, sha256, write_json, writing
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
 from tfproj.runs.config import TrainConfig, config_from_dict
@@ -62,6 +63,7 @@ class Run:
     onnx_file = property(lambda self: self.path / "model.onnx")
     int8_file = property(lambda self: self.path / "model.int8.onnx")
     report_file = property(lambda self: self.path / "report.html")
+    warnings_file = property(lambda self: self.path / "warnings.json")
     report_folder = property(lambda self: self.path / "report")
 
     def config(self) -> TrainConfig:
@@ -87,6 +89,19 @@ class Run:
     def counts(self) -> dict[str, int]:
         """Examples of each split that the run was started with."""
         return read_object(self.splits_file)["counts"]
+
+    def warnings(self) -> dict[str, str]:
+        """Code -> sentence: what speaks against the result."""
+        return read_object(self.warnings_file) if self.warnings_file.exists() else {}
+
+    def add_warnings(self, found: Mapping[str, str]) -> None:
+        """Keep them, each in place of an earlier one of its code."""
+        if found:
+            write_json(self.warnings_file, {**self.warnings(), **found})
+
+    def drop_warning(self, code: str) -> None:
+        """Forget one that holds no longer."""
+        write_json(self.warnings_file, {k: v for k, v in self.warnings().items() if k != code})
 
     def weights_digest(self) -> str:
         """SHA-256 of ``best.keras``, by which it is known what was made from it."""

@@ -83,9 +83,10 @@ class Cache:
         if split.read_mask is None:
             self.images[index] = image.load(source, self._size, self._channels, label)
         else:
-            picture, mask = image.open_image(source, label), split.read_mask(index)
-            require_same_size(picture.size[::-1], mask.shape, label)
-            self.images[index] = image.to_array(picture, self._size, self._channels)
+            pixels, own_size = image.load_with_size(source, self._size, self._channels, label)
+            mask = split.read_mask(index)
+            require_same_size(own_size, mask.shape, label)
+            self.images[index] = pixels
             self.targets[index] = image.resize_mask(mask, self._size)
         self._filled[index] = True
 

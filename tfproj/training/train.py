@@ -11,7 +11,7 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,16 @@ from tfproj.experiment.plan import Plan, describe_splits, plan, plan_again
 from tfproj.models.checkpoint import load_weights
 from tfproj.runs import environment
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import MONITORS, best_epoch, out_of_patience
+from tfproj.runs.history import MONITORS, best_epoch, out_of_patience, tied_epochs
 from tfproj.runs.lock import locked
 from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
 from tfproj.training.cache import Cache, make_cache
 from tfproj.training.compiling import compiled_model
-from tfproj.training.ema import WeightAverage
+from tfproj.training.doubts import CollapseAlarm, look_back
 from tfproj.training.transfer import initialise
+from tfproj.training.validation_weights import ValidationWeights, norms
 
 # For the first statistics of batch norm; more would not change what a training makes of them.
 STATISTICS_IMAGES = 128
@@ -99,6 +100,7 @@ def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
     write_text(run.spec_file, planned.spec.to_json() + "\n")
     write_json(run.splits_file, describe_splits(planned.dataset))
     write_json(run.environment_file, {**facts, "repeat": shlex.join(again)})
+    run.add_warnings(planned.warnings)
     write_json(run.config_file, planned.config.to_dict())  # last: its presence makes it a run
 
 
@@ -185,14 +187,14 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         prepared.model.fit(
             pipeline.train_batches(
                 caches["train"], config.batch_size, range(done, config.epochs), config.seed,
-                config.augment,
+                config.augment, planned.spec.mirrored,
             ),
             epochs=config.epochs,
             initial_epoch=done,
             steps_per_epoch=prepared.steps,
             shuffle=False,  # the pipeline shuffles
             validation_data=pipeline.eval_batches(caches["val"], config.eval_batch_size),
-            callbacks=_callbacks(run, config, prepared, history, tensorboard),
+            callbacks=_callbacks(run, planned, prepared, history, tensorboard),
             verbose=0,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -204,22 +206,24 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         unreadable = next((cache.error for cache in caches.values() if cache.error), None)
         raise unreadable or error from error
     _say_trained(run, config, done, time.monotonic() - begin)
+    look_back(run, planned, prepared.model, caches)
 
 
 def _callbacks(
-    run: Run, config: TrainConfig, prepared: _Prepared, history: list[dict], tensorboard: bool
+    run: Run, planned: Plan, prepared: _Prepared, history: list[dict], tensorboard: bool
 ) -> list[keras.callbacks.Callback]:
-    seen: Sequence[np.ndarray] = ()
-    if config.ema:
+    config, seen = planned.config, ()
+    if norms(prepared.model):
         augment = for_statistics(config.augment)
         train = prepared.caches["train"]
         seen = pipeline.first_batches(train, config.batch_size, config.seed, augment)
-    average = WeightAverage(prepared.model, seen)
+    kept = ValidationWeights(prepared.model, seen)
     listeners = [
         callbacks.Reseed(config.seed),
-        callbacks.Validation(average),
-        callbacks.Checkpoints(run, config, history, average),
+        callbacks.Validation(kept),
+        callbacks.Checkpoints(run, config, history, kept),
         callbacks.Progress(config.epochs, len(history)),
+        CollapseAlarm(run, planned, prepared.caches, kept),
     ]
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
@@ -228,8 +232,10 @@ def _callbacks(
 
 def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
     history = run.history()
-    best = best_epoch(history, config.task)
+    best, tied = best_epoch(history, config.task), tied_epochs(history, config.task)
     kept = ", kept is the last" if config.keep == "last" else ""
+    if len(tied) > 1:
+        kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
     print(
         f"trained {len(history) - done} epochs in {duration(seconds)}; best epoch {best} by "
         f"{MONITORS[config.task]}{kept}: {run.path}",
