@@ -12,6 +12,7 @@ from PIL import Image
 from tfproj.cli.main import main
 from tfproj.data.registry import load_dataset
 from tfproj.data.write_folder import write_folder
+from tfproj.runs.lock import LOCK_FILE
 
 FLAGS = {
     "classify": ["--data", "digits", "--epochs", "3", "--limit", "400", "--batch-size", "32"],
