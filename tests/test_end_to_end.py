@@ -12,6 +12,7 @@ from PIL import Image
 from tfproj.cli.main import main
 from tfproj.data.registry import load_dataset
 from tfproj.data.write_folder import write_folder
+from tfproj.runs.lock import LOCK_FILE
 
 FLAGS = {
     "classify": ["--data", "digits", "--epochs", "3", "--limit", "400", "--batch-size", "32"],
@@ -43,7 +44,7 @@ def test_the_run_directory_is_complete(finished):
         "config.json", "environment.json", "spec.json", "splits.json", "history.csv",
         "best.keras", "last.keras", "metrics.json", "predictions.csv", "model.onnx",
     } <= files  # fmt: skip
-    assert not [name for name in files if name.startswith(".")]
+    assert [name for name in files if name.startswith(".")] == [LOCK_FILE]
 
 
 def test_metrics_agree_with_the_predictions(finished):
