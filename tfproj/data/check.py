@@ -17,6 +17,7 @@ from tfproj.data.check_report import Report, SplitReport
 from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.examine import Examiner, usable_mask
 from tfproj.data.findings import Finding, Findings
+from tfproj.data.mask_set import MaskSet
 from tfproj.data.registry import read_dataset, require_sound
 from tfproj.data.splits import finish
 
@@ -56,7 +57,7 @@ def check(name: str, options: DataOptions | None = None, task: str | None = None
     findings += _check_groups(dataset)
     examiner = Examiner(dataset)
     splits = {split: examiner.examine(split) for split in dataset.splits}
-    findings += examiner.findings
+    findings += [*examiner.findings, *examiner.compared()]
     for split, report in splits.items():
         findings += _check_balance(split, report)
     return Report(
@@ -118,18 +119,20 @@ def _check_groups(dataset: Dataset) -> Iterator[Finding]:
 
 def _check_some_examples(dataset: Dataset) -> Iterator[Finding]:
     """A few of each split can be read."""
+    masks = MaskSet(dataset)
     for split in dataset.splits.values():
         count = min(QUICK_EXAMPLES, len(split))
         for index in np.linspace(0, len(split) - 1, count).astype(int):
-            yield from _check_example(split, int(index))
+            yield from _check_example(split, int(index), masks)
+    yield from masks.findings()
 
 
-def _check_example(split: Split, index: int) -> Findings:
+def _check_example(split: Split, index: int, masks: MaskSet) -> Findings:
     findings, label = Findings(), split.label_of(index)
     with findings.catch(label, "unreadable"):
         picture = image.open_image(split.read_image(index), label)
         if split.read_mask is not None:
-            usable_mask(split, index, picture.size[::-1], findings)
+            usable_mask(split, index, picture.size[::-1], findings, masks)
     return findings
 
 
