@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tfproj.core.files import expand_home
 from tfproj.errors import unknown_name
 from tfproj.runs.run import DEFAULT_ROOT
 
@@ -28,15 +29,24 @@ class SuggestingGroup(click.Group):
 
 
 def common(command: Callable) -> Callable:
-    """Add --json and --debug. The command gets ``as_json``; --debug is read by ``main``."""
+    """Add --json and --debug. The command gets ``as_json``; --debug is read by ``main``.
+
+    A leading ``~`` is the home directory, also where the shell leaves it, as in ``--data=~/roads``.
+    """
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
-        return command(*args, **kwargs)
+        return command(*args, **{name: _expanded(value) for name, value in kwargs.items()})
 
     return wrapped
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_expanded, value))
+    return expand_home(value) if isinstance(value, str) else value
 
 
 def runs_dir(command: Callable) -> Callable:
