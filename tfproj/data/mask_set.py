@@ -11,7 +11,7 @@ from tfproj.core import image
 from tfproj.data.dataset import Dataset, Split
 from tfproj.data.findings import Finding, Findings
 from tfproj.data.lossy import BLOCK, edge_blocks, kept_by_jpeg
-from tfproj.data.palettes import used_colors
+from tfproj.data.masks import used_colors
 
 # Fewer masks whose edges all lie on multiples of 8 pixels may do so by chance.
 MANY = 5

@@ -1,7 +1,7 @@
 """Reading segmentation masks: which number in a file means which class.
 
 A mask file holds one value per pixel: a palette index (palette PNG) or a grey value. RGB masks
-are matched to the class colours exactly, and so are palettes of these colours (``palettes``). A
+are matched to the class colours exactly, and so are palettes of these colours. A
 value that is no class is an error, never a guess.
 """
 
@@ -17,7 +17,6 @@ from PIL import Image
 from tfproj.core import decoding, image
 from tfproj.core.spec import rgb
 from tfproj.data.lossy import lossy_format
-from tfproj.data.palettes import palette_table, used_colors
 from tfproj.errors import InputError
 
 # Distance of two classes from which on noise of JPEG would fall between them, and be refused.
@@ -55,6 +54,32 @@ class MaskCoding:
         points = np.array([rgb(c) for c in self.colors] if ndim == 3 else [*zip(self.values)])
         apart = np.abs(points[:, None] - points).max(-1)
         return int(apart[~np.eye(len(points), dtype=bool)].min(initial=255))
+
+    def palette_table(self, used: dict[int, str], label: str) -> np.ndarray:
+        """As :meth:`table`, for a file whose palette gives these values these colors.
+
+        Tools write palettes in an order of their own. So where every color that a file uses is one
+        of ``classes.csv``, the colors decide; where none says otherwise, the values do.
+
+        Raises:
+            InputError: colors and values contradict each other, and neither can be preferred.
+        """
+        table = self.table()
+        by_color = {v: self.colors.index(c) for v, c in used.items() if c in self.colors}
+        against = [value for value, index in by_color.items() if table[value] != index]
+        if against and (self.stated or len(by_color) < len(used)):
+            value = against[0]
+            fix = "leave out the column 'value' or 'color' in classes.csv"
+            if len(by_color) < len(used):
+                other = next(color for value, color in used.items() if value not in by_color)
+                fix = f"list its other colors too, such as {other}, or leave out the column 'color'"
+            raise InputError(
+                f"{label}: its palette gives the value {value} the color {used[value]}, which "
+                f"classes.csv gives to the class of value {self.values[by_color[value]]}; {fix}"
+            )
+        for value in against:
+            table[value] = by_color[value]
+        return table
 
     def to_indices(self, raw: np.ndarray) -> np.ndarray:
         """Raw file content, uint8 (H, W) or (H, W, 3), as class indices with 255 for none."""
@@ -95,6 +120,20 @@ def _raw_values(picture: Image.Image, label: str) -> np.ndarray:
     raise InputError(f"{label}: a mask of mode {picture.mode}; save it as an 8-bit palette PNG")
 
 
+def used_colors(picture: Image.Image, raw: np.ndarray) -> dict[int, str]:
+    """Value -> ``#RRGGBB`` of the palette entries that a mask uses; empty without a palette.
+
+    Args:
+        picture: the decoded mask.
+        raw: its values, uint8 (H, W).
+    """
+    if picture.mode not in ("P", "PA"):
+        return {}
+    colors = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = np.unique(raw).tolist()
+    return {v: "#{:02X}{:02X}{:02X}".format(*colors[v]) for v in used if v < len(colors)}
+
+
 def read_values(source: image.ImageLike, label: str) -> np.ndarray:
     """The values in an encoded mask without colours, uint8 (H, W), as they are stored.
 
@@ -121,7 +160,7 @@ def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
     picture = image.open_image(encoded, str(path), values=True)
     raw = _raw_values(picture, str(path))
     used = used_colors(picture, raw) if coding.colors else {}
-    indices = palette_table(used, coding, str(path))[raw] if used else coding.to_indices(raw)
+    indices = coding.palette_table(used, str(path))[raw] if used else coding.to_indices(raw)
     if indices.max(initial=0) == 255 and len(coding.values) < 256 and (indices == 255).any():
         raise InputError(f"{path}: {explain_bad_values(raw, indices, coding)}")
     if lossy and coding.distance(raw.ndim) < APART:

@@ -10,6 +10,7 @@ from tfproj.core.words import nfc
 from tfproj.data.dataset import Split
 from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding, read_mask
+from tfproj.data.sources.layouts import other_names
 
 
 def images_in(folder: Path, findings: Findings) -> list[Path]:
@@ -36,6 +37,9 @@ def match_pairs(
 ) -> list[tuple[Path, Path]]:
     """(image, mask) pairs that are called the same but for the suffix, sorted by name."""
     image_of, mask_of = _by_stem(images, findings), _by_stem(masks, findings)
+    lonely = [sorted(image_of.keys() - mask_of.keys()), sorted(mask_of.keys() - image_of.keys())]
+    if words := other_names(*lonely):
+        findings.error(mask_of[lonely[1][0]].parent, "unpaired", words)
     for stem in sorted(image_of.keys() ^ mask_of.keys()):
         have, lack = ("image", "mask") if stem in image_of else ("mask", "image")
         path = image_of.get(stem) or mask_of[stem]

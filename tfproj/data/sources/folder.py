@@ -31,6 +31,7 @@ from tfproj.core.words import nfc
 from tfproj.data.dataset import SPLITS, Dataset, Split, natural_channels, natural_size
 from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding
+from tfproj.data.sources import layouts
 from tfproj.data.sources.files import images_in, match_pairs, pair_split
 from tfproj.data.sources.tables import (
     SPLIT_FOLDERS,
@@ -60,6 +61,7 @@ def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
     if any(_holds_pairs(root) for root in roots.values()):
         read = _segmentation
     elif task == "segment":
+        _require_photographs(folder, roots["train"], [])
         raise InputError(f"{folder}: expected folders images/ and masks/ and a classes.csv")
     else:
         read = _classification
@@ -121,9 +123,11 @@ def _classification(folder: Path, roots: dict[str, Path], findings: Findings) ->
         message = "ignored: the mask values; without masks the classes are in the lines' order"
         findings.warn(folder / "classes.csv", "ignored", message)
     classes = [row["name"] for row in listed] or sorted({*map(nfc, _folders_in(roots["train"]))})
+    train = roots["train"]
+    _require_photographs(folder, train, classes if listed else [])
     if len(classes) < 2:
         findings.error(
-            roots["train"],
+            train,
             "classes",
             f"{len(classes)} class folder(s); classification needs at least two folders, one per "
             "class, with images inside",
@@ -144,6 +148,18 @@ def _classification(folder: Path, roots: dict[str, Path], findings: Findings) ->
         channels=natural_channels(splits["train"]),
         origin=str(folder.resolve()),
     )
+
+
+def _require_photographs(folder: Path, train: Path, listed: Sequence[str]) -> None:
+    """InputError where the folders hold images and masks, unless all are listed as classes."""
+    names = _folders_in(train)
+    if names and {*map(nfc, names)} <= {*map(class_folder, listed)}:
+        return
+    found = [train / name for name in names]
+    if not found:  # as in train/ and trainannot/
+        found = [train, *(folder / name for name in _folders_in(folder) if folder / name != train)]
+    if looks := layouts.describe(found):
+        raise InputError(f"{folder}: {looks}")
 
 
 def _class_split(split: str, root: Path, classes: list[str], findings: Findings) -> Split:
