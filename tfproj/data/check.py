@@ -7,7 +7,6 @@ at the first fault. :func:`check` reads everything and lists all faults. No Tens
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 
@@ -27,14 +26,20 @@ QUICK_EXAMPLES = 8
 RARE = 0.01
 
 
-def quick_check(dataset: Dataset) -> None:
-    """The faults that can be seen in moments; returns where there is none.
+def quick_check(dataset: Dataset) -> tuple[Finding, ...]:
+    """The faults that can be seen in moments; returns the warnings where there are no errors.
 
     Raises:
         InputError: the first fault, and the command that lists all.
     """
-    checks = (_check_names, _check_counts, _check_groups, _check_some_examples)
-    require_sound(dataset, chain.from_iterable(one(dataset) for one in checks))
+    found = Findings(dataset.findings)
+    for check_one in (_check_names, _check_counts, _check_groups, _check_some_examples):
+        found += check_one(dataset)
+        require_sound(dataset, found)
+    if dataset.task == "classify":
+        for split, examples in dataset.splits.items():
+            found += _check_shares(split, _label_counts(dataset, examples))
+    return tuple(found)
 
 
 def check(name: str, options: DataOptions | None = None, task: str | None = None) -> Report:
@@ -136,17 +141,26 @@ def _check_example(split: Split, index: int, masks: MaskSet) -> Findings:
     return findings
 
 
+def _label_counts(dataset: Dataset, split: Split) -> dict[str, int]:
+    counts = np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
+    return dict(zip(dataset.classes, counts, strict=True))
+
+
 def _check_balance(split: str, report: SplitReport) -> Iterator[Finding]:
     """Classes that are absent or rare, by their images or, for segmentation, pixels."""
     shares = {name: c.pixels for name, c in report.classes.items() if c.pixels is not None}
     counts = shares or {name: c.images for name, c in report.classes.items()}
+    yield from _check_shares(split, counts, bool(shares))
+
+
+def _check_shares(split: str, counts: dict, pixels: bool = False) -> Iterator[Finding]:
     absent = [name for name, count in counts.items() if not count]
     if not counts or len(absent) == len(counts):
         return
     largest = max(counts, key=counts.get)
-    if shares and split == "train" and len(absent) == len(counts) - 1:
+    if pixels and split == "train" and len(absent) == len(counts) - 1:
         yield Finding(split, "classes", f"all pixels are of class {largest!r}")
-    elif absent and (shares or split != "train"):  # else _check_counts tells
+    elif absent and (pixels or split != "train"):  # else _check_counts tells
         yield Finding(split, "balance", f"no example of {_some(absent)}", "warning")
     for name, count in counts.items():
         if split == "train" and 0 < count < RARE * counts[largest]:

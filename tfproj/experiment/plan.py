@@ -67,8 +67,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         channels=config.channels or dataset.channels,
         data=dataset.name,
     )
-    quick_check(dataset)
-    return Plan(config, dataset, spec)
+    return Plan(config, dataclasses.replace(dataset, findings=quick_check(dataset)), spec)
 
 
 def explain_size(planned: Plan) -> str:
