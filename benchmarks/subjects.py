@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,26 +88,28 @@ def export(planned, int8: bool = False) -> tuple[bytes, bytes | None]:
 
     Through the steps of ``tfproj export`` without what it proves: there is nothing to be right.
     """
-    from tfproj.export import metadata
-    from tfproj.export.convert import convert
-    from tfproj.export.opset import choose_opset
+    from tfproj.export.convert import simple_graph
+    from tfproj.export.job import Job, Options
+    from tfproj.export.metadata import Measured, attach, describe
+    from tfproj.export.opset import IR_VERSION, choose_opset
     from tfproj.export.quantizer import Quantizer
-    from tfproj.export.simplify import tidy
-    from tfproj.models.folding import fold_norms
     from tfproj.runs.run import Run
 
-    spec, options = planned.spec, planned.config.model_options
-    model = fold_norms(drawn_model(planned), spec, options)
-    opset, ir_version = choose_opset(None, None)
-    proto = tidy(convert(model, opset), [layer.name for layer in model.layers])
-    proto.ir_version = ir_version
-    record = metadata.describe(Run(Path("drawn")), planned, spec, opset, ir_version)
-    data = metadata.attach(proto, record)
+    job = Job(
+        Run(Path("drawn")), planned, planned.spec, Path("model.onnx"), choose_opset(), Options()
+    )
+    options = planned.config.model_options
+    proto, _ = simple_graph(drawn_model(planned), job.spec, options, job.opset)
+    proto.ir_version = IR_VERSION
+    metadata = describe(job, Measured())
+    data = attach(proto, metadata)
     if not int8:
         return data, None
     split = planned.dataset.splits["train"]
     images = np.stack([split.read_image(index) for index in range(min(8, len(split)))])
-    return data, metadata.attach(Quantizer(proto, images).build("MinMax", ()), record)
+    with tempfile.TemporaryDirectory() as folder:
+        quantized = Quantizer(proto, images, Path(folder)).build("MinMax", ())
+    return data, attach(quantized, metadata)
 
 
 def forward_flops(model) -> int:
@@ -114,7 +117,7 @@ def forward_flops(model) -> int:
     total = 0
     for layer in model.layers:
         kind = type(layer).__name__
-        if kind not in ("Conv2D", "StandardizedConv2D", "Conv2DTranspose", "Dense"):
+        if kind not in ("Conv2D", "Conv2DTranspose", "Dense"):
             continue
         # A kernel acts at every place of the output, transposed at every place of the input.
         places = (layer.input if kind == "Conv2DTranspose" else layer.output).shape[1:-1]

@@ -165,7 +165,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     from tfproj.training import callbacks, pipeline
     from tfproj.training.cache import make_cache
     from tfproj.training.compiling import compiled_model
-    from tfproj.training.ema import WeightAverage
+    from tfproj.training.validation_weights import ValidationWeights
 
     net, batch = facts["net"], facts["batch"]
     planned = subjects.make_plan(net, facts["count"], facts["size"], batch_size=batch)
@@ -175,7 +175,7 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
     model.train_step(fixed)  # eagerly, which makes the variables
     step = tf.function(lambda: model.train_step(fixed))
     run = Run(Path(tempfile.mkdtemp(dir=facts["folder"])))
-    average = WeightAverage(model, ())  # the optimiser keeps none
+    kept = ValidationWeights(model, ())
 
     def train(augment: str) -> float:
         """As ``tfproj.training.train`` calls it, but for validation and what is judged by it."""
@@ -187,8 +187,8 @@ def _tfproj(facts: dict[str, Any], precision: str) -> Callable[..., Any]:
             steps_per_epoch=steps,
             shuffle=False,
             callbacks=[
-                callbacks.Reseed(0), callbacks.Validation(average),
-                callbacks.Checkpoints(run, replace(planned.config, keep="last"), [], average),
+                callbacks.Reseed(0), callbacks.Validation(kept),
+                callbacks.Checkpoints(run, replace(planned.config, keep="last"), [], kept),
                 callbacks.Progress(2, 0), clock,
             ],
             verbose=0,

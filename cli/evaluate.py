@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tfproj import backend
-from tfproj.cli.options import common, number, print_json, runs_dir, table
+from tfproj.cli.options import common, number, print_json, runs_dir, say_notes, table
 from tfproj.experiment.plan import plan_evaluation
 from tfproj.report import build
 from tfproj.runs.run import Run, find_run
@@ -19,13 +19,17 @@ from tfproj.runs.run import Run, find_run
 @click.option(
     "--split", "splits", multiple=True, help="train, val or test; may be repeated. [default: all]"
 )
-@click.option("--flip", is_flag=True, help="Average each image with its mirror image.")
+@click.option("--data", metavar="DIR", help="Other data, or the run's own where they lie now.")
+@click.option(
+    "--flip", is_flag=True, help="Measure also with each image averaged with its mirror image."
+)
 @click.option("--report", is_flag=True, help="Also write the report.")
 @runs_dir
 @common
 def evaluate(
     run: str | None,
     splits: tuple[str, ...],
+    data: str | None,
     flip: bool,
     report: bool,
     runs_dir: str,
@@ -34,7 +38,8 @@ def evaluate(
     """Measure the best weights of RUN; writes metrics.json and predictions.csv into it."""
     found = find_run(run, runs_dir)
     click.echo(f"evaluating {found.path} ...", err=True)
-    planned = plan_evaluation(found, splits)
+    planned = plan_evaluation(found, splits, data)
+    say_notes(planned.dataset)
     backend.setup()
     from tfproj.evaluation.evaluate import evaluate as measure  # noqa: PLC0415 (loads TensorFlow)
 
@@ -55,7 +60,12 @@ def write_report(run: Run) -> None:
 def format_metrics(metrics: dict[str, Any]) -> str:
     """Tables for people: one line per split, then one per class."""
     lines = _classification if metrics["task"] == "classify" else _segmentation
-    return "\n\n".join(table(rows, header) for header, rows in lines(metrics))
+    parts = [table(rows, header) for header, rows in lines(metrics)]
+    if metrics.get("mirrored"):
+        of_mirrored = {**metrics, "splits": metrics["mirrored"]}
+        parts.append("averaged with the mirror image (--flip):")
+        parts += [table(rows, header) for header, rows in lines(of_mirrored)]
+    return "\n\n".join(parts)
 
 
 def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:

@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
-from tfproj.errors import InputError
+from tfproj.export.job import Options
+from tfproj.export.onnx_file import export_onnx
 from tfproj.runs.run import find_run
 
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--onnx", is_flag=True, default=True, help="The format, and the only one.")
+@click.option("--onnx", is_flag=True, expose_value=False, help="The format, and the only one.")
 @click.option(
     "--output",
     metavar="FILE",
@@ -28,19 +29,14 @@ from tfproj.runs.run import find_run
     help="ONNX operator set. [default: 18, or what --target-ort reads]",
 )
 @click.option("--target-ort", metavar="VERSION", help="Oldest onnxruntime that must load the file.")
+@click.option("--data", metavar="DIR", help="Other data, or the run's own where they lie now.")
+@click.option("--no-data", is_flag=True, help="Verify on generated images, without any data.")
 @click.option("--keep", is_flag=True, help="Write a rejected file as FILE.rejected.")
 @click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
 @runs_dir
 @common
 def export(
-    run: str | None,
-    onnx: bool,
-    output: str | None,
-    int8: bool,
-    triton: str | None,
-    runs_dir: str,
-    as_json: bool,
-    **options: Any,
+    run: str | None, output: str | None, runs_dir: str, as_json: bool, **options: Any
 ) -> None:
     """Write the best weights of RUN as one ONNX file, checked against Keras.
 
@@ -48,19 +44,7 @@ def export(
     """
     found = find_run(run, runs_dir)
     click.echo(f"exporting {found.path} ...", err=True)
-    if int8 and options["half"]:
-        raise InputError("--int8 and --half exclude each other")
-    from tfproj.export.convert import Options, export_onnx
-    from tfproj.export.triton import check_repository, write_repository
-
-    entry = f"{found.name}-int8" if int8 else found.name
-    if triton is not None:
-        check_repository(triton, entry)
-    if int8:
-        from tfproj.export.quantize import export_int8 as export_onnx  # noqa: F811
     result = export_onnx(found, output, Options(**options))
-    if triton is not None:
-        result["triton"] = str(write_repository(result["path"], triton, entry))
     if as_json:
         print_json({"run": str(found.path), **result})
     else:
@@ -73,7 +57,7 @@ def format_export(result: dict) -> str:
     sizes, half = check.get("sizes"), result.get("half")
     lines = [
         f"{result['path']}: {result['bytes']:,} bytes, {result['parameters']:,} parameters",
-        f"{_verified(result)} on {check['images']} files of {check['split']} at batch sizes "
+        f"{_verified(result)} on {check['images']} {_kind(check)} at batch sizes "
         f"{', '.join(map(str, check['batch_sizes']))}"
         + (f" and {len(sizes)} image sizes" if sizes else "")
         + f": probabilities differ by at most {check['max_difference']:.1e} (mean "
@@ -98,6 +82,12 @@ def format_export(result: dict) -> str:
     if result.get("triton"):
         lines.append(f"Triton model repository: {result['triton']}")
     return "\n".join(lines)
+
+
+def _kind(check: dict) -> str:
+    if check["split"] == "generated":
+        return "generated images"
+    return f"files of {check['split']}" + (f" of {check['data']}" if "data" in check else "")
 
 
 def _verified(result: dict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -63,9 +64,13 @@ def main(args: list[str] | None = None) -> int:
     the reader of our output is gone, as in ``tfproj ... | head``, click ends the process with 1.
     """
     args = sys.argv[1:] if args is None else args
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGBREAK"):  # the second is Ctrl-Break, of Windows alone
+        with contextlib.suppress(ValueError):  # only the main thread may
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), _interrupt)
     try:
-        return cli.main(args, prog_name="tfproj", standalone_mode=False) or 0
+        # With arguments click expands no patterns on Windows: predict does, on every system.
+        return cli.main(prog_name="tfproj", args=args, standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

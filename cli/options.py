@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tfproj.core.files import expand_home
 from tfproj.errors import unknown_name
 from tfproj.runs.run import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from tfproj.data.dataset import Dataset
+
+
+SHOWN_WARNINGS = 10
 
 
 class SuggestingGroup(click.Group):
@@ -58,6 +65,23 @@ def runs_dir(command: Callable) -> Callable:
         metavar="DIR",
         help="Directory of the runs.",
     )(command)
+
+
+def say_notes(dataset: Dataset) -> None:
+    """What one should know of the data, on stderr."""
+    for note in dataset.notes:
+        click.echo(f"note: {dataset.name}: {note}", err=True)
+
+
+def say_warnings(dataset: Dataset) -> None:
+    """What the check of the data warned of, as far as it looked, on stderr."""
+    warnings = [finding for finding in dataset.findings if finding.severity == "warning"]
+    for finding in warnings[:SHOWN_WARNINGS]:
+        click.echo(f"warning: {finding}", err=True)
+    if len(warnings) > SHOWN_WARNINGS:
+        more = len(warnings) - SHOWN_WARNINGS
+        command = f"tfproj data check {shlex.quote(dataset.name)}"
+        click.echo(f"warning: ... and {more:,} more: {command}", err=True)
 
 
 def print_json(value: Any) -> None:

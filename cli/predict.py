@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from tfproj.inference.predictor import Predictor
 from tfproj.inference.session import CPU
 from tfproj.inference.table import csv_line, flat
 from tfproj.pretrained import means_pretrained, names, pretrained_file
-from tfproj.runs.run import find_run
+from tfproj.runs.run import Run, find_run
 
 if TYPE_CHECKING:
     from tfproj.report.predictions import PredictionPage
@@ -117,7 +118,9 @@ def _run(
     paths = find_images(images, options["output"], left_out)
     if left_out:
         click.echo(f"note: {_printable(say_left_out(left_out))}", err=True)
-    predictor = _open(model_file(model, runs_dir), options)
+    path = model_file(model, runs_dir)
+    predictor = _open(path, options)
+    _require_current(path, model, predictor.metadata)
     if predictor.spec.task == "segment" and options["output"] is not None:
         require_apart(images, options["output"])
     if selftest:
@@ -139,6 +142,21 @@ def _open(path: Path, options: dict[str, Any]) -> Predictor:
         path, threads=options["threads"], unknown_below=options["unknown_below"],
         flip=options["flip"], providers=[options["provider"] or CPU],
     )  # fmt: skip
+
+
+def _require_current(path: Path, model: str, metadata: dict[str, Any]) -> None:
+    """Whether the export of a run is of the weights that the run has now.
+
+    Raises:
+        InputError: it is not, and the run was asked for, not the file.
+    """
+    run, training = Run(path.parent), metadata.get("training")
+    made_from = training.get("weights_sha256") if isinstance(training, dict) else None
+    if made_from and run.best_weights.is_file() and made_from != run.weights_digest():
+        message = f"{path}: made from other weights than {run.best_weights.name} beside it"
+        if Path(model) != path:
+            raise InputError(f"{message}; export them: tfproj export {shlex.quote(str(run.path))}")
+        click.echo(f"note: {message}", err=True)
 
 
 def _selftest(predictor: Predictor, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from tfproj.data.write_folder import write_folder
 from tfproj.errors import InputError, TfprojError
 from tfproj.evaluation.evaluate import evaluate
 from tfproj.experiment.presets import make_config
-from tfproj.export.convert import export_onnx
+from tfproj.export.onnx_file import export_onnx
 from tfproj.report import build
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable
 from types import ModuleType
@@ -11,11 +12,22 @@ import click
 
 from tfproj import backend, pretrained
 from tfproj.cli.evaluate import format_metrics, write_report
-from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir
+from tfproj.cli.options import (
+    SuggestingGroup,
+    common,
+    print_json,
+    runs_dir,
+    say_notes,
+    say_warnings,
+)
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
+from tfproj.export.job import Options
+from tfproj.export.onnx_file import export_onnx
+from tfproj.inference.model_file import ModelFile, read_model
 from tfproj.runs import config as configs
+from tfproj.runs.lock import require_unlocked
 from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, find_run
 
 NEWEST = "newest"
@@ -85,7 +97,8 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option("--overwrite", is_flag=True, help="Replace a run of the same name."),
             click.option(
                 "--resume", is_flag=False, flag_value=NEWEST, metavar="[RUN]",
-                help="Continue an interrupted run: the newest, or the one named.",
+                help="Continue an interrupted run: the newest, or the one named. With --epochs it "
+                "is extended: a cosine goes on as one of so many epochs has it at that point.",
             ),
             click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
@@ -137,14 +150,21 @@ def _train(
     **flags: Any,
 ) -> None:
     flags = {key: value for key, value in flags.items() if value is not None}
+    exported = None
     if resume is not None:
+        epochs = flags.pop("epochs", None)
         if flags or preset or config_file or name or overwrite:
-            raise InputError("--resume takes everything from the run; leave out the other flags")
-        run = find_run(None if resume == NEWEST else resume, runs_dir, task)
+            raise InputError(
+                "--resume takes everything but --epochs from the run; leave out the other flags"
+            )
+        run = find_run(None if resume == NEWEST else resume, runs_dir, task, trained=False)
         if run.config().task != task:
             raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
+        require_unlocked(run.path)
         _announce()
-        training = _load(planned := plan_again(run))
+        training = _load(planned := plan_again(run, epochs))
+        with contextlib.suppress(InputError):
+            exported = read_model(run.onnx_file, run.onnx_file.name)
         training.resume(run, tensorboard, planned)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
@@ -152,7 +172,17 @@ def _train(
         _announce()
         training = _load(planned := plan(config))
         run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
+    if exported and not run.onnx_file.is_file():
+        _export_again(run, exported)
     finish(run, no_evaluate, report, as_json)
+
+
+def _export_again(run: Run, old: ModelFile) -> None:
+    """Put the new weights in the place of an export that the training made stale."""
+    opset = old.metadata.get("graph", {}).get("opset")
+    half, free = "half" in old.metadata, old.spec.dynamic_size
+    export_onnx(run, None, Options(opset=opset, half=half, dynamic_size=free))
+    click.echo(f"exported again, with the new weights: {run.onnx_file}", err=True)
 
 
 def build_config(
@@ -202,9 +232,11 @@ def _announce() -> None:
 
 def _load(planned: Plan) -> ModuleType:
     """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
-    for note in planned.dataset.notes:
-        click.echo(f"note: {planned.dataset.name}: {note}", err=True)
+    say_notes(planned.dataset)
+    say_warnings(planned.dataset)
     click.echo(explain_size(planned), err=True)
+    for warning in planned.warnings.values():
+        click.echo(f"warning: {warning}", err=True)
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 

@@ -1,7 +1,7 @@
 """Run an exported file as a user would: the shipped predictor in a process without TensorFlow.
 
-:func:`replay` starts a fresh interpreter in which TensorFlow, Keras and onnx cannot be imported
-and lets :func:`main` predict image files there.
+:func:`predict_isolated` starts a fresh interpreter in which TensorFlow, Keras and onnx cannot be
+imported, and lets :func:`main` predict image files there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tfproj.core import image
 from tfproj.errors import TfprojError
+from tfproj.inference.predictor import Predictor
 
 BLOCKED = ("tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "scipy")
 TIMEOUT = 600  # seconds; a runtime that hangs must not hang the export
@@ -41,13 +43,15 @@ class Pass:
     Attributes:
         batch_size: images at once.
         size: (height, width) for a file of free size; None: the model's own.
+        count: files from the first on; None: all.
     """
 
     batch_size: int
     size: tuple[int, int] | None = None
+    count: int | None = None
 
 
-def replay(
+def predict_isolated(
     model: bytes, files: Sequence[Path], passes: Sequence[Pass], folder: Path
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Predict ``files`` with ``model`` in a fresh process, once for each of ``passes``.
@@ -103,26 +107,20 @@ def main() -> None:
 
 
 def _predict(request: dict) -> None:
-    from tfproj import Predictor
-
     folder = Path(request["folder"])
     predictor = Predictor((folder / "model.onnx").read_bytes())
     for number, step in enumerate(request["passes"]):
-        run = _own_size if step["size"] is None else _other_size
-        scores, probabilities = run(predictor, request["files"], **step)
+        scores, probabilities = _run(predictor, request["files"], Pass(**step))
         np.save(folder / f"s_{number}.npy", scores)
         np.save(folder / f"p_{number}.npy", probabilities)
 
 
-def _own_size(predictor, files, batch_size: int, size: None) -> tuple[np.ndarray, np.ndarray]:
-    results = predictor.predict(files, batch_size=batch_size)
-    return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
-
-
-def _other_size(predictor, files, batch_size: int, size: list) -> tuple[np.ndarray, np.ndarray]:
-    from tfproj.core import image
-
-    pixels = np.stack([image.load(f, tuple(size), predictor.spec.channels) for f in files])
-    starts = range(0, len(pixels), batch_size)
-    parts = [predictor.run(pixels[start : start + batch_size]) for start in starts]
+def _run(predictor: Predictor, files: list[str], step: Pass) -> tuple[np.ndarray, ...]:
+    files = files[: step.count]
+    if step.size is None:
+        results = predictor.predict(files, batch_size=step.batch_size)
+        return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
+    pixels = np.stack([image.load(f, tuple(step.size), predictor.spec.channels) for f in files])
+    starts = range(0, len(pixels), step.batch_size)
+    parts = [predictor.run(pixels[start : start + step.batch_size]) for start in starts]
     return tuple(np.concatenate(kind) for kind in zip(*parts, strict=True))

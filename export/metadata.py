@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -15,28 +16,40 @@ from tfproj.core.spec import (
     SCORES_NAME,
     ModelSpec,
 )
-from tfproj.experiment.plan import Plan
+from tfproj.export.job import Job
+from tfproj.export.opset import IR_VERSION
 from tfproj.models.registry import input_multiple
 from tfproj.runs import environment
-from tfproj.runs.run import Run
 
 
-def describe(run: Run, planned: Plan, spec: ModelSpec, opset: int, ir: int) -> dict[str, Any]:
-    """The record of the file, as plain JSON types; what is measured later is added to it.
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a file once it is made, as in its metadata; None: not measured.
 
-    Args:
-        run, planned: where the weights come from and what they were trained on.
-        spec: of the file; ``dynamic_size`` may differ from the run's.
-        opset, ir: of the graph.
+    Attributes:
+        calibration: see :class:`tfproj.export.temperature.Temperature`.
+        golden: see :func:`tfproj.export.golden.golden_vectors`.
+        verification: against Keras, see :class:`tfproj.export.verify.Verification`.
+        half: what 16-bit weights cost, see :func:`tfproj.export.half.rounding`.
+        quantization: what int8 costs and gains, see :mod:`tfproj.export.quantize`.
     """
-    free = spec.dynamic_size
-    size = ["H", "W"] if free else list(spec.size)
-    outputs = {
-        name: {"dtype": "float32", "shape": ["N", *_output_shape(spec, size)], "meaning": meaning}
-        for name, meaning in (
-            (SCORES_NAME, "before softmax"),
-            (PROBABILITIES_NAME, "softmax of the scores over the last axis, 0..1"),
-        )
+
+    calibration: dict[str, Any] | None = None
+    golden: dict[str, Any] | None = None
+    verification: dict[str, Any] | None = None
+    half: dict[str, Any] | None = None
+    quantization: dict[str, Any] | None = None
+
+
+def describe(job: Job, measured: Measured) -> dict[str, Any]:
+    """The metadata of a file, as plain JSON types."""
+    spec, config = job.spec, job.planned.config
+    size = ["H", "W"] if spec.dynamic_size else list(spec.size)
+    classes = len(spec.classes)
+    shape = ["N", classes] if spec.task == "classify" else ["N", *size, classes]
+    meanings = {
+        SCORES_NAME: "before softmax",
+        PROBABILITIES_NAME: "softmax of the scores over the last axis, 0..1",
     }
     return {
         **spec.to_dict(),
@@ -46,26 +59,26 @@ def describe(run: Run, planned: Plan, spec: ModelSpec, opset: int, ir: int) -> d
             "layout": "NHWC",
             "shape": ["N", *size, spec.channels],
             "range": [0, 255],
-            "multiple": input_multiple(spec.model, planned.config.model_options),
+            "multiple": input_multiple(spec.model, config.model_options),
         },
-        "outputs": outputs,
+        "outputs": {
+            name: {"dtype": "float32", "shape": shape, "meaning": meaning}
+            for name, meaning in meanings.items()
+        },
         "preprocessing": PREPROCESSING,
-        "graph": {"opset": opset, "ir_version": ir},
+        "graph": {"opset": job.opset, "ir_version": IR_VERSION},
         "training": {
-            "preset": planned.config.preset,
-            "model_options": dict(planned.config.model_options),
-            "seed": planned.config.seed,
-            "run": run.name,
-            "data": planned.dataset.name,
-            "license": planned.dataset.license,
+            "preset": config.preset,
+            "model_options": dict(config.model_options),
+            "seed": config.seed,
+            "run": job.run.name,
+            "data": spec.data,
+            "license": job.license,
+            "weights_sha256": job.digest,
         },
         "versions": environment.versions(),
+        **{name: value for name, value in vars(measured).items() if value is not None},
     }
-
-
-def _output_shape(spec: ModelSpec, size: list) -> list:
-    classes = len(spec.classes)
-    return [classes] if spec.task == "classify" else [*size, classes]
 
 
 def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:
@@ -86,19 +99,14 @@ def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:
     }
 
 
-def attach(proto: onnx.ModelProto, record: dict[str, Any]) -> bytes:
-    """The file: the graph with the record in its metadata."""
+def attach(proto: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
+    """The file: the graph with its metadata."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    copy.producer_name, copy.producer_version = "tfproj", record["versions"]["tfproj"]
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    copy.producer_name, copy.producer_version = "tfproj", metadata["versions"]["tfproj"]
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
     # A name of a file may hold bytes that are no text, which JSON has no place for.
     text = text.encode("utf-8", "replace").decode("utf-8")
-    spec, multiple = ModelSpec.from_dict(record), record["input"]["multiple"]
+    spec, multiple = ModelSpec.from_dict(metadata), metadata["input"]["multiple"]
     onnx.helper.set_model_props(copy, {METADATA_KEY: text, **ultralytics_keys(spec, multiple)})
     return copy.SerializeToString(deterministic=True)
-
-
-def reattach(data: bytes, record: dict[str, Any]) -> bytes:
-    """The same file with another record."""
-    return attach(onnx.load_from_string(data), record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 from PIL import Image
 
 from tfproj.core import image
+from tfproj.core.spec import ModelSpec
 from tfproj.data import Split
 from tfproj.evaluation import metrics
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan
+from tfproj.export.golden import GOLDEN_SEED, golden_images
 
 # What a file with fewer bits may lose on validation data: 0.3 points of accuracy, 0.005 of mean
 # average precision.
@@ -23,25 +26,56 @@ DECIDING = {
 
 
 @dataclass(frozen=True)
+class Loss:
+    """How much of the metric that decides a file with fewer bits loses."""
+
+    metric: str
+    before: float
+    after: float
+    allowed: float
+
+    @property
+    def value(self) -> float:
+        return self.before - self.after
+
+    @property
+    def acceptable(self) -> bool:
+        """Also False where one of the values is not a number."""
+        return self.value <= self.allowed
+
+    def __str__(self) -> str:
+        name = self.metric.replace("_", " ")
+        return (
+            f"{self.value:.4f} of {name} ({self.before:.4f} -> {self.after:.4f}, "
+            f"allowed {self.allowed:g})"
+        )
+
+
+@dataclass(frozen=True)
 class Samples:
     """Image files and what is true of them.
 
     Attributes:
+        split: which they are from; "generated": drawn, without data.
         files: images as a user would give them.
-        targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size.
+        targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size; None where
+            nobody knows.
         classes: number of classes.
     """
 
+    split: str
     files: list[Path]
-    targets: np.ndarray
+    targets: np.ndarray | None
     classes: int
 
     def measure(self, scores: np.ndarray) -> dict[str, float]:
-        """``accuracy``, or ``mean_average_precision_raw`` and ``_softmax``.
+        """``accuracy``, or ``mean_average_precision_raw`` and ``_softmax``; else nothing.
 
         Args:
             scores: float32 (N, classes) or (N, H, W, classes), before softmax.
         """
+        if self.targets is None:
+            return {}
         if self.targets.ndim == 1:
             return {"accuracy": float(np.mean(scores.argmax(-1) == self.targets))}
         pixels = PixelScores(self.classes)
@@ -49,13 +83,19 @@ class Samples:
         found = pixels.average_precisions()
         return {f"mean_average_precision_{kind}": metrics.mean(v) for kind, v in found.items()}
 
+    def loss(self, before: dict[str, float], after: dict[str, float]) -> Loss:
+        """Between two results of :meth:`measure`."""
+        metric, allowed = DECIDING["classify" if self.targets.ndim == 1 else "segment"]
+        return Loss(metric, before[metric], after[metric], allowed)
 
-def draw(planned: Plan, split: str, count: int, folder: Path) -> Samples:
-    """Up to ``count`` examples, spread evenly over a split.
+
+def draw(planned: Plan, count: int, folder: Path) -> Samples:
+    """Up to ``count`` examples, spread evenly over the validation split, else the training split.
 
     Args:
         folder: where images go that are no files yet; it must outlive the result.
     """
+    split = "val" if "val" in planned.dataset.splits else "train"
     part = planned.dataset.splits[split]
     indices = np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).round().astype(int))
     files = [_file(part, int(i), folder) for i in indices]
@@ -64,7 +104,20 @@ def draw(planned: Plan, split: str, count: int, folder: Path) -> Samples:
     else:
         size = planned.spec.size
         targets = np.stack([image.resize_mask(part.read_mask(int(i)), size) for i in indices])
-    return Samples(files, targets, len(planned.spec.classes))
+    return Samples(split, files, targets, len(planned.spec.classes))
+
+
+def generated(spec: ModelSpec, count: int, folder: Path) -> Samples:
+    """``count`` images drawn from seeds, the golden ones first; arguments as for :func:`draw`."""
+    pictures: dict[bytes, None] = {}
+    for seed in itertools.count(GOLDEN_SEED):
+        pictures |= dict.fromkeys(golden_images(spec, seed).values())
+        if len(pictures) >= count:
+            break
+    files = [folder / f"{index:06d}.png" for index in range(count)]
+    for file, data in zip(files, pictures, strict=False):
+        file.write_bytes(data)
+    return Samples("generated", files, None, len(spec.classes))
 
 
 def _file(part: Split, index: int, folder: Path) -> Path:

@@ -3,6 +3,9 @@
 tf2onnx leaves an addition of zero, shapes that are computed although only the batch is free, and
 names such as ``StatefulPartitionedCall/cnn_1/conv1_1/BiasAdd:0``. Every pass here keeps the
 function; ``verify`` proves it afterwards.
+
+onnxslim 0.1.98 could take the place of two passes, 18 lines, for a package that needs sympy. It
+leaves dense layers in two operators, the transposes before both answers, and the names.
 """
 
 from __future__ import annotations
@@ -42,10 +45,10 @@ def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False)
         free_size: leave height and width open, in a graph that nowhere depends on them.
 
     Returns:
-        A new model of standard operators only, with batch dimension ``N``.
+        A new model with batch dimension ``N``, for :func:`check`.
 
     Raises:
-        TfprojError: something is left that has no place in the file; see :func:`check`.
+        TfprojError: the size can't be left open.
     """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
@@ -60,13 +63,17 @@ def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False)
     if free_size:
         _free_size(graph)
     _rename(graph, sorted(layers, key=len, reverse=True))
-    del graph.value_info[:]
     graph.name = "tfproj"
-    kept = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-    check(model)
+    clean(model)
     return model
+
+
+def clean(model: onnx.ModelProto) -> None:
+    """Leave out what only a converter needs: shapes in between, its notes, its domains."""
+    del model.graph.value_info[:]
+    del model.metadata_props[:]
+    standard = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
+    refill(model.opset_import, standard)
 
 
 def check(model: onnx.ModelProto) -> None:
@@ -101,46 +108,31 @@ def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
 
 def set_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
     """Add or replace an initializer."""
-    kept = [i for i in graph.initializer if i.name != name]
-    del graph.initializer[:]
-    graph.initializer.extend([*kept, numpy_helper.from_array(np.ascontiguousarray(value), name)])
+    drop_constant(graph, name)
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
 
 
-def store_half(model: onnx.ModelProto) -> None:
-    """Keep kernels as float16, cast to float32 where they are read; the weights must fit.
+def drop_constant(graph: onnx.GraphProto, name: str) -> None:
+    """Remove an initializer, if there is one of that name."""
+    refill(graph.initializer, [i for i in graph.initializer if i.name != name])
 
-    Runtimes cast once, when they load the file.
-    """
-    graph = model.graph
-    for name, value in constants(graph).items():
-        if value.dtype != np.float32 or value.ndim < 2:
-            continue
-        if not np.array_equal(value.astype(np.float16).astype(np.float32), value):
-            raise TfprojError(f"weight {name!r} does not fit into 16 bits")
-        stored = f"{name}/half"
-        set_constant(graph, stored, value.astype(np.float16))
-        kept = [i for i in graph.initializer if i.name != name]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-        cast = helper.make_node(
-            "Cast", [stored], [name], name=f"{name}/cast", to=onnx.TensorProto.FLOAT
-        )
-        graph.node.insert(0, cast)
-    check(model)
+
+def refill(repeated, items: Iterable) -> None:
+    """Make ``items`` the content of a repeated field, which knows no such assignment."""
+    items = list(items)
+    del repeated[:]
+    repeated.extend(items)
 
 
 def replace_input(graph: onnx.GraphProto, old: str, new: str) -> None:
     """Let every reader of tensor ``old`` read ``new``."""
     for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name == old:
-                node.input[position] = new
+        node.input[:] = [new if name == old else name for name in node.input]
 
 
 def _order_outputs(graph: onnx.GraphProto) -> None:
     found = {output.name: output for output in graph.output}
-    del graph.output[:]
-    graph.output.extend(found[name] for name in (SCORES_NAME, PROBABILITIES_NAME))
+    refill(graph.output, [found[name] for name in (SCORES_NAME, PROBABILITIES_NAME)])
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
 
@@ -258,16 +250,13 @@ def _producer(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
 
 def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes and initializers that lead to no output."""
-    while True:
-        read = {n for node in graph.node for n in node.input} | {o.name for o in graph.output}
-        dead = [node for node in graph.node if not read & set(node.output)]
-        if not dead:
-            break
-        for node in dead:
+    read = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):  # a node stands before its readers
+        if read & set(node.output):
+            read |= set(node.input)
+        else:
             graph.node.remove(node)
-    kept = [i for i in graph.initializer if i.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    refill(graph.initializer, [i for i in graph.initializer if i.name in read])
 
 
 def _rename(graph: onnx.GraphProto, layers: list[str]) -> None:
@@ -284,8 +273,7 @@ def _rename(graph: onnx.GraphProto, layers: list[str]) -> None:
             names.setdefault(constant, f"{node.name}/{role}")
     for node in graph.node:
         for group in (node.input, node.output):
-            for position, name in enumerate(group):
-                group[position] = names.get(name, name)
+            group[:] = [names.get(name, name) for name in group]
     for initializer in graph.initializer:
         initializer.name = names.get(initializer.name, initializer.name)
 

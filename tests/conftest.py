@@ -123,7 +123,7 @@ def toy_segmenter(tmp_path_factory):
 @pytest.fixture(scope="session")
 def toy_models(toy_classifier, toy_segmenter, tmp_path_factory):
     """Exported ONNX files by task."""
-    from tfproj.export.convert import export_onnx
+    from tfproj.export.onnx_file import export_onnx
 
     folder = tmp_path_factory.mktemp("models")
     runs = {"classify": toy_classifier, "segment": toy_segmenter}

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from tfproj import backend
@@ -16,3 +19,18 @@ def test_onednn_is_asked_for_on_x86_unless_the_user_says_otherwise(
     backend.set_environment()
     assert environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
     assert environ["KERAS_BACKEND"] == "tensorflow"
+
+
+def test_a_notebook_in_which_tensorflow_was_used_before():
+    code = (
+        "import tensorflow as tf\n"
+        "tf.constant([1.0])\n"
+        "from tfproj import backend\n"
+        "backend.setup()\n"
+        "backend.setup()\n"
+        "print(tf.reduce_sum(tf.ones(3)).numpy())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "3.0"
+    assert done.stderr.count("note: TensorFlow was in use before tfproj; its threads stay") == 1

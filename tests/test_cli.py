@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def error_line(capsys, args, code):
         (["data", "prepare", "digits", "--output", "o", "--val-fraction", "1"], "between 0 and 1"),
         (["train", "classify", "--config", "no.yaml"], "no.yaml: cannot be read"),
         (["train", "classify", "--resume"], "no run in runs/"),
-        (["train", "classify", "--resume", "a", "--epochs", "3"], "leave out the other flags"),
+        (["train", "classify", "--resume", "a", "--seed", "3"], "leave out the other flags"),
         (["evaluate"], "no run in runs/"),
         (["evaluate", "nothing"], "unknown run 'nothing'"),
         (["export"], "no run in runs/"),
@@ -249,3 +250,9 @@ def test_prepared_examples_are_those_of_the_data_set(name):
                 assert split.labels[index] == source.labels[of_source]
             else:
                 np.testing.assert_array_equal(split.read_mask(index), source.read_mask(of_source))
+
+
+def test_a_thread_of_an_application_may_call_it():
+    """Only the main thread may say what a signal does."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main, ["--version"]).result() == 0

@@ -17,6 +17,8 @@ from tiny_models import SPECS, pixels, png, tiny_model, with_golden
 
 from tfproj.cli.main import main
 from tfproj.cli.progress import Progress
+from tfproj.errors import InputError
+from tfproj.inference.image_files import find_images
 
 pytestmark = pytest.mark.light
 needs_any_name = pytest.mark.skipif(
@@ -298,3 +300,21 @@ def test_the_home_directory_where_the_shell_leaves_it(files, capsys, tmp_path, m
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert main(["predict", "~/a.onnx", "~/in", "--output=~/out"]) == 0
     assert (tmp_path / "out" / "predictions.csv").is_file()
+
+
+def test_a_pattern_means_what_it_matches(tmp_path):
+    """Windows' shells hand patterns on."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    names = ["a.png", "b.png", "c.txt", "deep/d.png", "x[1].png"]
+    for name in names:
+        (tmp_path / "in" / name).touch()
+
+    def found(*patterns):
+        paths = find_images([str(tmp_path / "in" / pattern) for pattern in patterns])
+        return [path.relative_to(tmp_path / "in").as_posix() for path in paths]
+
+    assert found("*.png") == ["a.png", "b.png", "x[1].png"]
+    assert found("[ab].png", "b.png", "x[1].png") == ["a.png", "b.png", "x[1].png"]
+    assert found("**/d.*") == found("d*") == ["deep/d.png"]
+    with pytest.raises(InputError, match=r"\*\.jpg: no file matches"):
+        found("a.png", "*.jpg")

@@ -106,15 +106,15 @@ def test_the_transparent_colour_of_a_16_bit_png_is_refused():
 def test_grey_tiffs_are_right(order, compress):
     for bits in (1, 2, 4, 8, 16):
         values = numbers(bits)
-        for photometric, planar in ((1, 1), (0, 1), (1, 2)):
+        for photometric, planar in ((1, 1), (0, 1), (1, 2), (0, 2)):
             data = tiff(values, bits, photometric, planar, compress, order)
             expected = spread(values, bits)
             if photometric == 0:
                 expected = 255 - expected
             if photometric == 0 and bits == 16:
                 refused(data)
-            elif planar == 2 and not compress and bits != 8:
-                refused(data, "planes")  # Pillow reads them as 8 bits
+            elif planar == 2 and not compress and (bits != 8 or photometric == 0):
+                refused(data, "planes")  # Pillow reads them as 8 bits, black as 0
             else:
                 np.testing.assert_array_equal(image.load(data, None, 3), expected)
 
@@ -331,7 +331,9 @@ def test_decoders_share_one_budget():
             time.sleep(0.01)
             running.remove(min(pixels, 10))
 
-    threads = [threading.Thread(target=decode, args=(n,)) for n in (4, 4, 99, 3, 10, 4, 4, 1)]
+    threads = [
+        threading.Thread(target=decode, args=(n,), daemon=True) for n in (4, 4, 99, 3, 10, 4, 4, 1)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -356,7 +358,8 @@ def test_pictures_wait_for_room(monkeypatch):
         results.append(image.load(data, (8, 8), 1))
 
     monkeypatch.setattr(decoding, "decode", alone)
-    threads = [threading.Thread(target=work, args=(png(numbers(8), 8),)) for _ in range(4)]
+    data = png(numbers(8), 8)
+    threads = [threading.Thread(target=work, args=(data,), daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

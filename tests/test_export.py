@@ -2,6 +2,8 @@ import ast
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -16,13 +18,15 @@ from tfproj.cli.main import main
 from tfproj.core.softmax import softmax
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
-from tfproj.export import convert, golden, metadata, samples
-from tfproj.export.convert import Options, export_onnx
+from tfproj.experiment.plan import plan_evaluation
+from tfproj.export import build, convert, golden, job, metadata, samples
+from tfproj.export.job import Options, Rejected
+from tfproj.export.onnx_file import export_onnx
 from tfproj.export.opset import choose_opset
 from tfproj.export.simplify import UNWANTED
 from tfproj.export.simplify import _free_size as free_size
 from tfproj.export.temperature import (
-    fit_temperature,
+    measure_temperature,
     negative_log_likelihood,
     unknown_threshold,
 )
@@ -36,7 +40,7 @@ def properties(path):
     return {p.key: p.value for p in onnx.load(path).metadata_props}
 
 
-def record_of(path):
+def metadata_of(path):
     return json.loads(properties(path)["tfproj"])
 
 
@@ -94,11 +98,11 @@ def test_batch_is_free_and_size_is_fixed(toy_models, task, answer):
 
 
 def test_folding_batch_norm_changes_nothing(toy_segmenter):
-    planned = convert.plan_evaluation(toy_segmenter)
+    planned = plan_evaluation(toy_segmenter)
     trained = load_model(toy_segmenter)
     folded = convert.fold_norms(trained, planned.spec, planned.config.model_options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
-    expected, actual = (convert.answers_of(m)(pixels) for m in (trained, folded))
+    expected, actual = (build.answers_of(m)(pixels) for m in (trained, folded))
     assert len(folded.layers) < len(trained.layers)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
@@ -117,7 +121,7 @@ def test_half_keeps_the_weights_in_16_bits(toy_segmenter, toy_models, tmp_path, 
     difference = np.abs(answers[0] - answers[1]).max()
     assert 0 < difference < 0.02
     # What rounding costs is measured against the trained weights.
-    facts = record_of(output)["half"]
+    facts = metadata_of(output)["half"]
     assert difference / 4 < facts["max_difference"] < 0.02
     assert facts["agreement"] > 0.99
     assert set(facts["metrics"]["mean_average_precision_softmax"]) == {"float32", "half"}
@@ -161,7 +165,7 @@ def test_half_and_int8_exclude_each_other(toy_segmenter, capsys):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_record_says_all(toy_models, runs, task):
-    record = record_of(toy_models[task])
+    record = metadata_of(toy_models[task])
     spec = runs[task].spec()
     assert record["schema"] == 1
     assert (record["task"], tuple(record["classes"])) == (task, spec.classes)
@@ -223,7 +227,7 @@ def _opened(png):
 
 def test_class_names_of_any_language(toy_models):
     proto = onnx.load(toy_models["classify"])
-    record = record_of(toy_models["classify"])
+    record = metadata_of(toy_models["classify"])
     # The last is Persian, with the joiner that Persian needs.
     record["classes"][:4] = ["café", '"quoted" \\ name', "\U0001f455", "\u0645\u06cc\u200c"]
     data = metadata.attach(proto, record)
@@ -237,20 +241,20 @@ def test_temperature_makes_overconfident_scores_honest():
     honest = rng.normal(size=(4000, 3)) * 2
     shares = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
     labels = (shares.cumsum(1) > rng.random((4000, 1))).argmax(1)
-    fit = fit_temperature(honest * 3, labels)
-    assert fit["temperature"] == pytest.approx(3, rel=0.1)
-    assert fit["nll_after"] < fit["nll_before"]
-    assert fit["nll_after"] == pytest.approx(
-        negative_log_likelihood(honest * 3, labels, fit["temperature"])
+    fit = measure_temperature(honest * 3, labels)
+    assert fit.temperature == pytest.approx(3, rel=0.1)
+    assert fit.nll_after < fit.nll_before
+    assert fit.nll_after == pytest.approx(
+        negative_log_likelihood(honest * 3, labels, fit.temperature)
     )
 
 
 def test_classifier_carries_its_temperature(toy_models):
-    fit = record_of(toy_models["classify"])["calibration"]
+    fit = metadata_of(toy_models["classify"])["calibration"]
     assert fit["temperature"] > 0
     assert fit["nll_after"] <= fit["nll_before"]
     assert 0 < fit["unknown_threshold"] < 1
-    assert "calibration" not in record_of(toy_models["segment"])
+    assert "calibration" not in metadata_of(toy_models["segment"])
     predictor = Predictor(toy_models["classify"], unknown_below="auto")
     assert predictor.unknown_below == fit["unknown_threshold"]
 
@@ -272,7 +276,7 @@ def test_the_unknown_threshold_lets_pass_what_the_model_gets_right():
 
 def test_any_size_that_is_a_multiple(toy_segmenter, tmp_path):
     result = export_onnx(toy_segmenter, tmp_path / "free.onnx", Options(dynamic_size=True))
-    assert result["verification"]["sizes"] == [[32, 48], [16, 24], [24, 64]]
+    assert result["verification"]["sizes"] == ((32, 48), (16, 24), (24, 64))
     predictor = Predictor(tmp_path / "free.onnx")
     assert predictor.spec.dynamic_size
     for height, width in ((8, 8), (40, 16)):
@@ -321,13 +325,13 @@ def test_classifiers_have_one_size(toy_classifier, tmp_path):
 @pytest.mark.parametrize(
     ("opset", "target", "expected"),
     [
-        (None, None, (18, 8)),
-        (15, None, (15, 8)),
-        (None, "1.20.1", (18, 8)),
-        (None, "1.13", (17, 8)),
-        (None, "1.10", (15, 8)),
-        (None, "9.9", (18, 8)),
-        (16, "1.12", (16, 8)),
+        (None, None, 18),
+        (15, None, 15),
+        (None, "1.20.1", 18),
+        (None, "1.13", 17),
+        (None, "1.10", 15),
+        (None, "9.9", 18),
+        (16, "1.12", 16),
     ],
 )
 def test_target_caps_the_file(opset, target, expected):
@@ -349,14 +353,20 @@ def test_file_for_an_old_runtime(toy_classifier, tmp_path):
         [("", 17)],
         8,
     )
-    assert record_of(tmp_path / "old.onnx")["graph"] == {"opset": 17, "ir_version": 8}
+    assert metadata_of(tmp_path / "old.onnx")["graph"] == {"opset": 17, "ir_version": 8}
 
 
 @pytest.mark.parametrize("output", ["model.pb", "nowhere/model.onnx", "folder.onnx"])
-def test_output_must_be_a_place_for_onnx(toy_classifier, tmp_path, output):
+def test_output_must_be_a_place_for_onnx(tmp_path, output):
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(InputError):
-        convert.check_output(toy_classifier, tmp_path / output)
+        job.check_output(tmp_path / output)
+
+
+def test_options_are_checked_before_tensorflow_is_loaded():
+    code = "import sys, tfproj.cli.export; print({'tensorflow', 'keras', 'onnx'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()"
 
 
 # The gate
@@ -387,8 +397,19 @@ def test_rejected_file_is_kept_on_demand(toy_classifier, tmp_path, wrong_convers
     output.write_bytes(b"the last good one")
     assert main(["export", str(toy_classifier.path), "--output", str(output), "--keep"]) == 1
     assert output.read_bytes() == b"the last good one"
-    check = record_of(tmp_path / "model.onnx.rejected")["verification"]
+    check = metadata_of(tmp_path / "model.onnx.rejected")["verification"]
     assert check["max_difference"] > check["tolerance"]
+
+
+def test_a_file_that_cannot_run_is_kept_on_demand(toy_classifier, tmp_path, monkeypatch):
+    def fails(*args):
+        raise TfprojError("the predictor cannot run the exported file: why")
+
+    monkeypatch.setattr(build, "verify", fails)
+    with pytest.raises(Rejected, match="why; no file was written"):
+        export_onnx(toy_classifier, tmp_path / "model.onnx", Options(keep=True))
+    kept = metadata_of(tmp_path / "model.onnx.rejected")
+    assert kept["verification"] == {"error": "the predictor cannot run the exported file: why"}
 
 
 def test_converter_warnings_are_failures(toy_classifier, tmp_path, monkeypatch):

@@ -411,3 +411,14 @@ def test_suffixes_of_the_formats_that_are_read(class_folder, suffix):
     Image.new("1" if suffix == ".pbm" else "L", (16, 12)).save(root / "cat" / f"x{suffix}", kind)
     assert sum(sizes(load_dataset(str(root))).values()) == 13
     assert warnings(root) == []
+
+
+def test_paths_of_windows_are_those_of_groups_csv(class_folder):
+    root = class_folder({"": {"cat": 2, "dog": 2}})
+    (root / "groups.csv").write_text("file,group\ncat/0.png,g\n./cat/1.png,g\ndog/0.png,h\n")
+    parts = load_dataset(str(root)).splits.values()
+    groups = {n: g for part in parts for n, g in zip(part.names, part.groups, strict=True)}
+    assert groups["cat/0.png"] == groups["cat/1.png"] == "g"
+    (root / "groups.csv").write_text("file,group\ncat\\0.png,g\n.\\cat\\1.png,g\ndog/0.png,h\n")
+    parts = load_dataset(str(root)).splits.values()
+    assert groups == {n: g for p in parts for n, g in zip(p.names, p.groups, strict=True)}

@@ -87,6 +87,18 @@ def test_an_image_and_its_mirror_image_take_turns():
     assert seen[2:] == seen[:2]
 
 
+def test_a_mirrored_example_gets_the_class_of_its_mirror_image():
+    ramp = np.tile(np.arange(8, dtype=np.uint8), (20, 8, 1))
+    examples = cache(array_split(ramp, np.arange(20) % 3))
+    batches = train_batches(examples, 5, range(1), 3, "flip", mirrored=(0, 2, 1))
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    as_it_was = images[:, 0, 0, 0] == 0
+    expected = pipeline.epoch_order(3, 0, 20) % 3
+    swapped = np.array([0, 2, 1])[expected]
+    np.testing.assert_array_equal(labels, np.where(as_it_was, expected, swapped))
+    np.testing.assert_array_equal(examples.targets, np.arange(20) % 3)
+
+
 def test_statistics_come_from_the_first_batches_plain_unless_noise_was_trained_with():
     assert [for_statistics(n) for n in ("photo_mix", "shift_flip")] == ["none", "none"]
     for augment in ("none", for_statistics("shift_flip_erase")):

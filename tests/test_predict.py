@@ -327,7 +327,7 @@ def test_openvino_gets_large_images_one_at_a_time():
     if session.OPENVINO not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-openvino is not installed")
     predictor = Predictor.pretrained("facades-default", providers=[session.OPENVINO])
-    assert isinstance(predictor._session, session.OneByOne)
+    assert isinstance(predictor._session._session, session.OneByOne)
     images = pixels(1, predictor.spec, 3)
     expected = Predictor.pretrained("facades-default").run(images)[1]
     np.testing.assert_allclose(predictor.run(images)[1], expected, atol=1e-3)

@@ -9,14 +9,17 @@ import pytest
 from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.errors import TfprojError
-from tfproj.export import quantize
-from tfproj.export.convert import Options
-from tfproj.export.quantize import export_int8
-from tfproj.export.quantizer import MOVES, Quantizer, _ending, upsample_by_convolution
+from tfproj.export import quantize, samples
+from tfproj.export.job import Options
+from tfproj.export.onnx_file import export_onnx
+from tfproj.export.quantizer import MOVES, Quantizer
 from tfproj.export.samples import balanced_labels, balanced_shares
 from tfproj.export.simplify import constants, set_constant
+from tfproj.export.upsampling import ending, upsample_by_convolution
 from tfproj.inference import session
 from tfproj.pretrained import pretrained_file
+
+INT8 = Options(int8=True)
 
 
 def run_graph(model, pixels):
@@ -30,9 +33,9 @@ def pixels():
 
 
 @pytest.fixture(scope="module")
-def quantizer(toy_models):
+def quantizer(toy_models, tmp_path_factory):
     pixels = np.random.default_rng(1).integers(0, 256, (6, 32, 48, 3), np.uint8)
-    return Quantizer(onnx.load(toy_models["segment"]), pixels)
+    return Quantizer(onnx.load(toy_models["segment"]), pixels, tmp_path_factory.mktemp("ranges"))
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_quantised_graph(quantizer, toy_models, pixels, method):
     sources = {
         made_by.get(name)
         for node in model.graph.node
-        if node.op_type in MOVES and node.name not in _ending(model.graph)
+        if node.op_type in MOVES and node.name not in ending(model.graph)
         for name in (node.input if node.op_type == "Concat" else node.input[:1])
     }  # fmt: skip
     assert sources == {"QuantizeLinear", None, *MOVES}  # None: the image
@@ -98,7 +101,7 @@ def test_excluded_layers_stay_in_float32(quantizer):
     assert "enc1_conv2/weight" not in types
 
 
-def test_scores_of_a_transposed_convolution_stay_in_float32():
+def test_scores_of_a_transposed_convolution_stay_in_float32(tmp_path):
     """As where the stem halves the image; 256 levels would tie in a ranking."""
     images = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
     model = onnx.load(pretrained_file("facades-best"))
@@ -106,7 +109,7 @@ def test_scores_of_a_transposed_convolution_stay_in_float32():
     for cast in [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in halves]:
         set_constant(model.graph, cast.output[0], halves[cast.input[0]].astype(np.float32))
         model.graph.node.remove(cast)
-    quantizer = Quantizer(model, images)
+    quantizer = Quantizer(model, images, tmp_path)
     assert quantizer.float_layers == ["dec0_up"] and "dec0_up" not in quantizer.layers
     for method in ("MinMax", "Percentile"):
         scores = run_graph(quantizer.build(method, ["dec1_up"]), images)[0]
@@ -115,7 +118,7 @@ def test_scores_of_a_transposed_convolution_stay_in_float32():
 
 def test_int8_file(toy_segmenter, tmp_path, fast):
     path = tmp_path / "small.onnx"
-    result = export_int8(toy_segmenter, path)
+    result = export_onnx(toy_segmenter, path, INT8)
     facts = result["quantization"]
     assert facts["method"] in Quantizer.METHODS
     assert facts["excluded"][0] == "dec1_conv2"
@@ -124,7 +127,7 @@ def test_int8_file(toy_segmenter, tmp_path, fast):
     assert metric["float32"] - metric["int8"] <= 0.005
     assert path.stat().st_size < 0.4 * 4 * result["parameters"]
     predictor = Predictor(path)
-    assert predictor.selftest().tolerance == quantize.GOLDEN_TOLERANCE
+    assert predictor.selftest().tolerance == quantize.TOLERANCE
     record = json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["tfproj"])
     assert record["quantization"] == json.loads(json.dumps(facts))
     assert record["verification"]["max_difference"] <= 1e-4
@@ -141,20 +144,20 @@ def test_int8_classifier_by_command(toy_classifier, fast, capsys, tmp_path):
 def test_slower_is_no_file(toy_classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(quantize, "speed_ratio", lambda *args: 0.8)
     with pytest.raises(TfprojError, match="not faster .* 0.80 times"):
-        export_int8(toy_classifier, tmp_path / "small.onnx")
+        export_onnx(toy_classifier, tmp_path / "small.onnx", INT8)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(TfprojError):
-        export_int8(toy_classifier, tmp_path / "small.onnx", Options(keep=True))
+        export_onnx(toy_classifier, tmp_path / "small.onnx", Options(int8=True, keep=True))
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx.rejected"]
 
 
 def test_inaccurate_is_no_file_and_the_worst_layers_were_tried(
     toy_classifier, tmp_path, monkeypatch, fast
 ):
-    monkeypatch.setitem(quantize.DECIDING, "classify", ("accuracy", -2.0))
+    monkeypatch.setitem(samples.DECIDING, "classify", ("accuracy", -2.0))
     monkeypatch.setattr(quantize, "EXCLUDE_STEPS", (1, 2))
-    with pytest.raises(TfprojError, match=r"more than allowed \(-2\)") as caught:
-        export_int8(toy_classifier, tmp_path / "small.onnx")
+    with pytest.raises(TfprojError, match="int8 loses .*, allowed -2") as caught:
+        export_onnx(toy_classifier, tmp_path / "small.onnx", INT8)
     assert ", " in str(caught.value).split("with ")[1]  # two layers by name
     assert list(tmp_path.iterdir()) == []
 
@@ -172,7 +175,7 @@ def test_excluding_the_worst_layers_can_save_the_file(toy_classifier, tmp_path, 
         return model
 
     monkeypatch.setattr(Quantizer, "build", damaged)
-    facts = export_int8(toy_classifier, tmp_path / "small.onnx")["quantization"]
+    facts = export_onnx(toy_classifier, tmp_path / "small.onnx", INT8)["quantization"]
     assert facts["excluded"] == ["dense2", "conv2"]
 
 

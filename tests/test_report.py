@@ -272,13 +272,24 @@ def test_trained_on_after_the_evaluation(tmp_path, light):
     assert "Evaluated after 3 epochs; by now the run has been trained for 5" in text
 
 
-def test_mirrored_metrics_are_said_to_be(tmp_path, light):
+def test_mirrored_metrics_stand_beside_the_others(tmp_path, light):
     plain, mirrored = (classified(tmp_path / name) for name in ("plain", "mirrored"))
-    edit_json(mirrored.metrics_file, lambda record: record.update(flip_averaged=True))
+    found = {"test": {"accuracy": 0.98765}}
+    edit_json(mirrored.metrics_file, lambda record: record.update(mirrored=found))
     assert "mirror image" not in Page(build([plain])).text
-    assert "the mean of that of the image and of its mirror image" in Page(build([mirrored])).text
-    page = Page(build([plain, mirrored], tmp_path / "page.html"))
-    assert "Averaged with the mirror image (tfproj evaluate --flip): only mirrored." in page.text
+    said = "Averaged with the mirror image (tfproj evaluate --flip), the test accuracy is 0.9877."
+    assert said in Page(build([mirrored])).text
+
+
+def test_an_evaluation_on_other_data_is_said_to_be(tmp_path, light):
+    own, other = (classified(tmp_path / name) for name in ("own", "other"))
+    for run, of_training in ((own, True), (other, False)):
+        data = {"name": "x", "origin": "/data/x", "of_training": of_training}
+        edit_json(run.metrics_file, lambda record, data=data: record.update(data=data))
+    assert "/data/x" not in Page(build([own])).text
+    assert "on data that it was not trained on: /data/x." in Page(build([other])).text
+    page = Page(build([own, other], tmp_path / "page.html"))
+    assert "Evaluated on other data (tfproj evaluate --data): other." in page.text
 
 
 def test_names_of_files_that_are_no_text(tmp_path, light):
@@ -463,5 +474,6 @@ def test_command_without_a_name_takes_the_newest_run(tmp_path, capsys, light):
     from tfproj.cli.report import report
 
     run = toy_run(tmp_path / "runs" / "classify" / "one", "classify", ("a", "b"))
+    run.best_weights.touch()
     report.main(["--runs-dir", str(tmp_path / "runs")], standalone_mode=False)
     assert capsys.readouterr().out.strip() == str(run.report_file)

@@ -9,7 +9,7 @@ import pytest
 
 from tfproj.report import figures, format, sentences
 from tfproj.report.statistics import calibration_error, reliability, wilson
-from tfproj.runs.history import best_epoch
+from tfproj.runs.history import best_epoch, out_of_patience
 
 
 def test_wilson_by_the_textbook():
@@ -41,13 +41,16 @@ def test_reliability_at_the_edges():
     assert rows[0]["examples"] == rows[-1]["examples"] == 1 and calibration_error(rows) == 0
 
 
-def test_best_epoch_passes_over_nan():
+def test_the_best_epoch_is_the_latest_of_those_with_the_least_loss():
     history = [
         {"epoch": 1, "val_accuracy": 0.5, "val_loss": 2.0},
         {"epoch": 2, "val_accuracy": math.nan, "val_loss": math.nan},
         {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0},
     ]
-    assert best_epoch(history, "classify") == 1
+    assert best_epoch(history, "classify") == 3
+    assert best_epoch([*history, {**history[0], "epoch": 4}], "classify") == 3
+    assert best_epoch([*history, {**history[2], "epoch": 4}], "classify") == 4
+    assert [out_of_patience(history, "classify", n) for n in (2, 3, None)] == [True, False, False]
     assert best_epoch(history, "segment") is None
     counted = [{**row, "val_mean_ap": ap} for row, ap in zip(history, (0.2, 0.4, 0.3), strict=True)]
     assert best_epoch(counted, "segment") == 2

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.light
 def new_run(root, task="classify", name=None, overwrite=False):
     run = create_run(root, task, name, "digits-default", overwrite)
     write_json(run.config_file, make_config(task).to_dict())
+    run.best_weights.touch()
     return run
 
 
@@ -138,5 +139,5 @@ def test_damaged_json_is_one_line(tmp_path):
     run.config_file.write_text(json.dumps({"task": "classify", "epoch": 1}))
     with pytest.raises(InputError, match="did you mean 'epochs'"):
         run.config()
-    with pytest.raises(InputError, match=r"best\.keras is missing"):
-        run.require(run.best_weights)
+    with pytest.raises(InputError, match=r"last\.keras is missing"):
+        run.require(run.last_weights)

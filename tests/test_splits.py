@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -80,6 +81,34 @@ def test_group_modulus_applies_to_any_data_set():
     assert not {int(n) % 30 for n in train.names} & {int(n) % 30 for n in val.names}
 
 
+def grouped(groups, labels):
+    images = np.arange(len(labels), dtype=np.uint8)[:, None, None]
+    return dataclasses.replace(array_split(images, labels), groups=np.array(groups))
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.3])
+def test_every_class_with_two_groups_is_in_both_parts(fraction):
+    # Two groups of class 0, ten of class 1, one of class 2, and five that mix all three.
+    groups = np.repeat(np.arange(18), 6)
+    labels = np.where(groups < 2, 0, np.where(groups < 12, 1, np.where(groups < 13, 2, 0)))
+    mixed = groups > 12
+    labels[mixed] = np.arange(mixed.sum()) % 3
+    train, val = hold_out(grouped(groups, labels), fraction)
+    assert not set(train.groups) & set(val.groups)
+    assert set(train.labels) == set(val.labels) == {0, 1, 2}
+    assert len(set(val.groups)) <= max(3, np.ceil(18 * fraction) + 1)
+    # A class with one group is learned, not measured.
+    single = np.repeat(np.arange(13), 6)
+    train, val = hold_out(grouped(single, labels[:78]), fraction)
+    assert set(train.labels) == {0, 1, 2} and set(val.labels) == {0, 1}
+
+
+def test_groups_that_are_a_class_each_can_not_be_held_out():
+    split = grouped(np.repeat([0, 1], 10), np.repeat([0, 1], 10))
+    with pytest.raises(InputError, match="groups that are each the only one of a class"):
+        hold_out(split, 0.1)
+
+
 def test_too_few_examples_to_hold_out():
     for split in (labelled(1, 1), labelled(0), named(["a1", "b1"], groups=np.array([1, 1]))):
         with pytest.raises(InputError, match=r"are too few .* add examples or a val split"):
@@ -146,3 +175,69 @@ def test_the_fingerprint_changes_with_names_labels_and_classes():
     ]
     assert len({d.fingerprint() for d in [data, *others]}) == 5
     assert dataset(train=labelled(3, 3, 3)).fingerprint() == data.fingerprint()
+
+
+def grown(names, fraction=0.2, groups=None, labels=None):
+    """The names held out of a set to which more may be added."""
+    fields = {"groups": None if groups is None else np.array(groups)}
+    if labels is not None:
+        fields["labels"] = np.array(labels, np.int32)
+    train, val = hold_out(named(names, **fields), fraction, may_grow=True)
+    assert not set(train.names) & set(val.names)
+    return set(val.names)
+
+
+def test_what_was_validated_stays_so_when_the_data_grow():
+    names = [f"cat/{i}.jpg" for i in range(100)]
+    before = grown(names)
+    assert 10 <= len(before) <= 30
+    more = sorted([*names, *(f"cat/new{i}.jpg" for i in range(300))])
+    assert grown(more) & set(names) == before
+    assert grown(names[::2]) == before & set(names[::2])
+    groups = [name[:6] for name in more]
+    held = grown(more, groups=groups)
+    assert {name[:6] for name in held}.isdisjoint({n[:6] for n in set(more) - held})
+
+
+def test_every_class_of_data_that_may_grow_is_in_both_parts():
+    names = [f"{label}{i}" for label in "abcdefgh" for i in range(3)]
+    labels = np.repeat(np.arange(8), 3)
+    for fraction in (0.01, 0.5, 0.99):
+        held = grown(names, fraction, labels=labels)
+        for label in "abcdefgh":
+            assert 1 <= sum(name.startswith(label) for name in held) <= 2
+
+
+def test_a_directory_may_grow_and_a_named_data_set_keeps_its_split(class_folder, mask_folder):
+    root = class_folder({"": {"cat": 30, "dog": 30}})
+    before = load_dataset(str(root)).splits["val"].names
+    for index in range(1, 30, 2):
+        (root / "cat" / f"{index}.png").rename(root / "cat" / f"{index + 100}.png")
+    after = load_dataset(str(root)).splits["val"].names
+    here = {path.relative_to(root).as_posix() for path in root.rglob("*.png")}
+    assert set(after) >= set(before) & here and not load_dataset("digits").may_grow
+    assert load_dataset(str(mask_folder())).may_grow
+    # By which the published figures were measured.
+    assert load_dataset("digits").splits["val"].names[:5] == ["3", "10", "15", "22", "32"]
+
+
+@pytest.mark.parametrize("length", [100, 200_000])
+def test_a_file_changed_at_equal_length_is_noticed(tmp_path, length):
+    file = tmp_path / "a.bin"
+    split = named(["a"], files=[file])
+    found = set()
+    for change in (None, 0, length // 3 if length < 1000 else length - 1000, length - 1):
+        content = bytearray(length)
+        if change is not None:
+            content[change] = 1
+        file.write_bytes(content)
+        os.utime(file, (1, 1))
+        found.add(dataset(train=split).contents())
+    assert len(found) == 4
+    file.write_bytes(bytes(length + 1))
+    assert dataset(train=split).contents() not in found
+
+
+def test_names_of_either_system_are_the_same_data():
+    windows, posix = (dataset(train=named([name])) for name in (r"cat\1.jpg", "cat/1.jpg"))
+    assert windows.fingerprint() == posix.fingerprint()

@@ -13,10 +13,13 @@ backend.setup()
 
 import keras  # noqa: E402
 
+from tfproj.cli.evaluate import format_metrics  # noqa: E402
+from tfproj.cli.main import main  # noqa: E402
 from tfproj.cli.train import _load  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
+from tfproj.evaluation.report_data import predict_scores  # noqa: E402
 from tfproj.experiment.plan import explain_size, plan, plan_again  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.models.checkpoint import load_model  # noqa: E402
@@ -26,6 +29,7 @@ from tfproj.training import callbacks, optimizers  # noqa: E402
 from tfproj.training.cache import Cache, make_cache  # noqa: E402
 from tfproj.training.compiling import steps_per_call  # noqa: E402
 from tfproj.training.train import resume, train  # noqa: E402
+from tfproj.training.validation_weights import ValidationWeights  # noqa: E402
 
 # float32: bfloat16 would do, but bit equality is promised for float32 on the CPU.
 TOY = {
@@ -60,8 +64,8 @@ def without_times(run):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history()]
 
 
-def stored_variables(run):
-    model = keras.saving.load_model(run.last_weights, compile=True)
+def stored_variables(file):
+    model = keras.saving.load_model(file, compile=True)
     values = [v.numpy() for v in [*model.weights, *model.optimizer.variables]]
     assert len(values) > 10
     return values
@@ -78,9 +82,10 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(tmp_path, task, monkeypatc
     assert len(parts.history()) == 2
     resume(parts)
     assert without_times(parts) == without_times(whole)
-    for one, other in zip(stored_variables(parts), stored_variables(whole), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert parts.best_weights.exists()
+    for name in ("last.keras", "best.keras"):
+        values = (stored_variables(run.path / name) for run in (parts, whole))
+        for one, other in zip(*values, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
@@ -184,16 +189,16 @@ def test_patience_survives_an_interruption(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep):
-    # A rate too small to change what is recognised: the first epoch is the best.
+def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep, monkeypatch):
+    # A rate too small to change what is recognised.
     config = toy("classify", epochs=2, learning_rate=1e-7, schedule="constant", keep=keep,
                  augment="none", model_options={})  # fmt: skip
+    monkeypatch.setattr(callbacks, "best_epoch", lambda history, task: 1)
     run = train(config, tmp_path)
-    assert run.history()[0]["val_accuracy"] == run.history()[1]["val_accuracy"]
     best, last = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
     equal = all(np.array_equal(a, b) for a, b in zip(best.weights, last.weights, strict=True))
     assert equal == (keep == "last")
-    assert read_run(run).kept_epoch == (2 if keep == "last" else 1)
+    assert read_run(run).kept_epoch == 2  # of equal accuracy, and less loss
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
@@ -306,7 +311,7 @@ def test_a_run_says_how_to_repeat_it(tmp_path):
     environment = run.environment()
     assert environment["repeat"] == f"tfproj train classify --config {run.config_file}"
     assert environment["precision"] == "float32"
-    assert run.config() == toy("classify", epochs=1)
+    assert run.config() == plan(toy("classify", epochs=1)).config
     splits = json.loads(run.splits_file.read_text())
     assert splits["counts"]["train"] == 200
     assert len(splits["val"]) == splits["counts"]["val"] > 0
@@ -456,26 +461,24 @@ def test_best_weights_are_the_moving_average(tmp_path):
     assert val["accuracy"] == pytest.approx(run.history()[-1]["val_accuracy"], abs=1e-6)
 
 
-def test_averaged_weights_get_batch_norm_statistics_of_their_own():
-    from tfproj.training.ema import WeightAverage
-
+@pytest.mark.parametrize("average", [True, False])
+def test_kept_weights_get_batch_norm_statistics_of_their_own(average):
     rng = np.random.default_rng(0)
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, use_bias=False),
          keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(2)]
     )  # fmt: skip
-    optimizer = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9)
+    optimizer = keras.optimizers.SGD(0.5, use_ema=average, ema_momentum=0.9)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     images = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
     model.fit(images, rng.integers(0, 2, 32), batch_size=8, epochs=2, verbose=0)
     latest = model.get_weights()
-    average = WeightAverage(model, np.split(images, 4))
+    kept = ValidationWeights(model, np.split(images, 4))
     conv, norm = model.layers[:2]
+    kernel = optimizer._model_variables_moving_average[0].numpy() if average else latest[0]
     for _ in range(2):  # once computed, once remembered
-        with average.swapped_in():
-            np.testing.assert_array_equal(
-                conv.kernel.numpy(), optimizer._model_variables_moving_average[0].numpy()
-            )
+        with kept.swapped_in():
+            np.testing.assert_array_equal(conv.kernel.numpy(), kernel)
             seen = np.asarray(conv(images)).reshape(-1, 4)
             np.testing.assert_allclose(norm.moving_mean.numpy(), seen.mean(0), atol=1e-5)
             # The mean of the batches' variances is a little less than that of all.
@@ -483,6 +486,24 @@ def test_averaged_weights_get_batch_norm_statistics_of_their_own():
         for before, after in zip(latest, model.get_weights(), strict=True):
             np.testing.assert_array_equal(before, after)
     assert norm.momentum == 0.99
+    # The moving ones of an average never fit it; those of the latest weights do, in time.
+    optimizer.iterations.assign(1200)
+    with kept.swapped_in():
+        own = np.array_equal(norm.moving_mean.numpy(), latest[3])
+    assert own != average
+
+
+def test_statistics_arrive_where_an_epoch_is_one_step(tmp_path):
+    config = toy("classify", limit=60, batch_size=128, epochs=20, augment="none",
+                 model_options={"batch_norm": True})  # fmt: skip
+    run = train(config, tmp_path)
+    last = run.history()[-1]
+    assert last["accuracy"] > 0.9 and last["val_accuracy"] > 0.6
+    best, latest = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
+    own, estimated = (
+        [v.numpy() for v in model.variables if "moving" in v.path] for model in (latest, best)
+    )
+    assert own and not any(map(np.array_equal, own, estimated))  # the training goes on with its own
 
 
 def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
@@ -496,7 +517,24 @@ def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
     mirrored = model.predict_on_batch(batch[:, :, ::-1])[:, :, ::-1]
     expected = (model.predict_on_batch(batch) + mirrored) / 2
     np.testing.assert_allclose(scores, expected, atol=1e-5)
-    assert evaluate(run, ["val"], flip=True)["flip_averaged"] is True
+    both = evaluate(run, ["val"], flip=True)
+    plain = evaluate(run, ["val"])
+    assert plain == both and plain["splits"]["val"] != plain["mirrored"]["val"]
+    assert json.loads(run.metrics_file.read_text()) == plain
+    assert "averaged with the mirror image (--flip):" in format_metrics(plain)
+    with run.best_weights.open("ab") as file:  # of other weights nothing is kept
+        file.write(b"x")
+    assert evaluate(run, ["val"])["mirrored"] == {}
+
+
+def test_flip_gives_left_the_score_of_a_mirrored_right():
+    class Halves:
+        def predict_on_batch(self, images):
+            return images.mean((1, 3)).reshape(-1, 2, 2).mean(2)
+
+    images = np.array([[[[9], [9], [0], [1]]]], np.uint8)
+    scores = predict_scores(Halves(), images, mirrored=(1, 0))
+    np.testing.assert_array_equal(scores, Halves().predict_on_batch(images))
 
 
 def _images(planned, split):
@@ -514,3 +552,52 @@ def test_label_smoothing_spreads_the_target():
     loss = make_loss(toy("classify", label_smoothing=0.1), 3)
     value = float(loss(np.array([0]), scores))
     assert value == pytest.approx(-(target * log_p).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_finished_run_is_extended(tmp_path, schedule, capsys):
+    config = toy("classify", epochs=2, schedule=schedule, warmup_epochs=0.0)
+    run = train(config, tmp_path, "a")
+    with pytest.raises(InputError, match="is of 2 epochs; --epochs must be more"):
+        plan_again(run, 2)
+    command = ["train", "classify", "--resume", str(run.path), "--epochs", "4", "--no-evaluate"]
+    assert main(command) == 0
+    said = "is now that of a cosine of 4 epochs" if schedule == "cosine" else "stays"
+    assert f"extended from 2 to 4 epochs; the rate {said}\n" in capsys.readouterr().err
+    assert run.config() == dataclasses.replace(config, epochs=4)
+    assert json.loads((run.path / "config-2-epochs.json").read_text()) == config.to_dict()
+    repeat = run.environment()["repeat"]
+    assert repeat.endswith("config-2-epochs.json && tfproj train classify --resume --epochs 4")
+    # From there on the rate is that of a run of four epochs from the start.
+    rates = [row["learning_rate"] for row in run.history()]
+    whole = train(dataclasses.replace(config, epochs=4), tmp_path, "whole")
+    assert rates[2:] == [row["learning_rate"] for row in whole.history()][2:]
+    with pytest.raises(InputError, match="finished after 4 epochs; nothing to resume"):
+        resume(run)
+
+
+def test_patience_that_has_ended_is_no_run_to_extend(tmp_path):
+    run = train(toy("classify", epochs=6, patience=1, learning_rate=1e-9), tmp_path)
+    assert len(run.history()) < 6
+    with pytest.raises(InputError, match="stopped by its patience of 1 epochs"):
+        resume(run, planned=plan_again(run, 8))
+    assert run.config().epochs == 6
+
+
+def test_training_on_what_validated_the_source_is_said(class_folder, tmp_path):
+    root = class_folder({"": {"cat": 12, "dog": 12}})
+    config = make_config("classify", "original", data=str(root), epochs=1)
+    source = train(config, tmp_path / "runs", "source")
+    again = make_config("classify", data=str(root), init=str(source.path))
+    assert plan(again).dataset.notes == ()
+    held_out = json.loads(source.splits_file.read_text())["val"]
+    (root / "val").mkdir()
+    for name in ("cat", "dog"):
+        (root / "val" / name).mkdir()
+        (root / name / "0.png").rename(root / "val" / name / "0.png")
+    (root / "train").mkdir()
+    for name in ("cat", "dog"):
+        (root / name).rename(root / "train" / name)
+    left = [name for name in held_out if not name.endswith("/0.png")]
+    note = f"{len(left)} training images are called as images that {source.path} was validated on"
+    assert left and plan(again).dataset.notes == (note,)

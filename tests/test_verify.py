@@ -14,8 +14,8 @@ from tfproj.data import Split
 from tfproj.errors import TfprojError
 from tfproj.experiment.plan import plan_evaluation
 from tfproj.export import samples, verify
-from tfproj.export.convert import answers_of
-from tfproj.export.isolated import BLOCKED, START, Pass, replay
+from tfproj.export.build import answers_of
+from tfproj.export.isolated import BLOCKED, START, Pass, predict_isolated
 from tfproj.models.checkpoint import load_model
 
 
@@ -33,13 +33,15 @@ def test_not_a_number_is_a_difference():
     actual = np.array([[np.nan, 0.5]], np.float32)
     figures = verify.compare([(expected, actual), (expected, expected)])
     assert np.isnan(figures["max_difference"])
-    with pytest.raises(verify.Rejected) as caught:
-        verify._judge({**figures, "max_score_difference": 0.0, "tolerance": 1e-4})
-    assert caught.value.verification["max_difference"] is None
+    rest = {"max_score_difference": 0.0, "metrics": {}, "tolerance": 1e-4}
+    found = verify.Verification(2, "val", (1, 7), (), **figures, **rest)
+    assert "differs from Keras" in found.complaint
+    assert found.to_dict()["max_difference"] is None
 
 
-def test_scores_count_as_well_as_probabilities(toy_models, toy_classifier):
+def test_scores_count_as_well_as_probabilities(toy_models, toy_classifier, tmp_path):
     planned = plan_evaluation(toy_classifier)
+    drawn = verify.comparison_samples(planned, tmp_path)
     answer = answers_of(load_model(toy_classifier))
     for operator, value in (("Mul", 3.0), ("Add", 1000.0)):
         model = onnx.load(toy_models["classify"])
@@ -48,10 +50,9 @@ def test_scores_count_as_well_as_probabilities(toy_models, toy_classifier):
                 names[:] = ["true" if name == "scores" else name for name in names]
         model.graph.initializer.append(numpy_helper.from_array(np.float32(value), "by"))
         model.graph.node.append(onnx.helper.make_node(operator, ["true", "by"], ["scores"]))
-        with pytest.raises(verify.Rejected, match="of the largest score") as caught:
-            verify.verify(model.SerializeToString(), planned.spec, answer, planned)
-        figures = caught.value.verification
-        assert figures["max_difference"] <= figures["tolerance"] < figures["max_score_difference"]
+        found = verify.verify(model.SerializeToString(), planned.spec, answer, drawn, 1)
+        assert "of the largest score" in found.complaint
+        assert found.max_difference <= found.tolerance < found.max_score_difference
 
 
 def test_score_differences_are_parts_of_the_largest_score():
@@ -66,7 +67,7 @@ def test_other_sizes_are_new_ones_and_one_is_wider():
     assert verify.other_sizes(spec, 8) == [(8, 8), (16, 24)]
 
 
-def test_broken_weights_are_rejected(toy_models, toy_classifier):
+def test_broken_weights_are_rejected(toy_models, toy_classifier, tmp_path):
     planned = plan_evaluation(toy_classifier)
     model = onnx.load(toy_models["classify"])
     bias = next(i for i in model.graph.initializer if i.name == "dense2/bias")
@@ -74,10 +75,11 @@ def test_broken_weights_are_rejected(toy_models, toy_classifier):
     bias.CopyFrom(numpy_helper.from_array(broken, bias.name))
     answer = answers_of(load_model(toy_classifier))
     with pytest.raises(TfprojError, match="values that are not numbers"):
-        verify.verify(model.SerializeToString(), planned.spec, answer, planned)
+        drawn = verify.comparison_samples(planned, tmp_path)
+        verify.verify(model.SerializeToString(), planned.spec, answer, drawn, 1)
 
 
-def test_replay_gives_the_predictors_answers(toy_models, tmp_path):
+def test_isolated_prediction_gives_the_predictors_answers(toy_models, tmp_path):
     rng = np.random.default_rng(0)
     files = [tmp_path / f"{i}.png" for i in range(3)]
     for file in files:
@@ -85,15 +87,15 @@ def test_replay_gives_the_predictors_answers(toy_models, tmp_path):
     data = toy_models["segment"].read_bytes()
     predictor = Predictor(data)
     pixels = np.stack([image.load(f, (32, 48), 3) for f in files])
-    for scores, probabilities in replay(data, files, [Pass(1), Pass(2)], tmp_path):
+    for scores, probabilities in predict_isolated(data, files, [Pass(1), Pass(2)], tmp_path):
         expected = predictor.run(pixels)
         np.testing.assert_allclose(scores, expected[0], atol=1e-5)
         np.testing.assert_allclose(probabilities, expected[1], atol=1e-6)
 
 
-def test_replay_says_why_it_failed(tmp_path):
+def test_isolated_prediction_says_why_it_failed(tmp_path):
     with pytest.raises(TfprojError, match="cannot run the exported file"):
-        replay(b"not a model", [], [Pass(1)], tmp_path)
+        predict_isolated(b"not a model", [], [Pass(1)], tmp_path)
 
 
 @pytest.mark.parametrize("module", BLOCKED)
@@ -107,11 +109,11 @@ def test_training_packages_cannot_be_imported_there(module, tmp_path):
 
 
 def test_samples_are_files_whatever_the_source(toy_classifier, toy_segmenter, tmp_path):
-    drawn = samples.draw(plan_evaluation(toy_classifier), "val", 12, tmp_path)
+    drawn = samples.draw(plan_evaluation(toy_classifier), 12, tmp_path)
     assert len(drawn.files) == 12 == len(drawn.targets)
     assert all(file.suffix == ".png" and file.is_file() for file in drawn.files)
     assert len(set(drawn.targets.tolist())) > 5  # spread over the split, not its first class
-    masks = samples.draw(plan_evaluation(toy_segmenter), "val", 2, tmp_path).targets
+    masks = samples.draw(plan_evaluation(toy_segmenter), 2, tmp_path).targets
     assert (masks.shape, masks.dtype) == ((2, 32, 48), np.uint8)
 
 
@@ -130,11 +132,11 @@ def test_samples_keep_encoded_bytes(tmp_path):
 
 
 def test_metrics_of_scores(tmp_path):
-    labels = samples.Samples([], np.array([0, 1, 1]), 2)
+    labels = samples.Samples("val", [], np.array([0, 1, 1]), 2)
     assert labels.measure(np.array([[2.0, 1], [2, 1], [1, 2]])) == {
         "accuracy": pytest.approx(2 / 3)
     }
     mask = np.array([[[0, 1], [1, 0]]], np.uint8)
     perfect = np.eye(2, dtype=np.float32)[mask]
-    found = samples.Samples([], mask, 2).measure(perfect)
+    found = samples.Samples("val", [], mask, 2).measure(perfect)
     assert found == {"mean_average_precision_raw": 1, "mean_average_precision_softmax": 1}

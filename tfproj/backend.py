@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 from functools import cache
 
 from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
@@ -31,8 +32,11 @@ def setup() -> None:
         raise InputError("KERAS_BACKEND is not 'tensorflow'; training and export need it")
     tf.get_logger().setLevel(logging.ERROR)
     cv2.setNumThreads(1)  # to wake others takes longer than an image of a batch
-    tf.config.threading.set_intra_op_parallelism_threads(available_cpus())
-    tf.config.threading.set_inter_op_parallelism_threads(available_cpus())
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(available_cpus())
+        tf.config.threading.set_inter_op_parallelism_threads(available_cpus())
+    except RuntimeError:  # as in a notebook
+        print("note: TensorFlow was in use before tfproj; its threads stay", file=sys.stderr)
 
 
 def set_environment() -> None:

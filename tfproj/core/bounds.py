@@ -6,9 +6,11 @@ import contextlib
 import struct
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 from PIL import Image
 
+from tfproj.core.file_faults import Opened
 from tfproj.errors import InputError
 
 # Pillow's own warning limit; 20,000 x 20,000 px would take 1.2 GB as RGB.
@@ -86,9 +88,9 @@ def require_bounded_file(data: bytes, label: str) -> bytes:
     return data
 
 
-def require_bounded_work(picture: Image.Image, data: bytes, label: str) -> None:
+def require_bounded_work(picture: Opened, data: bytes, label: str) -> None:
     """Refuse an opened picture of too many pixels, or scans times pixels, before it is decoded."""
-    require_pixels(*picture.size, label)
+    require_pixels(picture.width, picture.height, label)
     if picture.format in ("JPEG", "MPO"):
         _require_few_scans(picture, data, label)
     slow = picture.tile and picture.tile[0][0] in ("ppm_plain", "bmp_rle")
@@ -109,7 +111,8 @@ def require_pixels(width: int, height: int, label: str) -> None:
 
 def _without_extras(data: bytes, label: str) -> bytes:
     """A PNG file without profiles, text, and the further frames of an animation."""
-    view, parts, start, at, last = memoryview(data), [], 0, len(PNG), len(data) - 12
+    parts: list[memoryview] = []
+    view, start, at, last = memoryview(data), 0, len(PNG), len(data) - 12
     for _ in range(MAX_CHUNKS):
         if at >= last:  # where the last chunk is, if the file is whole
             return b"".join((*parts, view[start:])) if parts else data
@@ -132,7 +135,7 @@ def _require_few_segments(data: bytes, label: str) -> None:
             raise InputError(f"{label}: JPEG with too much metadata; save it anew")
 
 
-def _require_few_scans(picture: Image.Image, data: bytes, label: str) -> None:
+def _require_few_scans(picture: Opened, data: bytes, label: str) -> None:
     """Refuse a JPEG whose scans times pixels are many, before it is decoded."""
     layers, pixels = picture.layers, picture.width * picture.height
     marker, end = bytes([0xFF, SCAN]), picture.fp.tell()  # of the first scan's header
@@ -165,7 +168,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _require_few_strips(data: bytes, label: str) -> None:
     """Refuse a TIFF by the counts in its first directory."""
-    order, big = ("little" if data[:2] == b"II" else "big"), 43 in data[2:4]
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    big = 43 in data[2:4]
     start, head, entry, width = (8, 8, 20, 8) if big else (4, 2, 12, 4)  # bytes
 
     def number(at: int, size: int) -> int:

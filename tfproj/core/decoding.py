@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -69,7 +70,7 @@ class failing_as_one_line:  # noqa: N801 (no generator: a small picture takes 40
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind, error: BaseException | None, traceback) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, InputError):
             raise InputError(f"{self._label}: {_explain(error)}") from None
 
@@ -102,7 +103,7 @@ def require_right(picture: Image.Image, label: str, values: bool = False) -> Non
         raise InputError(f"{label}: {picture.format} with {fault}; {SAVE_PLAIN}")
 
 
-def decode(picture: Image.Image, label: str, values: bool = False) -> Image.Image:
+def decode(picture: file_faults.Opened, label: str, values: bool = False) -> Image.Image:
     """Decode what :func:`open_encoded` or a caller opened, and turn it upright.
 
     Args:
@@ -127,7 +128,7 @@ def decode(picture: Image.Image, label: str, values: bool = False) -> Image.Imag
     return _upright(picture)
 
 
-def _read_ppm(picture: Image.Image, label: str, values: bool) -> Image.Image:
+def _read_ppm(picture: file_faults.Opened, label: str, values: bool) -> Image.Image:
     """A binary PPM whose largest value is not 255; Pillow would take each pixel by itself."""
     _, _, offset, (_, top) = picture.tile[0]
     shape = (picture.height, picture.width, len(picture.getbands()))
@@ -155,7 +156,7 @@ def _scale_transparency(picture: Image.Image, samples: str) -> None:
     picture.info["transparency"] = scaled[0] if len(scaled) == 1 else tuple(scaled)
 
 
-def _require_known_mode(picture: Image.Image, label: str) -> None:
+def _require_known_mode(picture: file_faults.Opened, label: str) -> None:
     """Refused here, where the label is at hand, so that convert() always succeeds."""
     if picture.mode == "F":
         raise InputError(f"{label}: float image; save it with 8 or 16 bits per channel")
@@ -167,7 +168,7 @@ def _require_known_mode(picture: Image.Image, label: str) -> None:
         raise InputError(f"{label}: colour mode {picture.mode}; save it as grey or RGB")
 
 
-def _require_levels(picture: Image.Image, wide: bool, label: str) -> None:
+def _require_levels(picture: file_faults.Opened, wide: bool, label: str) -> None:
     if picture.mode.startswith("I"):
         require_levels(np.asarray(picture), label)
     elif wide:  # Pillow has taken the high bytes
@@ -214,7 +215,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     Not by ``ImageOps.exif_transpose``: that writes the whole EXIF block anew, and where another
     entry of it is damaged it fails, and the image would stay as it lies.
     """
-    turn = _TURNS.get(orientation(picture))
+    turn = _TURNS.get(orientation(picture) or 1)
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -223,7 +224,9 @@ def orientation(picture: Image.Image) -> int | None:
 
     XMP's, which Pillow would take where EXIF has none, is not looked at.
     """
-    info = {key: picture.info[key] for key in EXIF if key in picture.info}
+    info: dict[str | tuple[int, int], Any] = {
+        key: picture.info[key] for key in EXIF if key in picture.info
+    }
     if not info:
         return None
     bare = Image.Image()

@@ -6,14 +6,17 @@ Tried with Pillow 13 on files that code made, of every kind that these formats a
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+# A picture of one of Pillow's readers, with what its types don't know: tile, fp, tag_v2 ...
+Opened = Any
 TILE = 1024  # px a side that a TIFF's tiles may have, however small the picture
 
 
-def fault(picture: Image.Image, values: bool) -> str | None:
+def fault(picture: Opened, values: bool) -> str | None:
     """What keeps Pillow from giving the right pixels of a file; None where nothing does.
 
     Args:
@@ -45,13 +48,13 @@ def raw_mode(picture: Image.Image) -> str:
     return str(args if isinstance(args, str) else args[0])
 
 
-def _png(picture: Image.Image) -> str | None:
+def _png(picture: Opened) -> str | None:
     if raw_mode(picture) == "RGB;16B" and "transparency" in picture.info:
         return "16-bit colours of which one is transparent"  # Pillow compares its low bytes
     return None
 
 
-def _bmp(picture: Image.Image) -> str | None:
+def _bmp(picture: Opened) -> str | None:
     picture.fp.seek(14)
     head = picture.fp.read(56)
     bits, masks, alpha = head[10 if head[0] == 12 else 14], head[40:52], head[52:56]
@@ -64,14 +67,14 @@ def _bmp(picture: Image.Image) -> str | None:
     return None
 
 
-def _gif(picture: Image.Image) -> str | None:
+def _gif(picture: Opened) -> str | None:
     if picture.tile[0][1] != (0, 0, *picture.size) and "transparency" not in picture.info:
         return "a first frame that leaves a part of the picture open"
     return None
 
 
 def _tiff(tags: dict, values: bool) -> str | None:
-    width, height, compression = tags.get(256), tags.get(257), tags.get(259, 1)
+    width, height, compression = tags.get(256, 0), tags.get(257, 0), tags.get(259, 1)
     bits, photometric = tags.get(258, (1,)), tags.get(262)
     tile = tags.get(322, 0), tags.get(323, 0)
     sample_format, extra = tags.get(339, (1,)), tags.get(338, ())

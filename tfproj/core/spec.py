@@ -76,6 +76,9 @@ def is_text(character: str) -> bool:
     return unicodedata.category(character) not in _NOT_TEXT and character not in _REORDERING
 
 
+_OPPOSITE = {"left": "right", "right": "left"}
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Task, classes and input of one model.
@@ -121,6 +124,11 @@ class ModelSpec:
         """(height, width) in pixels."""
         return self.height, self.width
 
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """For each class, that of its mirror image: left and right change places."""
+        return mirrored(self.classes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the schema version and the preprocessing contract."""
         record = {"schema": SCHEMA, **dataclasses.asdict(self)}
@@ -154,6 +162,13 @@ class ModelSpec:
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
+
+
+def mirrored(classes: Sequence[str]) -> tuple[int, ...]:
+    """For each class, the index of that whose name has left for right, or its own."""
+    names = [name.lower() for name in classes]
+    others = [re.sub("left|right", lambda m: _OPPOSITE[m[0]], name) for name in names]
+    return tuple(names.index(o) if o in names else i for i, o in enumerate(others))
 
 
 def default_colors(count: int) -> tuple[str, ...]:

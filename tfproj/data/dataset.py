@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from tfproj.data.findings import Finding
 from tfproj.errors import InputError
 
 SPLITS = ("train", "val", "test")
+END_BYTES = 1 << 16
 MAX_NATURAL_SIDE = 256
 
 
@@ -105,6 +108,7 @@ class Dataset:
         license: terms and source of the data, for the model's record.
         notes: what was left out, for people.
         mask_values: what a mask file of the user's holds for each class.
+        may_grow: whether files may be added to it, as to a directory.
         findings: what is wrong with it; ``load_dataset`` gives none that has errors.
     """
 
@@ -119,36 +123,49 @@ class Dataset:
     license: str = ""
     notes: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
+    may_grow: bool = False
     findings: tuple[Finding, ...] = ()
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names and labels of all splits: changes when the examples do."""
+        """SHA-256 over the names and labels of all splits: changes when the examples do.
+
+        The same on every system, whatever separates the parts of a name there.
+        """
         digest = hashlib.sha256(repr((self.task, self.classes)).encode())
         for name in SPLITS:
             if name in self.splits:
                 split = self.splits[name]
-                digest.update("\n".join((name, *split.names)).encode("utf-8", "surrogateescape"))
+                text = "\n".join((name, *split.names)).replace("\\", "/")
+                digest.update(text.encode("utf-8", "surrogateescape"))
                 if split.labels is not None:
                     digest.update(split.labels.astype("<i4").tobytes())
         return digest.hexdigest()
 
     def contents(self) -> str:
-        """SHA-256 over the lengths of all files and what masks mean: changes when files do.
+        """SHA-256 over the contents of all files and what masks mean: changes when files do.
 
-        So it is there in a moment; a file that was changed and kept its length is not noticed.
+        Of a long file the ends count, and its length: what writes an image again changes the
+        header, the checksum or the last of the compressed data.
         """
         digest = hashlib.sha256(repr(self.mask_values).encode())
         for split in self.splits.values():
             for file in (*(split.files or ()), *(split.masks or ())):
-                digest.update(_length(file).to_bytes(8, "little"))
+                digest.update(_ends(file))
         return digest.hexdigest()
 
 
-def _length(file: Path) -> int:
+def _ends(file: Path) -> bytes:
+    """The length of a file and the CRC-32 of its first and last 64 kB."""
     try:
-        return file.stat().st_size
+        with file.open("rb", buffering=0) as opened:
+            length = os.fstat(opened.fileno()).st_size
+            checksum = zlib.crc32(opened.read(END_BYTES))
+            if length > END_BYTES:
+                opened.seek(max(END_BYTES, length - END_BYTES))
+                checksum = zlib.crc32(opened.read(END_BYTES), checksum)
     except OSError:  # whoever reads it says so
-        return 0
+        return b""
+    return length.to_bytes(8, "little") + checksum.to_bytes(4, "little")
 
 
 def array_split(images: np.ndarray, labels: np.ndarray) -> Split:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +38,9 @@ def finish(dataset: Dataset, options: DataOptions) -> Dataset:
         notes.append("no examples in 'test'; it is left out")
     if "val" not in splits and "train" in splits:
         with findings.catch("", "split"):
-            splits["train"], splits["val"] = hold_out(splits["train"], options.val_fraction)
+            splits["train"], splits["val"] = hold_out(
+                splits["train"], options.val_fraction, dataset.may_grow
+            )
     splits = {name: splits[name] for name in SPLITS if name in splits}
     dataset = dataclasses.replace(
         dataset, splits=splits, notes=tuple(notes), findings=tuple(findings)
@@ -59,24 +61,33 @@ def numbered_groups(names: Sequence[str], modulus: int) -> np.ndarray:
     return np.array([int(n[-1]) % modulus for n in numbers])
 
 
-def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
+def hold_out(split: Split, fraction: float, may_grow: bool = False) -> tuple[Split, Split]:
     """Deterministic (train, validation) parts; whole groups stay together.
 
-    Without groups, classification keeps the class proportions.
+    Without groups, classification keeps the class proportions; with groups about so, and every
+    class that has two of them is in both parts.
+
+    Args:
+        may_grow: each group (or example) is drawn by its name alone. So what more of them there are
+            does not move it, unless it is the only one held out of its class; the share of a small
+            set is then less exact.
+
+    Raises:
+        InputError: too few examples, or no group but holds all training examples of a class.
     """
-    rng = np.random.default_rng(SPLIT_SEED)
+    rng = None if may_grow else np.random.default_rng(SPLIT_SEED)
+    labels = np.zeros(len(split), np.int32) if split.labels is None else split.labels
     if split.groups is not None:
-        unique = np.unique(split.groups)
-        held = rng.permutation(unique)[: _held_count(len(unique), fraction)]
-        chosen = np.isin(split.groups, held)
+        chosen = np.isin(split.groups, _held_groups(split.groups, labels, fraction, rng))
     else:
         chosen = np.zeros(len(split), bool)
-        labels = np.zeros(len(split), int) if split.labels is None else split.labels
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
-            chosen[rng.permutation(members)[: _held_count(len(members), fraction)]] = True
+            numbers = _numbers([split.names[i] for i in members], rng)
+            held = np.argsort(numbers, kind="stable")[: _held_count(numbers, fraction)]
+            chosen[members[held]] = True
     if not chosen.any():
-        where = " in one group" if split.groups is not None else ""
+        where = " in groups that are each the only one of a class" * (split.groups is not None)
         raise InputError(
             f"{len(split)} training example(s){where} are too few to hold out a validation split; "
             "add examples or a val split"
@@ -84,9 +95,51 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     return split.subset(np.flatnonzero(~chosen)), split.subset(np.flatnonzero(chosen))
 
 
-def _held_count(count: int, fraction: float) -> int:
-    """At least one, and never all: a class must keep an example to learn from."""
-    return min(max(1, math.ceil(count * fraction - 1e-9)), count - 1)
+def _held_groups(
+    groups: np.ndarray, labels: np.ndarray, fraction: float, rng: np.random.Generator | None
+) -> np.ndarray:
+    """The groups to hold out, none of them the last that training has of a class.
+
+    First of every class its share, beginning with the rarest; then any, up to the share of all.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    has = np.zeros((len(names), labels.max(initial=0) + 1), bool)
+    has[group_of, labels] = True
+    left, held = has.sum(0), np.zeros(len(names), bool)
+    numbers = _numbers(names, rng)
+    order = np.argsort(numbers, kind="stable")
+    drawn = numbers < fraction
+    shares = []
+    for label in np.argsort(left, kind="stable"):
+        members = has[:, label]
+        # Of a set that may grow each group is drawn for itself, so that none moves.
+        share = int(left[label] * fraction) if rng else np.count_nonzero(drawn & members)
+        shares.append((members, max(1, share)))
+    shares.append((np.ones(len(names), bool), _held_count(numbers, fraction)))
+    for members, wanted in shares:
+        for group in order[members[order]]:
+            if np.count_nonzero(held & members) >= wanted:
+                break
+            if not held[group] and (left[has[group]] > 1).all():
+                held[group] = True
+                left -= has[group]
+    return names[held]
+
+
+def _numbers(names: Sequence, rng: np.random.Generator | None) -> np.ndarray:
+    """A number in [0, 1) for each name: evenly spaced in a drawn order, or a hash of the name."""
+    if rng is not None:
+        numbers = np.empty(len(names))
+        numbers[rng.permutation(len(names))] = np.arange(len(names)) / max(1, len(names))
+        return numbers
+    texts = (f"{SPLIT_SEED}/{name}".encode("utf-8", "surrogateescape") for name in names)
+    heads = [int.from_bytes(hashlib.sha256(text).digest()[:6], "big") for text in texts]
+    return np.array(heads, float) / 2**48
+
+
+def _held_count(numbers: np.ndarray, fraction: float) -> int:
+    """How many are below ``fraction``: at least one, and never all, since a class must keep one."""
+    return max(0, min(max(1, np.count_nonzero(numbers < fraction)), len(numbers) - 1))
 
 
 def _reorder(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:

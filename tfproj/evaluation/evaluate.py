@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tfproj import backend
-from tfproj.core.files import write_csv, write_json
+from tfproj.core.files import read_object, write_csv, write_json
 from tfproj.core.softmax import softmax
 from tfproj.core.upsampling import mask_of_size
 from tfproj.evaluation import metrics, report_data
@@ -35,39 +35,61 @@ def evaluate(
     Args:
         run: a run with at least one finished epoch.
         splits: of ``train``, ``val``, ``test``; None: all that exist.
-        flip: average the scores of every image with those of its mirror image.
+        flip: also average the scores of every image with those of its mirror image.
         planned: the result of :func:`plan_evaluation` where it was already made.
 
     Returns:
-        The content of ``metrics.json``: see :func:`classification_metrics` and
-        :func:`segmentation_metrics` for one split.
+        The content of ``metrics.json``: ``splits`` and, averaged with the mirror image,
+        ``mirrored``, which an evaluation of the same weights and data without ``flip`` keeps. See
+        :func:`classification_metrics` and :func:`segmentation_metrics` for one split.
 
     Raises:
         InputError: files missing, no such split, or the data changed since training.
     """
     planned = planned or plan_evaluation(run, splits)
     backend.setup()
+    digest = run.weights_digest()  # before they are read: a training may replace them
     model = load_model(run)
-    results, rows, facts = {}, [], {}
+    results, mirrored, rows, facts = {}, {}, [], {}
     for name in splits or planned.dataset.splits:
         measure = METRICS[planned.config.task]
-        results[name], examples, facts[name] = measure(model, planned, name, flip)
+        results[name], examples, facts[name] = measure(model, planned, name)
         rows += [{"split": name, **example} for example in examples]
-    measured = {
-        "task": planned.config.task,
-        "classes": list(planned.spec.classes),
-        "weights": run.best_weights.name,
-        "parameters": model.count_params(),
-        "flip_averaged": flip,
-        "splits": results,
-    }
+        if flip:
+            mirrored[name], _, _ = measure(model, planned, name, flip=True)
+    measured = {**_describe(run, planned, digest, model.count_params()), "splits": results}
+    measured["mirrored"] = mirrored or _mirrored_before(run, measured)
     shown = shown_split(results)
     of_shown = [row for row in rows if row["split"] == shown]
     split = planned.dataset.splits[shown]
-    report_data.save(run, model, split, shown, of_shown, facts[shown], flip)
+    report_data.save(run, model, split, shown, of_shown, facts[shown])
     write_json(run.metrics_file, measured)
     write_csv(run.predictions_file, rows)
     return measured
+
+
+def _describe(run: Run, planned: Plan, digest: str, parameters: int) -> dict[str, Any]:
+    """What was measured, on what."""
+    dataset = planned.dataset
+    return {
+        "task": planned.config.task,
+        "classes": list(planned.spec.classes),
+        "weights": run.best_weights.name,
+        "weights_sha256": digest,
+        "parameters": parameters,
+        "data": {
+            "name": dataset.name,
+            "origin": dataset.origin,
+            "of_training": planned.own_data,
+        },
+    }
+
+
+def _mirrored_before(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier evaluation of the same weights on the same data found with ``flip``."""
+    before = read_object(run.metrics_file) if run.metrics_file.is_file() else {}
+    same = all(before.get(key) == measured[key] for key in ("weights_sha256", "data"))
+    return before.get("mirrored", {}) if same else {}
 
 
 def predict_split(
@@ -78,7 +100,8 @@ def predict_split(
     starts = range(0, len(cache), batch)
     for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        yield report_data.predict_scores(model, images, flip), targets
+        mirrored = planned.spec.mirrored if flip else ()
+        yield report_data.predict_scores(model, images, mirrored), targets
 
 
 def classification_metrics(

@@ -14,8 +14,7 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +36,21 @@ MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
 
 
-def predict_scores(model, images: np.ndarray, flip: bool = False) -> np.ndarray:
+def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
     """Scores float32 (B, classes) or (B, H, W, classes) of uint8 images (B, H, W, C).
 
     Args:
-        flip: the mean of these and of those of the mirror images, brought back.
+        mirrored: the class of each class's mirror image, for the mean of these and of those of the
+            mirror images, brought back; empty: not.
     """
     scores = model.predict_on_batch(images)
-    if flip:
-        mirrored = model.predict_on_batch(images[:, :, ::-1])
-        scores = (scores + (mirrored[:, :, ::-1] if scores.ndim == 4 else mirrored)) / 2
+    if mirrored:
+        others = model.predict_on_batch(images[:, :, ::-1])[..., list(mirrored)]
+        scores = (scores + (others[:, :, ::-1] if scores.ndim == 4 else others)) / 2
     return scores
 
 
-def save(
-    run: Run, model, split: Split, name: str, rows: list[dict], facts: dict, flip: bool = False
-) -> None:
+def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict) -> None:
     """Write ``report_data/``, replacing an earlier one as a whole.
 
     Args:
@@ -62,7 +60,6 @@ def save(
         rows: its lines of ``predictions.csv``.
         facts: for segmentation ``confusions`` int (N, classes, classes) and
             ``precision_recall``; empty for classification.
-        flip: whether ``rows`` are averaged with the mirror image.
     """
     spec = run.spec()
     with replacing_directory(run.report_data) as folder:
@@ -73,9 +70,7 @@ def save(
             sample = _typical(rows)
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
-            entries = _save_masks(
-                folder, partial(predict_scores, model, flip=flip), split, rows, chosen, spec
-            )
+            entries = _save_masks(folder, model, split, rows, chosen, spec)
             sample = next(i for i, roles in chosen.items() if "median" in roles)
             write_json(folder / "curves.json", facts.get("precision_recall", {}))
         pixels = image.load(split.read_image(sample), spec.size, spec.channels)
@@ -120,15 +115,15 @@ def _save_thumbnails(
 
 
 def _save_masks(
-    folder: Path, predict: Callable[[np.ndarray], np.ndarray], split: Split, rows: list[dict],
-    chosen: dict[int, list[str]], spec: ModelSpec,
+    folder: Path, model, split: Split, rows: list[dict], chosen: dict[int, list[str]],
+    spec: ModelSpec,
 ) -> list[dict]:  # fmt: skip
     """Input, truth and prediction of each chosen image, in the image's own proportions."""
     entries = []
     for number, (index, roles) in enumerate(chosen.items()):
         picture = image.open_image(split.read_image(index), split.label_of(index))
         pixels = image.to_array(picture, spec.size, spec.channels)
-        scores = predict(pixels[None])[0]
+        scores = predict_scores(model, pixels[None])[0]
         shown = thumbnail(image.convert(picture, spec.channels), 256)
         data, suffix = encode(shown)
         stem = f"examples/{number:04d}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfproj.core.files import sha256
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
 from tfproj.inference.model_file import read_model
@@ -77,5 +77,4 @@ def with_source(config: TrainConfig, source: Source) -> TrainConfig:
 
 def describe(source: Source) -> dict[str, Any]:
     """What a run's ``environment.json`` says of its source: name and SHA-256 of the file."""
-    digest = hashlib.sha256(source.file.read_bytes()).hexdigest()
-    return {"name": source.name, "file": source.file.name, "sha256": digest}
+    return {"name": source.name, "file": source.file.name, "sha256": sha256(source.file)}

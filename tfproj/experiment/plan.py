@@ -5,10 +5,13 @@ So a mistake shows before it is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
@@ -17,6 +20,7 @@ from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
 from tfproj.experiment.initial_weights import Source, find_source, with_source
+from tfproj.experiment.mirroring import choose_augment
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run
@@ -31,12 +35,16 @@ class Plan:
         dataset: what it is trained on.
         spec: of the model.
         source: where the weights come from, for a new run with ``init``.
+        warnings: code -> sentence: what will make the result doubtful.
+        own_data: whether the data are those of the training.
     """
 
     config: TrainConfig
     dataset: Dataset
     spec: ModelSpec
     source: Source | None = None
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    own_data: bool = True
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -48,12 +56,31 @@ def plan(config: TrainConfig) -> Plan:
     if not config.init:
         return _fitted(config)
     source = find_source(config.init, config.task)
-    return dataclasses.replace(_fitted(with_source(config, source)), source=source)
+    planned = _fitted(with_source(config, source))
+    dataset = _with_leak(planned.dataset, source)
+    return dataclasses.replace(planned, dataset=dataset, source=source)
+
+
+def _with_leak(dataset: Dataset, source: Source) -> Dataset:
+    """With a note where images that validated the source are trained on."""
+    run, train = Run(source.file.parent), dataset.splits["train"]
+    if source.file.suffix == ".onnx" or not run.splits_file.is_file():
+        return dataset
+    # Images that are no files are called by numbers, which those of any data set have.
+    facts = run.environment() if run.environment_file.is_file() else {}
+    origin = facts.get("data", {}).get("origin")
+    names = train.names if train.files is not None or origin == dataset.origin else ()
+    count = len(set(read_object(run.splits_file).get("val", ())).intersection(names))
+    if not count:
+        return dataset
+    note = f"{count} training images are called as images that {source.name} was validated on"
+    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
 
 def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
     """The plan for a configuration that names its model."""
     dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    config, dataset, doubt = choose_augment(config, dataset)
     check_model(config.model, config.task, config.model_options)
     size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
     check_size(config.model, size, config.model_options)
@@ -67,7 +94,30 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         channels=config.channels or dataset.channels,
         data=dataset.name,
     )
-    return Plan(config, dataclasses.replace(dataset, findings=quick_check(dataset)), spec)
+    dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
+    warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
+    return Plan(config, dataset, spec, warnings=warnings)
+
+
+def _validation_warnings(dataset: Dataset) -> dict[str, str]:
+    """Whether the validation images can tell one epoch from another: code -> sentence."""
+    train, val = dataset.splits.get("train"), dataset.splits.get("val")
+    if not train or not val or train.labels is None or val.labels is None:
+        return {}
+    learned, measured = np.unique(train.labels), np.unique(val.labels)
+    missing = [dataset.classes[label] for label in learned if label not in measured]
+    if len(measured) < 2 <= len(learned):
+        doubt = f"every validation image is of class {dataset.classes[measured[0]]!r}"
+    elif len(val) < len(learned):
+        doubt = f"{len(val)} validation images are too few for {len(learned)} classes"
+    elif missing:
+        doubt = f"no validation image is of class {missing[0]!r}" + (
+            f" (and {len(missing) - 1} more)" if missing[1:] else ""
+        )
+    else:
+        return {}
+    remedy = "give a val split with every class, a larger --val-fraction, or --keep last"
+    return {"validation": f"{doubt}: the best epoch may be none; {remedy}"}
 
 
 def explain_size(planned: Plan) -> str:
@@ -87,16 +137,23 @@ def explain_size(planned: Plan) -> str:
     return f"{taken}: {'; '.join(reasons)}"
 
 
-def plan_again(run: Run) -> Plan:
+def plan_again(run: Run, epochs: int | None = None) -> Plan:
     """The plan of an existing run, with its classes, on the data it was started with.
 
     The data are looked for where the configuration says, then where they were found then.
+
+    Args:
+        epochs: to extend it to, more than it has.
 
     Raises:
         InputError: files missing, or the data are gone or not what they were.
     """
     run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
     config, classes = run.config(), run.spec().classes
+    if epochs is not None:
+        if epochs <= config.epochs:
+            raise InputError(f"{run.path}: is of {config.epochs} epochs; --epochs must be more")
+        config = dataclasses.replace(config, epochs=epochs)
     try:
         planned = _fitted(config, classes)
     except InputError:
@@ -121,19 +178,65 @@ def plan_again(run: Run) -> Plan:
     return planned
 
 
-def plan_evaluation(run: Run, splits: Sequence[str] | None = None) -> Plan:
+def plan_evaluation(run: Run, splits: Sequence[str] | None = None, data: str | None = None) -> Plan:
     """The plan of a trained run, whose ``splits`` are to be measured (None: all).
+
+    Args:
+        data: a data set to take instead of the run's own, or where that lies now.
 
     Raises:
         InputError: files missing, no such split, or the data changed since training.
     """
     run.require(run.best_weights)
-    planned = plan_again(run)
+    if data is not None:
+        planned = _plan_on(run, data)
+    else:
+        try:
+            planned = plan_again(run)
+        except InputError as error:
+            hint = "other data: --data DIR; an export without any: --no-data"
+            raise InputError(f"{error} ({hint})") from None
     for name in splits or ():
         if name not in planned.dataset.splits:
             known = ", ".join(planned.dataset.splits)
             raise InputError(f"{run.path}: no split {name!r}; available: {known}")
     return planned
+
+
+def _plan_on(run: Run, data: str) -> Plan:
+    """The plan of a run on data that it need not have been trained on."""
+    run.require(run.config_file, run.spec_file, run.splits_file)
+    spec, begun = run.spec(), read_object(run.splits_file)
+    config = dataclasses.replace(run.config(), data=data, data_dir=None)
+    if run.config().data == "facades" and not (Path(data) / "classes.csv").exists():
+        config = dataclasses.replace(run.config(), data_dir=data)  # in a layout of its own
+    with contextlib.suppress(InputError):  # the options may fit the run's own data alone
+        dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
+        if dataset.fingerprint() == begun["fingerprint"]:
+            quick_check(dataset)
+            return Plan(config, dataset, spec)
+    config = dataclasses.replace(config, limit=None, group_modulus=None)
+    dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
+    quick_check(dataset)
+    return Plan(config, _with_overlap(dataset, set(begun["val"])), spec, own_data=False)
+
+
+def _with_overlap(dataset: Dataset, held_out: set[str]) -> Dataset:
+    """With a note on other data: what of its validation split a run may have trained on."""
+    note = "not the data that the run was trained on"
+    now = dataset.splits["val"].names if "val" in dataset.splits else []
+    if held_out.intersection(now):
+        seen = sum(name not in held_out for name in now)
+        note += f"; of the {len(now)} images of 'val', {seen} were not held out then"
+    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
+
+
+def plan_without_data(run: Run) -> Plan:
+    """The plan of a trained run whose data are not to be had: there are no splits."""
+    run.require(run.best_weights, run.config_file, run.spec_file)
+    spec = run.spec()
+    none = Dataset(spec.data, spec.task, spec.classes, {}, spec.size, spec.channels, origin="")
+    return Plan(run.config(), none, spec, own_data=False)
 
 
 def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) -> DataOptions:

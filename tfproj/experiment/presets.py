@@ -158,6 +158,7 @@ def make_config(task: str, preset: str | None = None, **values: Any) -> TrainCon
         recipe |= {"model": "", "model_options": {}}  # the source's: plan looks it up
     if given.get("model", recipe["model"]) != recipe["model"]:
         recipe["model_options"] = {}  # a preset's options are for the preset's model
+    recipe["augment"] = None  # of this preset, as far as the classes allow: plan looks at them
     return TrainConfig(**{**recipe, **given, "task": task, "preset": preset})
 
 

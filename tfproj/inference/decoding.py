@@ -24,12 +24,19 @@ MAX_DECODERS = 8
 
 
 def several(images: Any) -> Iterable[ImageLike]:
-    """One image as a list. A batch (N, H, W, C) is several; iterating over it gives them."""
+    """One image as a list. A batch (N, H, W, C) is several; iterating over it gives them.
+
+    Raises:
+        InputError: neither an image nor an iterable.
+    """
     if isinstance(images, np.ndarray):
         one = images.ndim < 4
     else:
         encoded = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
         one = encoded or _may_close(images)
+        if not one and not isinstance(images, Iterable):
+            hint = "; cv2.imread gives it for what it can't read" if images is None else ""
+            raise InputError(f"{type(images).__name__} given instead of images{hint}")
     return [images] if one else images
 
 

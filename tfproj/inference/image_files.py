@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,18 +54,19 @@ def find_images(
 ) -> list[Path]:
     """Files as given, and the images of directories, searched through in sorted order.
 
-    Each is listed once. Hidden files and folders are left out, and so is what lies in ``output``,
-    a folder below, where earlier masks may be.
+    A pattern such as ``*.jpg``, which Windows' shells hand on, means what it matches. Each file is
+    listed once. Hidden files and folders are left out, and so is what lies in ``output``, a folder
+    below, where earlier masks may be.
 
     Args:
         left_out: gets the other files, and the folders that are linked or can't be read.
 
     Raises:
-        InputError: a path that does not exist, or nothing found.
+        InputError: a path that does not exist, a pattern without a match, or nothing found.
     """
     paths: dict[Path, None] = {}
     left_out = [] if left_out is None else left_out
-    for argument in map(Path, arguments):
+    for argument in map(Path, itertools.chain(*map(_matches, arguments))):
         if exists(Path.is_dir, argument):
             before = len(left_out)
             inside = _search(argument, Path(output) if output is not None else None, left_out)
@@ -97,6 +100,16 @@ def say_left_out(paths: Sequence[Path]) -> str:
         f"{len(paths):,} left out ({names}{more}): linked folders are not entered, and images end "
         f"in {' '.join(image.SUFFIXES)}"
     )
+
+
+def _matches(argument: str) -> list[str]:
+    """What a pattern matches, sorted; anything else, and a file of that name, is itself."""
+    if not glob.has_magic(argument) or exists(Path.exists, Path(argument)):
+        return [argument]
+    found = sorted(glob.glob(argument, recursive=True))
+    if not found:
+        raise InputError(f"{argument}: no file matches")
+    return found
 
 
 def _search(folder: Path, output: Path | None, left_out: list[Path]) -> list[Path]:

@@ -26,9 +26,10 @@ from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelS
 from tfproj.errors import InputError, TfprojError, first_line
 from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
+from tfproj.inference.process_session import ProcessSession
 from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
 from tfproj.inference.selftest import SelfTest, replay
-from tfproj.inference.session import CPU, open_session
+from tfproj.inference.session import CPU
 from tfproj.pretrained import pretrained_file
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ _UINT8 = np.dtype(np.uint8)
 class Predictor:
     """One ONNX file, ready to predict. Safe to share between threads.
 
+    It can be pickled, copied, and used in a child process that was forked with it. In a coroutine:
+    ``await asyncio.to_thread(predictor.predict, images)``.
+
     Args:
         model: path of an ONNX file that ``tfproj export`` wrote, or its bytes. The file may be
             anyone's: it is refused where it holds what the exporter never writes.
@@ -57,6 +61,8 @@ class Predictor:
         max_bytes: larger files are refused.
         flip: average the scores with those of the mirrored image, for a little accuracy at twice
             the time.
+        bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
+            and PIL images say themselves what they hold.
 
     Attributes:
         spec: task, classes and input of the model.
@@ -77,6 +83,7 @@ class Predictor:
         unknown_below: float | str | None = None,
         max_bytes: int = MAX_MODEL_BYTES,
         flip: bool = False,
+        bgr: bool = False,
     ):
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
@@ -85,6 +92,7 @@ class Predictor:
         self.temperature = calibration_value(file.metadata, "temperature", 0.001, 1000, name) or 1.0
         self.unknown_below = threshold(unknown_below, file.metadata, file.spec.task, name)
         self.flip = flip
+        self.bgr = bgr
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
         if threads is not None and threads < 1:
@@ -92,7 +100,7 @@ class Predictor:
         self._shape = (*self.spec.size, self.spec.channels)
         self._workers = min(threads or available_cpus(), MAX_DECODERS)
         size = None if self.spec.dynamic_size else self.spec.size
-        self._session = open_session(file.data, name, threads, providers, size)
+        self._session = ProcessSession(file.data, name, threads, providers, size)
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:
@@ -188,6 +196,8 @@ class Predictor:
         Raises:
             InputError: the image can't be read.
         """
+        if self.bgr and isinstance(source, np.ndarray):
+            source = _reversed_colours(source)
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
         # Here, since arrays need no Pillow.
@@ -207,6 +217,10 @@ class Predictor:
         Raises:
             TfprojError: onnxruntime can't run it, or not within the memory limit.
         """
+        places = pixels.shape[:3] if self.spec.task == "segment" else pixels.shape[:1]
+        shape = (*places, len(self.spec.classes))
+        if not len(pixels):  # which not every provider can run
+            return np.empty(shape, np.float32), np.empty(shape, np.float32)
         try:
             scores, probabilities = self._session.run(
                 [SCORES_NAME, PROBABILITIES_NAME], {INPUT_NAME: pixels}
@@ -214,8 +228,7 @@ class Predictor:
         # onnxruntime's exceptions have no common base below Exception.
         except Exception as error:
             raise TfprojError(_explain(error, pixels)) from None
-        places = pixels.shape[:3] if self.spec.task == "segment" else pixels.shape[:1]
-        if not scores.shape == probabilities.shape == (*places, len(self.spec.classes)):
+        if not scores.shape == probabilities.shape == shape:
             raise TfprojError(f"the model answers with the shape {scores.shape}")
         return scores, probabilities
 
@@ -225,6 +238,7 @@ class Predictor:
         # mirror image (0.836 to 0.838 instead of 0.830), for three to five times its work.
         scores, _ = self.run(pixels)
         mirrored, _ = self.run(np.ascontiguousarray(pixels[:, :, ::-1]))
+        mirrored = mirrored[..., list(self.spec.mirrored)]  # left and right change places
         if self.spec.task == "segment":
             mirrored = mirrored[:, :, ::-1]
         scores = (scores + mirrored) / 2
@@ -262,6 +276,8 @@ class Predictor:
             if not isinstance(batch, np.ndarray):
                 batch = np.concatenate([pixels.ravel() for pixels in batch])
             batch = batch.reshape(-1, *self._shape)
+            if self.bgr:
+                batch = _reversed_colours(batch)
             yield from self._results(batch, [self._shape[:2]] * len(batch))
 
     def _stream(self, images: Iterable[ImageLike], batch_size: int, strict: bool) -> Iterator:
@@ -295,6 +311,13 @@ class Predictor:
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
         return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
+
+
+def _reversed_colours(array: np.ndarray) -> np.ndarray:
+    """(..., H, W, 3 or 4) with the first three channels in reverse; others as they are."""
+    if array.ndim < 3 or array.shape[-1] not in (3, 4):
+        return array
+    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])
 
 
 def _explain(error: Exception, pixels: np.ndarray) -> str:

@@ -102,7 +102,7 @@ class Segmentation:
         The probabilities are resized smoothly, and the most probable class of each pixel is taken;
         of equal ones the first. See :func:`tfproj.core.upsampling.mask_of_size`.
         """
-        from tfproj.core.upsampling import mask_of_size
+        from tfproj.core.upsampling import mask_of_size  # noqa: PLC0415 (for masks alone)
 
         return mask_of_size(self.probabilities, self.size)
 
@@ -119,7 +119,7 @@ class Segmentation:
 
         Pixel values are class indices, 0..classes-1, shown in class colours.
         """
-        from PIL import Image
+        from PIL import Image  # noqa: PLC0415 (arrays need no Pillow)
 
         picture = Image.fromarray(self.mask)
         picture.putpalette(palette(self.colors))
@@ -138,9 +138,9 @@ class Segmentation:
         Raises:
             InputError: the image can't be read or is of another size.
         """
-        from PIL import Image
+        from PIL import Image  # noqa: PLC0415 (arrays need no Pillow)
 
-        from tfproj.core import image
+        from tfproj.core import image  # noqa: PLC0415
 
         below = image.convert(image.open_image(source), 3)
         if below.size != self.size[::-1]:

@@ -52,29 +52,12 @@ def unet(
     inputs, x = image_input(spec)
     encoder, bottleneck, decoder = _table(widths)
     block = {"batch_norm": batch_norm, "initializer": initializer}
-    skips = []
-    for level, (first, second) in enumerate(encoder, 1):
-        stem = {"size": 2 * stem_stride, "strides": stem_stride} if level == 1 < stem_stride else {}
-        x = conv_relu(x, first, f"enc{level}_conv1", **block, **stem)
-        x = conv_relu(x, second, f"enc{level}_conv2", **block)
-        skips.append(x)
-        x = keras.layers.MaxPooling2D(name=f"enc{level}_pool")(x)
-
-    x = conv_relu(x, bottleneck[0], "mid_conv1", **block)
-    x = conv_relu(x, bottleneck[1], "mid_conv2", **block)
+    x, skips = _encoder(x, encoder, stem_stride, block)
+    for number, filters in enumerate(bottleneck, 1):
+        x = conv_relu(x, filters, f"mid_conv{number}", **block)
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, name="dropout")(x)
-
-    for level, (first, second) in zip(range(len(encoder), 0, -1), decoder, strict=True):
-        skip = skips.pop()
-        x = _up(skip.shape[-1], f"dec{level}_up", initializer)(x)
-        x = keras.layers.Add(name=f"dec{level}_add")([x, skip])
-        if strip_pooling and level > 1:
-            x = _strip_pooling(x, f"dec{level}_strip", block)
-        x = conv_relu(x, first, f"dec{level}_conv1", **block)
-        if second is not None:
-            x = conv_relu(x, second, f"dec{level}_conv2", **block)
-
+    x = _decoder(x, decoder, skips, strip_pooling, block)
     if stem_stride > 1:
         x = _up(len(spec.classes), "dec0_up", initializer, stem_stride)(x)
     else:
@@ -85,6 +68,32 @@ def unet(
         # In float32: bfloat16 knows log probabilities to three digits only.
         x = keras.layers.Activation("log_softmax", dtype="float32", name="scores_log_softmax")(x)
     return keras.Model(inputs, scores(x), name="unet")
+
+
+def _encoder(x, table, stem_stride: int, block: dict):
+    """(what the bottleneck takes, the skips): two convolutions and a pooling on every level."""
+    skips = []
+    for level, (first, second) in enumerate(table, 1):
+        stem = {"size": 2 * stem_stride, "strides": stem_stride} if level == 1 < stem_stride else {}
+        x = conv_relu(x, first, f"enc{level}_conv1", **block, **stem)
+        x = conv_relu(x, second, f"enc{level}_conv2", **block)
+        skips.append(x)
+        x = keras.layers.MaxPooling2D(name=f"enc{level}_pool")(x)
+    return x, skips
+
+
+def _decoder(x, table, skips: list, strip_pooling: bool, block: dict):
+    """Up again, level by level; the skip of each is added before its convolutions."""
+    levels = range(len(table), 0, -1)
+    for level, skip, (first, second) in zip(levels, skips[::-1], table, strict=True):
+        x = _up(skip.shape[-1], f"dec{level}_up", block["initializer"])(x)
+        x = keras.layers.Add(name=f"dec{level}_add")([x, skip])
+        if strip_pooling and level > 1:
+            x = _strip_pooling(x, f"dec{level}_strip", block)
+        x = conv_relu(x, first, f"dec{level}_conv1", **block)
+        if second is not None:
+            x = conv_relu(x, second, f"dec{level}_conv2", **block)
+    return x
 
 
 def _strip_pooling(x, name: str, block: dict):

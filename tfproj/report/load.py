@@ -29,6 +29,7 @@ class RunData:
         environment: versions, command, origin of the data.
         measured: ``metrics.json``.
         dataset: ``splits.json``.
+        warnings: code -> sentence: what speaks against the result.
         model: ``model.json`` of the report data.
         examples: what is known of each example, all of split :attr:`shown`.
         curves: ``raw`` and ``softmax`` -> one curve (or None) per class.
@@ -42,6 +43,7 @@ class RunData:
     environment: dict[str, Any]
     measured: dict[str, Any]
     dataset: dict[str, Any]
+    warnings: dict[str, str]
     model: dict[str, Any]
     examples: list[dict[str, Any]]
     curves: dict[str, list]
@@ -51,8 +53,10 @@ class RunData:
     task = property(lambda self: self.config.task)
     classes = property(lambda self: self.spec.classes)
     parameters = property(lambda self: self.measured.get("parameters"))
-    # Whether the metrics are averaged with those of the mirror image.
-    flip = property(lambda self: self.measured.get("flip_averaged", False))
+    # Metrics of splits, averaged with the mirror image.
+    mirrored = property(lambda self: self.measured.get("mirrored", {}))
+    # Where the data lie that it was evaluated on, unless they are those of the training.
+    other_data = property(lambda self: _other_origin(self.measured.get("data", {})))
 
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
@@ -101,6 +105,10 @@ class RunData:
         return path.read_bytes()
 
 
+def _other_origin(data: dict[str, Any]) -> str | None:
+    return None if data.get("of_training", True) else data["origin"]
+
+
 def read_run(run: Run) -> RunData:
     """Read a run at any stage; only its configuration and spec must be there.
 
@@ -124,6 +132,7 @@ def read_run(run: Run) -> RunData:
         environment=_optional(run.environment_file),
         measured=measured,
         dataset=_optional(run.splits_file),
+        warnings=run.warnings(),
         model=_optional(run.report_data / "model.json"),
         examples=examples["examples"] if fitting else [],
         curves=_optional(run.report_data / "curves.json") if fitting else {},

@@ -14,6 +14,8 @@ from tfproj.errors import InputError, unknown_name
 
 AUGMENTATIONS = (
     "none",
+    "shift",
+    "shift_erase",
     "flip",
     "shift_flip",
     "shift_flip_erase",
@@ -79,7 +81,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     dice: float = 0.0  # weight of the soft Dice loss, for segment
     ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
-    augment: str = "none"  # name in AUGMENTATIONS
+    augment: str | None = "none"  # name in AUGMENTATIONS; None: the preset's, see mirroring.py
     keep: str = "best"  # weights of the epoch with the best validation value, or of the "last"
     patience: int | None = None  # stop after so many epochs without a better validation value
     init: str | None = None  # run, pretrained model or ONNX file whose weights it starts from
@@ -127,7 +129,7 @@ def _validate(config: TrainConfig) -> None:
     for f in dataclasses.fields(config):
         name, value = f.name, getattr(config, f.name)
         check_type(name, str(f.type), value)
-        if name in CHOICES and value not in CHOICES[name]:
+        if name in CHOICES and value is not None and value not in CHOICES[name]:
             raise unknown_name(f"unknown {name}", value, CHOICES[name])
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name} is {value}; it must be finite")

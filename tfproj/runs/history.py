@@ -14,18 +14,31 @@ History = Sequence[dict[str, float]]
 
 
 def best_epoch(history: History, task: str) -> int | None:
-    """The epoch (from 1) of the best monitored value, the earliest among equals.
+    """The epoch (from 1) of the best monitored value: of equals the least loss, then the latest.
 
-    None where no value is finite.
+    Few validation images give the same value often, and the first epoch that does has learned the
+    least. None where no value is finite.
     """
+    rows = tied_epochs(history, task)
+    return int(max(rows, key=lambda row: (-_loss(row), row["epoch"]))["epoch"]) if rows else None
+
+
+def tied_epochs(history: History, task: str) -> list[dict[str, float]]:
+    """The rows of the epochs that share the best monitored value; empty where none is finite."""
     column = MONITORS[task]
     finite = [row for row in history if math.isfinite(row.get(column, math.nan))]
-    return int(max(finite, key=lambda row: row[column])["epoch"]) if finite else None
+    best = max((row[column] for row in finite), default=None)
+    return [row for row in finite if row[column] == best]
+
+
+def _loss(row: dict[str, float]) -> float:
+    loss = row.get("val_loss", math.inf)
+    return loss if math.isfinite(loss) else math.inf
 
 
 def out_of_patience(history: History, task: str, patience: int | None) -> bool:
-    """Whether the last ``patience`` epochs brought nothing better."""
-    best = best_epoch(history, task)
-    return (
-        patience is not None and best is not None and int(history[-1]["epoch"]) - best >= patience
-    )
+    """Whether the monitored value of the last ``patience`` epochs was no better than before."""
+    tied = tied_epochs(history, task)
+    if patience is None or not tied:
+        return False
+    return int(history[-1]["epoch"] - tied[0]["epoch"]) >= patience

@@ -3,17 +3,23 @@
 ``runs/<task>/<name>/`` holds::
 
     config.json         the configuration; ``tfproj train TASK --config`` reads it back
+    config-N-epochs.json  the configuration before the run was extended
     environment.json    versions, CPU, precision, git commit, the command
     spec.json           task, classes, input: what the model needs to be used
     splits.json         which examples were in which split, the hash of the data
     history.csv         one line per epoch
+    warnings.json       what speaks against the result, if anything: code -> sentence
     last.keras          weights and optimiser after the last whole epoch (to resume)
     best.keras          weights of the epoch with the best validation value (or the last: --keep)
     metrics.json        written by evaluate
     predictions.csv     written by evaluate
     report_data/        written by evaluate: what the report shows of the model and the data
     model.onnx          written by export
+    model.int8.onnx     written by export --int8
     report.html         written by report, with its figures and numbers in report/
+    .lock               held by the process that trains the run
+
+What evaluate, export and report wrote goes when a training changes what it was made from.
 """
 
 from __future__ import annotations
@@ -21,16 +27,18 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfproj.core.file_kinds import kind_of
-from tfproj.core.files import exists, read_json, read_object, writing
+from tfproj.core.files import exists, read_json, read_object, sha256, write_json, writing
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
 from tfproj.runs.config import TrainConfig, config_from_dict
+from tfproj.runs.lock import LOCK_FILE, require_unlocked
 
 DEFAULT_ROOT = "runs"
 SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
@@ -54,7 +62,10 @@ class Run:
     predictions_file = property(lambda self: self.path / "predictions.csv")
     report_data = property(lambda self: self.path / "report_data")
     onnx_file = property(lambda self: self.path / "model.onnx")
+    int8_file = property(lambda self: self.path / "model.int8.onnx")
     report_file = property(lambda self: self.path / "report.html")
+    warnings_file = property(lambda self: self.path / "warnings.json")
+    report_folder = property(lambda self: self.path / "report")
 
     def config(self) -> TrainConfig:
         return config_from_dict(read_json(self.config_file))
@@ -80,6 +91,41 @@ class Run:
         """Examples of each split that the run was started with."""
         return read_object(self.splits_file)["counts"]
 
+    def warnings(self) -> dict[str, str]:
+        """Code -> sentence: what speaks against the result."""
+        return read_object(self.warnings_file) if self.warnings_file.exists() else {}
+
+    def add_warnings(self, found: Mapping[str, str]) -> None:
+        """Keep them, each in place of an earlier one of its code."""
+        if found:
+            write_json(self.warnings_file, {**self.warnings(), **found})
+
+    def drop_warning(self, code: str) -> None:
+        """Forget one that holds no longer."""
+        write_json(self.warnings_file, {k: v for k, v in self.warnings().items() if k != code})
+
+    def weights_digest(self) -> str:
+        """SHA-256 of ``best.keras``, by which it is known what was made from it."""
+        return sha256(self.best_weights)
+
+    def retire(self, new_weights: bool) -> None:
+        """Remove what a further epoch makes stale, and say so.
+
+        Args:
+            new_weights: whether ``best.keras`` changes, else only the history does.
+        """
+        stale = [self.report_file, self.report_folder]
+        if new_weights:
+            stale += [self.metrics_file, self.predictions_file, self.report_data]
+            stale += [self.onnx_file, self.int8_file]
+        removed = [path for path in stale if path.exists()]
+        for path in removed:
+            with writing(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if removed:
+            names = ", ".join(path.name for path in removed)
+            print(f"removed, since the run goes on: {names}", file=sys.stderr)
+
     def require(self, *files: Path) -> None:
         """Raise InputError for the first of ``files`` that is not there."""
         for file in files:
@@ -96,7 +142,7 @@ def check_place(root: str | Path, task: str, name: str | None, overwrite: bool) 
     Args: as for :func:`create_run`.
 
     Raises:
-        InputError: the name is none, it is taken, or one may not write there.
+        InputError: the name is none, it is taken or in training, or one may not write there.
     """
     parent = Path(root) / task
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
@@ -112,8 +158,11 @@ def check_place(root: str | Path, task: str, name: str | None, overwrite: bool) 
             raise InputError(
                 f"{path} exists; choose another --name, --resume it, or --overwrite it"
             )
-        if any(path.iterdir()) and not (path / "config.json").exists():
+        # A training that was killed as it began leaves its lock alone.
+        ours = (path / "config.json").exists() or (path / LOCK_FILE).exists()
+        if any(path.iterdir()) and not ours:
             raise InputError(f"{path} is not a run directory; it is left as it is")
+        require_unlocked(path)
     return True
 
 
@@ -151,6 +200,7 @@ def find_run(
     root: str | Path = DEFAULT_ROOT,
     task: str | None = None,
     others: Iterable[str] = (),
+    trained: bool = True,
 ) -> Run:
     """The run that a command means.
 
@@ -159,6 +209,7 @@ def find_run(
         root: where runs live.
         task: only runs of this task, for the newest and for a bare name.
         others: what else the name could have meant, for the message.
+        trained: the newest is one that has weights; says so where it is not the newest of all.
 
     Raises:
         InputError: there is none; says the closest name. Or a bare name is that of several runs.
@@ -173,7 +224,7 @@ def find_run(
         if not runs:
             kind = task or "classify"
             raise InputError(f"no run in {root}/; start one: tfproj train {kind}")
-        return Run(runs[-1])
+        return _newest(runs, trained)
     for candidate in (Path(name), root / name):
         if exists(Path.is_file, candidate / "config.json"):
             return Run(candidate)
@@ -191,6 +242,16 @@ def find_run(
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     problem = "unknown model or run" if others else "unknown run"
     raise unknown_name(problem, name, [*others, *(p.relative_to(root).as_posix() for p in runs)])
+
+
+def _newest(runs: list[Path], trained: bool) -> Run:
+    """The last of the runs, or the last that has weights."""
+    usable = [path for path in runs if not trained or Run(path).best_weights.is_file()]
+    if not usable:
+        raise InputError(f"{runs[-1]}: no finished epoch yet, and no older run has one")
+    if usable[-1] != runs[-1]:
+        print(f"note: {runs[-1]} has no finished epoch; taking {usable[-1]}", file=sys.stderr)
+    return Run(usable[-1])
 
 
 def shown_split(splits: Iterable[str]) -> str:

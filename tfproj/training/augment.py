@@ -37,9 +37,18 @@ Batch = tuple[np.ndarray, np.ndarray]
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]
 
 
-def mirror(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> Batch:
-    """Those of ``chosen`` bool (B,) from right to left, masks with them; labels (B,) stay."""
-    return _mirror(images, chosen), _mirror(labels, chosen) if labels.ndim == 3 else labels
+def mirror(
+    images: np.ndarray, labels: np.ndarray, chosen: np.ndarray, classes: np.ndarray | None = None
+) -> Batch:
+    """Those of ``chosen`` bool (B,) from right to left, masks with them.
+
+    ``classes`` (classes,): what each label, or class in a mask, becomes in a mirror image; None:
+    stays.
+    """
+    changed = _mirror(labels, chosen) if labels.ndim == 3 else labels.copy()
+    if classes is not None:
+        changed[chosen] = classes[changed[chosen]]
+    return _mirror(images, chosen), changed
 
 
 def _mirror(arrays: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -188,9 +197,11 @@ def _move_masks(labels: np.ndarray, moves: np.ndarray) -> np.ndarray:
     return _move(labels, moves, cv2.INTER_NEAREST) if labels.ndim == 3 else labels
 
 
-# What follows the flip, if anything does; "none" has no flip either.
+# What follows the flip, if anything does; those of experiment/mirroring.py have no flip.
 AUGMENT: dict[str, Transform | None] = {
     "none": None,
+    "shift": shift,
+    "shift_erase": shift_erase,
     "flip": None,
     "shift_flip": shift,
     "shift_flip_erase": shift_erase,

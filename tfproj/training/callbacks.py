@@ -15,8 +15,8 @@ from tfproj.errors import TfprojError
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.run import Run
-from tfproj.training.ema import WeightAverage
 from tfproj.training.metrics import MeanAveragePrecision
+from tfproj.training.validation_weights import ValidationWeights
 
 
 class Diverged(TfprojError):
@@ -33,12 +33,12 @@ class Checkpoints(keras.callbacks.Callback):
         run: where to write.
         config: says by which measure, which epoch is kept, and how patient to be.
         history: rows of the epochs that an earlier part of the run finished.
-        average: what ``best.keras`` holds, where the optimiser keeps one.
+        kept: what ``best.keras`` holds.
     """
 
-    def __init__(self, run: Run, config: TrainConfig, history: list[dict], average: WeightAverage):
+    def __init__(self, run: Run, config: TrainConfig, history: list[dict], kept: ValidationWeights):
         super().__init__()
-        self._run, self._config, self._average = run, config, average
+        self._run, self._config, self._kept = run, config, kept
         self.history = list(history)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -52,10 +52,12 @@ class Checkpoints(keras.callbacks.Callback):
         row["seconds"] = round(time.monotonic() - self._start, 3)
         self.history.append(row)
         task = self._config.task
+        kept = self._config.keep == "last" or best_epoch(self.history, task) == epoch + 1
+        self._run.retire(new_weights=kept)
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
-            if self._config.keep == "last" or best_epoch(self.history, task) == epoch + 1:
-                with replacing(self._run.best_weights) as best, self._average.swapped_in():
+            if kept:
+                with replacing(self._run.best_weights) as best, self._kept.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)
         if out_of_patience(self.history, task, self._config.patience):
@@ -74,19 +76,19 @@ def _nan_message(where: str) -> str:
 
 
 class Validation(keras.callbacks.Callback):
-    """Validate the moving average of the weights, where the optimiser keeps one, and its AP."""
+    """Validate the weights that would be kept, and count their average precision."""
 
-    def __init__(self, average: WeightAverage):
+    def __init__(self, kept: ValidationWeights):
         super().__init__()
-        self._average = average
+        self._kept = kept
 
     def on_test_begin(self, logs=None):
-        self._average.swap_in()
+        self._kept.swap_in()
         self._count(True)
 
     def on_test_end(self, logs=None):
         self._count(False)
-        self._average.swap_out()
+        self._kept.swap_out()
 
     def _count(self, on: bool) -> None:
         # The model's metric, not the one compile was given: Keras hands on the same objects.

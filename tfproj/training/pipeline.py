@@ -11,16 +11,20 @@ and colour images, and the training step would wait.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
 
+from tfproj.experiment.mirroring import flips
 from tfproj.training.augment import AUGMENT, mirror
 from tfproj.training.cache import Cache
 
-# Of an epoch that batch norm's statistics are taken from.
+# Of an epoch that batch norm's statistics are taken from: so many batches, and so many images.
 FIRST_BATCHES = 16
+FIRST_IMAGES = 128
 
 
 @lru_cache(maxsize=2)
@@ -47,12 +51,20 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def train_batches(
-    cache: Cache, batch_size: int, epochs: range, seed: int, augment: str
+    cache: Cache,
+    batch_size: int,
+    epochs: range,
+    seed: int,
+    augment: str,
+    mirrored: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of all ``epochs`` through one iterator.
 
     One iterator for all epochs, and autotune off: tearing down an iterator waits for the
     autotune thread, which sleeps up to half an epoch (TensorFlow 2.21).
+
+    Args:
+        mirrored: the class of each class's mirror image, see ``ModelSpec.mirrored``; None: its own.
 
     Returns:
         (image uint8 (B, H, W, C), label int32 (B,) or mask uint8 (B, H, W)).
@@ -60,15 +72,15 @@ def train_batches(
     batch_size = min(batch_size, len(cache))
     steps = steps_per_epoch(len(cache), batch_size)
     transform = AUGMENT[augment]
+    classes = None if mirrored is None else np.array(mirrored)
 
     def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
         epoch, place = divmod(int(step), steps)
         order = epoch_order(seed, epoch, len(cache))
         chosen = order[place * batch_size : (place + 1) * batch_size]
         batch = cache.batch(chosen)
-        if augment == "none":
-            return batch
-        batch = mirror(*batch, mirrored_in(seed, epoch, len(cache))[chosen])
+        if flips(augment):
+            batch = mirror(*batch, mirrored_in(seed, epoch, len(cache))[chosen], classes)
         if transform is None:
             return batch
         return transform(*batch, np.random.default_rng([seed, int(step), 1]))
@@ -87,10 +99,11 @@ def first_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> lis
     Raises:
         InputError: one of them can't be read.
     """
+    count = max(FIRST_BATCHES, math.ceil(FIRST_IMAGES / batch_size))
     # Decoded here, where an unreadable file is named; TensorFlow would bury it in its own error.
-    cache.batch(epoch_order(seed, 0, len(cache))[: FIRST_BATCHES * batch_size])
+    cache.fill(epoch_order(seed, 0, len(cache))[: count * batch_size])
     batches = train_batches(cache, batch_size, range(1), seed, augment)
-    return [images.numpy() for images, _ in batches.take(FIRST_BATCHES)]
+    return [images.numpy() for images, _ in batches.take(count)]
 
 
 def eval_batches(cache: Cache, batch_size: int) -> tf.data.Dataset:

@@ -11,9 +11,10 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,14 +29,16 @@ from tfproj.experiment.plan import Plan, describe_splits, plan, plan_again
 from tfproj.models.checkpoint import load_weights
 from tfproj.runs import environment
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import MONITORS, best_epoch, out_of_patience
+from tfproj.runs.history import MONITORS, best_epoch, out_of_patience, tied_epochs
+from tfproj.runs.lock import locked
 from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
 from tfproj.training.cache import Cache, make_cache
 from tfproj.training.compiling import compiled_model
-from tfproj.training.ema import WeightAverage
+from tfproj.training.doubts import CollapseAlarm, look_back
 from tfproj.training.transfer import initialise
+from tfproj.training.validation_weights import ValidationWeights, norms
 
 # For the first statistics of batch norm; more would not change what a training makes of them.
 STATISTICS_IMAGES = 128
@@ -61,7 +64,7 @@ def train(
         The run directory with weights, history and environment; not yet evaluated.
 
     Raises:
-        InputError: see :func:`plan`; or the run exists.
+        InputError: see :func:`plan`; or the run exists, or is in training.
         TfprojError: interrupted (the run can be resumed), or the loss became NaN.
     """
     planned = planned or plan(config)
@@ -86,21 +89,30 @@ def train(
             for cache in prepared.caches.values():
                 cache.fill(np.arange(len(cache)))
         run = create_run(root, config.task, name, stem, overwrite)
-        again = ["tfproj", "train", config.task, "--config", str(run.config_file)]
-        facts["repeat"] = shlex.join(again)
-        write_text(run.spec_file, planned.spec.to_json() + "\n")
-        write_json(run.splits_file, describe_splits(planned.dataset))
-        write_json(run.environment_file, facts)
-        write_json(run.config_file, config.to_dict())  # last: its presence makes it a run
-        _fit(run, planned, prepared, tensorboard)
+        with locked(run.path):
+            _describe(run, planned, facts)
+            _fit(run, planned, prepared, tensorboard)
     return run
+
+
+def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
+    again = ["tfproj", "train", planned.config.task, "--config", str(run.config_file)]
+    write_text(run.spec_file, planned.spec.to_json() + "\n")
+    write_json(run.splits_file, describe_splits(planned.dataset))
+    write_json(run.environment_file, {**facts, "repeat": shlex.join(again)})
+    run.add_warnings(planned.warnings)
+    write_json(run.config_file, planned.config.to_dict())  # last: its presence makes it a run
 
 
 def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> Run:
     """Continue an interrupted run from its last whole epoch, as if it had never stopped.
 
+    Where the plan has more epochs than the run, it is extended: a cosine schedule goes on as one of
+    so many epochs has it at that point, a constant one as it is.
+
     Raises:
-        InputError: nothing left to do, files missing, or the data are not what they were.
+        InputError: nothing left to do, files missing, the data are not what they were, or
+            another process trains it.
     """
     planned = planned or plan_again(run)
     _require_tensorboard(tensorboard)
@@ -108,9 +120,27 @@ def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> 
     init, task = planned.config.init, planned.config.task
     if init and not run.last_weights.exists():
         planned = replace(planned, source=initial_weights.find_source(init, task))
-    with _prepared(planned, run.environment()["precision"]) as prepared:
+    precision = run.environment()["precision"]
+    with locked(run.path), _prepared(planned, precision) as prepared:
+        if planned.config.epochs != run.config().epochs:
+            _extend(run, planned.config.epochs)
         _fit(run, planned, prepared, tensorboard)
     return run
+
+
+def _extend(run: Run, epochs: int) -> None:
+    """Record that the run is of more epochs; the configuration that it had is kept."""
+    old, facts = run.config(), run.environment()
+    if out_of_patience(run.history(), old.task, old.patience):
+        raise InputError(f"{run.path}: stopped by its patience of {old.patience} epochs")
+    kept = run.path / f"config-{old.epochs}-epochs.json"
+    again = f" && tfproj train {old.task} --resume --epochs {epochs}"
+    facts["repeat"] = facts.get("repeat", "").replace(str(run.config_file), str(kept)) + again
+    rate = "stays" if old.schedule == "constant" else f"is now that of a cosine of {epochs} epochs"
+    print(f"extended from {old.epochs} to {epochs} epochs; the rate {rate}", file=sys.stderr)
+    write_json(kept, old.to_dict())
+    write_json(run.environment_file, facts)
+    write_json(run.config_file, replace(old, epochs=epochs).to_dict())
 
 
 def _require_tensorboard(wanted: bool) -> None:
@@ -157,14 +187,14 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         prepared.model.fit(
             pipeline.train_batches(
                 caches["train"], config.batch_size, range(done, config.epochs), config.seed,
-                config.augment,
+                config.augment, planned.spec.mirrored,
             ),
             epochs=config.epochs,
             initial_epoch=done,
             steps_per_epoch=prepared.steps,
             shuffle=False,  # the pipeline shuffles
             validation_data=pipeline.eval_batches(caches["val"], config.eval_batch_size),
-            callbacks=_callbacks(run, config, prepared, history, tensorboard),
+            callbacks=_callbacks(run, planned, prepared, history, tensorboard),
             verbose=0,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -176,22 +206,24 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         unreadable = next((cache.error for cache in caches.values() if cache.error), None)
         raise unreadable or error from error
     _say_trained(run, config, done, time.monotonic() - begin)
+    look_back(run, planned, prepared.model, caches)
 
 
 def _callbacks(
-    run: Run, config: TrainConfig, prepared: _Prepared, history: list[dict], tensorboard: bool
+    run: Run, planned: Plan, prepared: _Prepared, history: list[dict], tensorboard: bool
 ) -> list[keras.callbacks.Callback]:
-    seen: Sequence[np.ndarray] = ()
-    if config.ema:
+    config, seen = planned.config, ()
+    if norms(prepared.model):
         augment = for_statistics(config.augment)
         train = prepared.caches["train"]
         seen = pipeline.first_batches(train, config.batch_size, config.seed, augment)
-    average = WeightAverage(prepared.model, seen)
+    kept = ValidationWeights(prepared.model, seen)
     listeners = [
         callbacks.Reseed(config.seed),
-        callbacks.Validation(average),
-        callbacks.Checkpoints(run, config, history, average),
+        callbacks.Validation(kept),
+        callbacks.Checkpoints(run, config, history, kept),
         callbacks.Progress(config.epochs, len(history)),
+        CollapseAlarm(run, planned, prepared.caches, kept),
     ]
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
@@ -200,8 +232,10 @@ def _callbacks(
 
 def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
     history = run.history()
-    best = best_epoch(history, config.task)
+    best, tied = best_epoch(history, config.task), tied_epochs(history, config.task)
     kept = ", kept is the last" if config.keep == "last" else ""
+    if len(tied) > 1:
+        kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
     print(
         f"trained {len(history) - done} epochs in {duration(seconds)}; best epoch {best} by "
         f"{MONITORS[config.task]}{kept}: {run.path}",
@@ -220,5 +254,11 @@ def _restore(run: Run, model, steps: int) -> list[dict]:
     if len(history) != done:
         raise InputError(
             f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
+        )
+    monitor = MONITORS[run.spec().task]
+    if any(monitor not in row for row in history):
+        raise InputError(
+            f"{run.history_file}: no {monitor}; the run was begun with an older tfproj, which must "
+            "also end it"
         )
     return history

@@ -147,6 +147,7 @@ def _classification(folder: Path, roots: dict[str, Path], findings: Findings) ->
         size=natural_size(splits["train"], multiple=1),
         channels=natural_channels(splits["train"]),
         origin=str(folder.resolve()),
+        may_grow=True,
     )
 
 
@@ -177,7 +178,7 @@ def _class_split(split: str, root: Path, classes: list[str], findings: Findings)
         files += found
         labels += [label] * len(found)
     return Split(
-        names=[str(path.relative_to(root)) for path in files],
+        names=[path.relative_to(root).as_posix() for path in files],
         read_image=lambda i: files[i],
         labels=np.array(labels, np.int32),
         files=files,
@@ -213,5 +214,6 @@ def _segmentation(folder: Path, roots: dict[str, Path], findings: Findings) -> D
         size=natural_size(splits["train"], multiple=8),
         channels=natural_channels(splits["train"]),
         origin=str(folder.resolve()),
+        may_grow=True,
         mask_values=coding.values,
     )

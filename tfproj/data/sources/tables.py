@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import itertools
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -170,9 +170,11 @@ def with_listed_groups(dataset: Dataset, folder: Path, findings: Findings) -> Da
 
 def _forms(key: str, name: str) -> list[str]:
     """How ``groups.csv`` may call an image, the most exact first."""
-    exact = [f"{folder}/{name}" for folder in SPLIT_FOLDERS[key]]
-    return [_spelled(form) for form in (*exact, name, Path(name).name, Path(name).stem)]
+    path = PurePosixPath(_spelled(name))
+    exact = (f"{folder}/{path}" for folder in SPLIT_FOLDERS[key])
+    return [*exact, str(path), path.name, path.stem]
 
 
 def _spelled(name: str) -> str:
-    return nfc(name.replace("\\", "/"))
+    """As a path of Linux, in one spelling of Unicode."""
+    return str(PurePosixPath(nfc(name.replace("\\", "/"))))

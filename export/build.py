@@ -1,0 +1,129 @@
+"""The float32 file of a run, proved against Keras."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfproj.core.softmax import softmax
+from tfproj.errors import TfprojError
+from tfproj.evaluation.evaluate import predict_split
+from tfproj.experiment.plan import Plan
+from tfproj.export import half, simplify
+from tfproj.export.convert import free_size, simple_graph
+from tfproj.export.golden import GOLDEN_TOLERANCE, golden_vectors
+from tfproj.export.job import Job, Rejected
+from tfproj.export.metadata import Measured, attach, describe
+from tfproj.export.opset import IR_VERSION
+from tfproj.export.temperature import measure_temperature
+from tfproj.export.verify import Answers, comparison_samples, keras_scores, verify
+from tfproj.models.checkpoint import load_model
+from tfproj.models.registry import input_multiple
+from tfproj.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Built:
+    """A verified model, not yet written.
+
+    Attributes:
+        proto: the graph, an ``onnx.ModelProto``.
+        parameters: number of weights in it.
+        measured: what its metadata says beside the job.
+        data: the file.
+    """
+
+    proto: Any
+    parameters: int
+    measured: Measured
+    data: bytes
+
+
+def build(job: Job) -> Built:
+    """Convert and verify.
+
+    With ``half`` Keras computes with the rounded weights, too, and what rounding costs is a test
+    of its own.
+
+    Raises:
+        Rejected: the answers differ from Keras, or rounded weights cost too much.
+        TfprojError: conversion failed.
+    """
+    planned, spec = job.planned, job.spec
+    exact = trained = load_model(job.run)
+    require_finite(trained, job.run)
+    if job.options.half:
+        trained = half.halved(exact, planned)
+    print("converting to ONNX ...", file=sys.stderr)
+    proto, parameters = simple_graph(trained, spec, planned.config.model_options, job.opset)
+    if job.options.half:
+        half.store_half(proto)
+    proto.ir_version = IR_VERSION
+    simplify.check(proto)
+    answer = answers_of(free_size(trained, spec))
+    measured = Measured(
+        calibration=_temperature(trained, planned),
+        golden=golden_vectors(spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE),
+    )
+    print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
+    measured = _prove(job, proto, measured, answer, answers_of(exact))
+    return Built(proto, parameters, measured, attach(proto, describe(job, measured)))
+
+
+def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Answers) -> Measured:
+    """The measurements with those that prove the file; errors as for :func:`build`.
+
+    Args:
+        answer, exact: Keras with the weights of the file, and with those that were trained.
+    """
+    multiple = input_multiple(job.spec.model, job.planned.config.model_options)
+    with tempfile.TemporaryDirectory() as folder:
+        samples = comparison_samples(job.planned, Path(folder))
+        try:
+            data = attach(proto, describe(job, measured))
+            verification = verify(data, job.spec, answer, samples, multiple)
+        except TfprojError as error:
+            failed = replace(measured, verification={"error": str(error)})
+            raise Rejected(str(error), attach(proto, describe(job, failed))) from error
+        figures = verification.to_dict()
+        if samples.targets is not None and not job.planned.own_data:
+            figures["data"] = Path(job.planned.dataset.name).name
+        measured = replace(measured, verification=figures)
+        complaint = verification.complaint
+        if complaint is None and job.options.half:
+            scores = (keras_scores(a, samples.files, job.spec) for a in (exact, answer))
+            figures, loss = half.rounding(*scores, samples)
+            measured = replace(measured, half=figures)
+            if not loss.acceptable:
+                complaint = f"weights of 16 bits cost {loss}; leave out --half"
+    if complaint is not None:
+        raise Rejected(complaint, attach(proto, describe(job, measured)))
+    return measured
+
+
+def require_finite(model, run: Run) -> None:
+    """TfprojError where a weight is not a number or infinite: the training had diverged."""
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise TfprojError(
+            f"{run.best_weights}: holds weights that are not numbers; train again with a smaller "
+            "--learning-rate"
+        )
+
+
+def answers_of(model) -> Answers:
+    """A Keras model as a function from uint8 (B, H, W, C) to scores float32."""
+    return lambda pixels: model(pixels, training=False).numpy()
+
+
+def _temperature(model, planned: Plan) -> dict[str, Any] | None:
+    """``calibration`` by the validation split; None for segmentation or without that split."""
+    if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
+        return None
+    batches = list(predict_split(model, planned, "val"))
+    scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return measure_temperature(scores, labels).to_dict()

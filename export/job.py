@@ -1,0 +1,137 @@
+"""What is to be exported, checked before TensorFlow is loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tfproj.core.spec import ModelSpec
+from tfproj.errors import InputError, TfprojError
+from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
+from tfproj.export.opset import choose_opset
+from tfproj.export.triton import check_repository
+from tfproj.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may say about an export.
+
+    Attributes:
+        opset: ONNX operator set; None: the newest that ``target_ort`` reads.
+        target_ort: oldest onnxruntime that must load the file; None: any since 1.14.
+        dynamic_size: leave height and width free.
+        half: keep the weights in 16 bits; the arithmetic stays in float32.
+        int8: quantise weights and activations.
+        keep: write a file that was rejected as ``NAME.rejected``.
+        triton: directory for a Triton model repository, which gets the file as well.
+        data: a data set to take instead of the run's own, or where that lies now.
+        no_data: verify on generated images, and leave out what only data can tell.
+    """
+
+    opset: int | None = None
+    target_ort: str | None = None
+    dynamic_size: bool = False
+    half: bool = False
+    int8: bool = False
+    keep: bool = False
+    triton: str | None = None
+    data: str | None = None
+    no_data: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked export.
+
+    Attributes:
+        run, planned: where the weights come from and what they were trained on.
+        spec: of the file; ``dynamic_size`` may differ from the run's.
+        path: the file to write.
+        opset: of the graph.
+        options: as the user gave them.
+        license: of the data that the run was trained on.
+        digest: SHA-256 of the weights, before they are read: a training may replace them.
+    """
+
+    run: Run
+    planned: Plan
+    spec: ModelSpec
+    path: Path
+    opset: int
+    options: Options
+    license: str = ""
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a model server calls the model."""
+        return f"{self.run.name}-int8" if self.options.int8 else self.run.name
+
+
+class Rejected(TfprojError):
+    """The file is not good enough to be written; ``data`` is the file, with its measurements."""
+
+    def __init__(self, message: str, data: bytes):
+        super().__init__(f"{message}; no file was written")
+        self.data = data
+
+
+def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
+    """Everything that can be wrong with a request, found without TensorFlow.
+
+    Args:
+        run: a trained run whose data set is at hand, unless ``data`` or ``no_data`` is given.
+        output: file to write; None: ``model.onnx`` in the run directory, or ``model.int8.onnx``.
+
+    Raises:
+        InputError: files missing, the output can't be written, or options that contradict each
+            other or the model.
+    """
+    if options.int8 and options.half:
+        raise InputError("--int8 and --half exclude each other")
+    usual = run.int8_file if options.int8 else run.onnx_file
+    path = check_output(usual if output is None else Path(output))
+    opset = choose_opset(options.opset, options.target_ort)
+    planned = _plan(run, options)
+    if options.dynamic_size and planned.spec.task != "segment":
+        raise InputError(
+            f"--dynamic-size is for segmentation; model {planned.spec.model!r} classifies images "
+            "of one size"
+        )
+    spec = replace(planned.spec, dynamic_size=options.dynamic_size)
+    license = run.environment().get("data", {}).get("license", "")
+    job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
+    if options.triton is not None:
+        check_repository(options.triton, job.name)
+    return job
+
+
+def _plan(run: Run, options: Options) -> Plan:
+    """On the run's own data, on others, or on none."""
+    if not options.no_data:
+        planned = plan_evaluation(run, data=options.data)
+        for note in () if planned.own_data else planned.dataset.notes:
+            print(f"note: {planned.dataset.name}: {note}", file=sys.stderr)
+        return planned
+    if options.data is not None:
+        raise InputError("--data and --no-data exclude each other")
+    for name, purpose in (("half", "to measure what the rounding costs"), ("int8", "to calibrate")):
+        if getattr(options, name):
+            raise InputError(f"--{name} needs data, {purpose}: --data DIR")
+    return plan_without_data(run)
+
+
+def check_output(path: Path) -> Path:
+    """The same path; InputError where that is no place for a file."""
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: the output must end in .onnx")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such directory")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written (no permission in {path.parent})")
+    return path

@@ -1,0 +1,77 @@
+"""Write the best weights of a run as one ONNX file, once it is verified."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfproj import backend
+from tfproj.core.files import replacing
+from tfproj.errors import missing_extra
+from tfproj.export.job import Job, Options, Rejected, prepare
+from tfproj.export.triton import write_repository
+from tfproj.inference.predictor import Predictor
+from tfproj.runs.run import Run
+
+
+def export_onnx(
+    run: Run, output: str | Path | None = None, options: Options | None = None
+) -> dict[str, Any]:
+    """Write ``model.onnx`` for a run; nothing is written unless it gives Keras' answers.
+
+    The graph takes ``image`` uint8 (N, H, W, C) with 0..255 and gives ``scores`` and
+    ``probabilities`` float32; N is free. Batch norm is folded into the convolutions.
+
+    Arguments, and errors of a wrong request, as for :func:`tfproj.export.job.prepare`.
+
+    Returns:
+        ``path``, ``bytes``, ``parameters``, and as in the file's metadata ``verification``,
+        ``calibration`` and ``half`` (or None) or, of an int8 file, ``quantization``; ``triton``
+        where a repository was written.
+
+    Raises:
+        Rejected: the answers differ from Keras; for int8, it is too inaccurate or not faster.
+        TfprojError: conversion failed, or the file does not reproduce its golden vectors.
+    """
+    job = prepare(run, output, options or Options())
+    built = _built(job)
+    Predictor(built.data).selftest()  # reads the very bytes that are written
+    _write(job.path, built.data)
+    kind = "quantization" if job.options.int8 else "half"
+    result = {
+        "path": str(job.path),
+        "bytes": len(built.data),
+        "parameters": built.parameters,
+        "verification": built.measured.verification,
+        "calibration": built.measured.calibration,
+        kind: getattr(built.measured, kind),
+    }
+    if job.options.triton is not None:
+        result["triton"] = str(write_repository(job.path, job.options.triton, job.name))
+    return result
+
+
+def _built(job: Job):
+    """The :class:`tfproj.export.build.Built` to write; a rejected file is kept on demand."""
+    backend.setup()
+    try:
+        # These load TensorFlow: quietly after setup, and not before a mistake was reported.
+        from tfproj.export.build import build  # noqa: PLC0415
+        from tfproj.export.quantize import quantize  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "onnx", "train") from None
+    try:
+        built = build(job)
+        return quantize(job, built) if job.options.int8 else built
+    except Rejected as error:
+        if job.options.keep:
+            rejected = job.path.with_name(f"{job.path.name}.rejected")
+            _write(rejected, error.data)
+            print(f"kept for inspection: {rejected}", file=sys.stderr)
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
