@@ -9,6 +9,7 @@ import click
 
 from tfproj.cli.data_report import format_report
 from tfproj.cli.options import SuggestingGroup, common, print_json
+from tfproj.cli.quiet import quiet_libraries
 from tfproj.data import DATASETS, DataOptions, load_dataset
 from tfproj.data.check import check as check_data
 from tfproj.data.write_folder import write_folder
@@ -56,7 +57,8 @@ def _data_options(command: Callable) -> Callable:
 @common
 def check(data: str, as_json: bool, **options: Any) -> None:
     """Look at every file of DATA; exit code 1 where training would go wrong."""
-    report = check_data(data, DataOptions(**options))
+    with quiet_libraries():
+        report = check_data(data, DataOptions(**options))
     if as_json:
         print_json(report.to_dict())
     else:
@@ -74,8 +76,9 @@ def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
 
     The directory can be given to --data again, and holds the splits as tfproj makes them.
     """
-    dataset = load_dataset(data, options=DataOptions(**options))
-    path = write_folder(dataset, output)
+    with quiet_libraries():
+        dataset = load_dataset(data, options=DataOptions(**options))
+        path = write_folder(dataset, output)
     counts = {name: len(split) for name, split in dataset.splits.items()}
     if as_json:
         print_json({"path": str(path), "task": dataset.task, "examples": counts})

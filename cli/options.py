@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tfproj.core.files import expand_home
 from tfproj.errors import unknown_name
 from tfproj.runs.run import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from tfproj.data.dataset import Dataset
+
+
+SHOWN_WARNINGS = 10
 
 
 class SuggestingGroup(click.Group):
@@ -31,15 +36,24 @@ class SuggestingGroup(click.Group):
 
 
 def common(command: Callable) -> Callable:
-    """Add --json and --debug. The command gets ``as_json``; --debug is read by ``main``."""
+    """Add --json and --debug. The command gets ``as_json``; --debug is read by ``main``.
+
+    A leading ``~`` is the home directory, also where the shell leaves it, as in ``--data=~/roads``.
+    """
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
-        return command(*args, **kwargs)
+        return command(*args, **{name: _expanded(value) for name, value in kwargs.items()})
 
     return wrapped
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_expanded, value))
+    return expand_home(value) if isinstance(value, str) else value
 
 
 def runs_dir(command: Callable) -> Callable:
@@ -57,6 +71,17 @@ def say_notes(dataset: Dataset) -> None:
     """What one should know of the data, on stderr."""
     for note in dataset.notes:
         click.echo(f"note: {dataset.name}: {note}", err=True)
+
+
+def say_warnings(dataset: Dataset) -> None:
+    """What the check of the data warned of, as far as it looked, on stderr."""
+    warnings = [finding for finding in dataset.findings if finding.severity == "warning"]
+    for finding in warnings[:SHOWN_WARNINGS]:
+        click.echo(f"warning: {finding}", err=True)
+    if len(warnings) > SHOWN_WARNINGS:
+        more = len(warnings) - SHOWN_WARNINGS
+        command = f"tfproj data check {shlex.quote(dataset.name)}"
+        click.echo(f"warning: ... and {more:,} more: {command}", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import shlex
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +14,17 @@ import click
 
 from tfproj.cli.options import common, print_json, runs_dir
 from tfproj.cli.progress import Progress
+from tfproj.cli.quiet import quiet_libraries
 from tfproj.core.files import exists
 from tfproj.core.spec import is_text
 from tfproj.errors import InputError
-from tfproj.inference.image_files import Settings, find_images, require_apart, stream_files
+from tfproj.inference.image_files import (
+    Settings,
+    find_images,
+    require_apart,
+    say_left_out,
+    stream_files,
+)
 from tfproj.inference.predictor import Predictor
 from tfproj.inference.session import CPU
 from tfproj.inference.table import csv_line, flat
@@ -97,7 +102,22 @@ def predict(
     if not images and not selftest:
         raise click.UsageError("Missing argument 'IMAGES...'.")
     _check_options(options, as_json)
-    paths = find_images(images, options["output"])
+    with quiet_libraries():
+        _run(model, images, runs_dir, as_json, selftest, options)
+
+
+def _run(
+    model: str,
+    images: tuple[str, ...],
+    runs_dir: str,
+    as_json: bool,
+    selftest: bool,
+    options: dict[str, Any],
+) -> None:
+    left_out: list[Path] = []
+    paths = find_images(images, options["output"], left_out)
+    if left_out:
+        click.echo(f"note: {_printable(say_left_out(left_out))}", err=True)
     path = model_file(model, runs_dir)
     predictor = _open(path, options)
     _require_current(path, model, predictor.metadata)
@@ -118,9 +138,6 @@ def _check_options(options: dict[str, Any], as_json: bool) -> None:
 
 
 def _open(path: Path, options: dict[str, Any]) -> Predictor:
-    # What Pillow says of an image is either an error of ours or no one's business.
-    warnings.filterwarnings("ignore", module="PIL")
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
         flip=options["flip"], providers=[options["provider"] or CPU],

@@ -12,7 +12,14 @@ import click
 
 from tfproj import backend, pretrained
 from tfproj.cli.evaluate import format_metrics, write_report
-from tfproj.cli.options import SuggestingGroup, common, print_json, runs_dir, say_notes
+from tfproj.cli.options import (
+    SuggestingGroup,
+    common,
+    print_json,
+    runs_dir,
+    say_notes,
+    say_warnings,
+)
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
@@ -226,6 +233,7 @@ def _announce() -> None:
 def _load(planned: Plan) -> ModuleType:
     """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
     say_notes(planned.dataset)
+    say_warnings(planned.dataset)
     click.echo(explain_size(planned), err=True)
     for warning in planned.warnings.values():
         click.echo(f"warning: {warning}", err=True)

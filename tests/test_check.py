@@ -8,7 +8,10 @@ import pytest
 from conftest import write_classes
 from PIL import Image
 
+from tfproj import backend
 from tfproj.cli.data_report import format_report
+from tfproj.cli.main import main
+from tfproj.cli.options import SHOWN_WARNINGS
 from tfproj.data import DataOptions, load_dataset
 from tfproj.data.check import check, quick_check
 from tfproj.data.dataset import Dataset, array_split
@@ -311,3 +314,27 @@ def test_the_real_facades_have_no_problems(real_facades):
     report = check("facades", DataOptions(data_dir=str(real_facades), limit=60))
     assert report.findings == ()
     assert report.splits["train"].classes["facade"].images == 60
+
+
+def test_the_quick_check_gives_warnings(class_folder):
+    root = class_folder({"train": {"cat": 101, "dog": 1}, "val": {"cat": 2, "dog": 2}})
+    (root / "notes.txt").touch()
+    found = quick_check(load_dataset(str(root)))
+    assert [(f.code, f.severity) for f in found] == [("ignored", "warning"), ("balance", "warning")]
+    assert "class 'dog' is rare: 0.99% of 'cat'" in str(found)
+
+
+def test_train_shows_what_the_check_warns_of(class_folder, capsys, monkeypatch, tmp_path):
+    root = class_folder()
+    for number in range(SHOWN_WARNINGS + 3):
+        (root / f"{number}.txt").touch()
+
+    def stop():
+        raise InputError("before TensorFlow is loaded")
+
+    monkeypatch.setattr(backend, "setup", stop)
+    assert main(["train", "classify", "--data", str(root), "--runs-dir", str(tmp_path / "r")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning: " in line]
+    assert len(lines) == SHOWN_WARNINGS + 1
+    assert lines[0] == f"warning: {root}/0.txt: ignored: a file outside the class folders"
+    assert lines[-1] == f"warning: ... and 3 more: tfproj data check {root}"

@@ -270,6 +270,38 @@ def test_a_page_that_can_not_be_written_costs_no_prediction(files, capsys, monke
     assert captured.out == "" and "no permission" in captured.err
 
 
+def test_what_a_folder_holds_besides_images_is_said(files, capsys, tmp_path):
+    model, folder = files
+    for name in ("a.jfif", "b.pbm"):
+        shutil.copy(Path(folder, "0.png"), Path(folder, name))
+    assert main(["predict", *files]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 5 and not captured.err
+    Path(folder, "e.heic").touch()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(Path(folder, "0.png"), tmp_path / "elsewhere")
+    try:
+        Path(folder, "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    except OSError:  # Windows lets few users
+        Path(folder, "linked.txt").touch()
+    assert main(["predict", *files]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 5
+    assert captured.err.startswith(f"note: 2 left out ({Path(folder, 'e.heic')}, ")
+    assert "linked" in captured.err and len(captured.err.splitlines()) == 1
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "x.heic").touch()
+    assert main(["predict", model, str(tmp_path / "none")]) == 2
+    assert "no images in this directory; 1 left out" in capsys.readouterr().err
+
+
+def test_the_home_directory_where_the_shell_leaves_it(files, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert main(["predict", "~/a.onnx", "~/in", "--output=~/out"]) == 0
+    assert (tmp_path / "out" / "predictions.csv").is_file()
+
+
 def test_a_pattern_means_what_it_matches(tmp_path):
     """Windows' shells hand patterns on."""
     (tmp_path / "in" / "deep").mkdir(parents=True)

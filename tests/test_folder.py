@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,16 +312,113 @@ def test_the_real_facades(real_facades):
     np.testing.assert_allclose(shares, [35.5, 40.6, 2.4, 16.5, 5.1], atol=0.1)
 
 
-def test_paths_of_windows_are_those_of_groups_csv(class_folder, monkeypatch):
-    from pathlib import PureWindowsPath
+def warnings(root, **options):
+    data = load_dataset(str(root), None, DataOptions(**options))
+    return [f"{Path(f.path).name}: {f.message}" for f in data.findings if f.severity == "warning"]
 
-    from tfproj.data.sources import tables
 
+@pytest.mark.parametrize("column", ["value", "Value", "id", "ID", "index", "label"])
+def test_columns_that_mean_the_mask_values(mask_folder, column):
+    root = mask_folder()
+    (root / "classes.csv").write_text(f"Name,{column}\nroad,1\nground,0\n")
+    data = load_dataset(str(root))
+    assert (data.classes, data.mask_values) == (("road", "ground"), (1, 0)) and not data.findings
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,id,index\nground,0,1\nroad,1,0\n", "'id' or 'index' may hold the mask values"),
+        ("name,value,Value\nground,0,1\nroad,1,0\n", "two columns have one name"),
+        ("name,value\nground,0\nroad,\n", "different numbers 0..255, not 0, nothing"),
+        ("name\nground,0\nroad,1\n", "'ground,0' has more fields than the header"),
+    ],
+)
+def test_two_statements_in_classes_csv(mask_folder, text, words):
+    root = mask_folder()
+    (root / "classes.csv").write_text(text)
+    fails(root, f"classes.csv: .*{words}")
+
+
+def test_what_is_not_read_is_said(mask_folder, class_folder):
+    root = mask_folder()
+    (root / "classes.csv").write_text("name,id,weight,Color\nground,a,1,#000000\nroad,b,2,\n")
+    (root / "labels.txt").touch()
+    (root / "depth").mkdir()
+    found = warnings(root)
+    assert [line.split(";")[0] for line in found[:3]] == [
+        "classes.csv: ignored: the column 'id'",
+        "classes.csv: ignored: the column 'weight'",
+        "classes.csv: the colors are not used, since 'road' has none",
+    ]
+    assert [line.split(":")[0] for line in found[3:]] == ["depth", "labels.txt"]
+    root = class_folder({"train": {"cat": 3, "dog": 3}})
+    (root / "classes.csv").write_text("name,id\ncat,1\ndog,0\n")
+    (root / "train" / "classes.csv").touch()
+    assert any("ignored: the mask values" in line for line in warnings(root))
+    assert any("outside the class folders" in line for line in warnings(root))
+
+
+def test_lines_of_groups_csv_that_fit_nothing_and_images_on_no_line(class_folder):
+    root = class_folder()
+    (root / "groups.csv").write_text("File,group,who\ncat/0.png,a,x\ncat/9.png,a,\nbird.png,b,\n")
+    assert warnings(root) == [
+        "groups.csv: ignored: the column 'who'; read are file, group",
+        "groups.csv: 2 of 3 lines fit no image, such as 'bird.png'",
+        "groups.csv: lists 11 of 12 images not, such as 'train/cat/1.png'; "
+        "each is a group of its own",
+    ]
+    (root / "groups.csv").write_text("file,group\ncat/0.png,a\ncat/0.png,b\n")
+    fails(root, "groups.csv: 'cat/0.png' is in two groups")
+    with pytest.raises(InputError, match="groups.csv and --group-modulus both give groups"):
+        load_dataset(str(root), None, DataOptions(group_modulus=2))
+
+
+def test_a_place_for_data_that_lie_elsewhere(class_folder, tmp_path):
+    with pytest.raises(InputError, match="--data-dir is for named data sets"):
+        load_dataset(str(class_folder()), None, DataOptions(data_dir=str(tmp_path)))
+    with pytest.raises(InputError, match="'digits' needs no files"):
+        load_dataset("digits", None, DataOptions(data_dir=str(tmp_path)))
+
+
+def test_names_in_two_spellings_of_unicode(mask_folder, class_folder):
+    """As copied from macOS: e and its accent are two characters."""
+    one, two = "caf\u00e9", "cafe\u0301"
+    root = mask_folder()
+    (root / "images" / "0.jpg").rename(root / "images" / f"{one}.jpg")
+    (root / "masks" / "0.png").rename(root / "masks" / f"{two}.png")
+    lines = ["file,group", *(f"{i}.jpg,a" for i in range(1, 6)), f"{two}.jpg,b"]
+    (root / "groups.csv").write_text("\n".join(lines), "utf-8")
+    assert warnings(root) == []
+    root = class_folder({"train": {one: 3, "dog": 3}, "val": {two: 2, "dog": 2}})
+    assert load_dataset(str(root)).classes == (one, "dog")
+    (root / "classes.csv").write_text(f"name\ndog\n{two}\n", "utf-8")
+    assert load_dataset(str(root)).classes == ("dog", one)
+
+
+def test_the_home_directory(class_folder, monkeypatch, tmp_path):
+    class_folder()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert load_dataset("~/animals").origin == str(tmp_path / "animals")
+    assert DataOptions(data_dir="~/x").data_dir == str(tmp_path / "x")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".pbm", ".PNM"])
+def test_suffixes_of_the_formats_that_are_read(class_folder, suffix):
+    root = class_folder()
+    kind = "JPEG" if suffix[1] == "j" else "PPM"
+    Image.new("1" if suffix == ".pbm" else "L", (16, 12)).save(root / "cat" / f"x{suffix}", kind)
+    assert sum(sizes(load_dataset(str(root))).values()) == 13
+    assert warnings(root) == []
+
+
+def test_paths_of_windows_are_those_of_groups_csv(class_folder):
     root = class_folder({"": {"cat": 2, "dog": 2}})
     (root / "groups.csv").write_text("file,group\ncat/0.png,g\n./cat/1.png,g\ndog/0.png,h\n")
     parts = load_dataset(str(root)).splits.values()
     groups = {n: g for part in parts for n, g in zip(part.names, part.groups, strict=True)}
     assert groups["cat/0.png"] == groups["cat/1.png"] == "g"
-    monkeypatch.setattr(tables, "Path", PureWindowsPath)
-    for key in ("cat/1.jpg", "train/cat/1.jpg", "1"):
-        assert tables._listed_group("train", r"cat\1.jpg", {key: "g"}) == "g"
+    (root / "groups.csv").write_text("file,group\ncat\\0.png,g\n.\\cat\\1.png,g\ndog/0.png,h\n")
+    parts = load_dataset(str(root)).splits.values()
+    assert groups == {n: g for p in parts for n, g in zip(p.names, p.groups, strict=True)}

@@ -1,5 +1,6 @@
 import struct
 import tracemalloc
+import warnings
 import zlib
 
 import numpy as np
@@ -324,3 +325,13 @@ def test_listing_is_sorted_by_name_without_hidden_files(tmp_path):
     assert names == ["a.jpeg", "b.PNG", "c.txt", "e"]
     with pytest.raises(InputError, match="cannot be read"):
         image.list_visible(tmp_path / "no")
+
+
+def test_a_warning_made_an_error_does_not_keep_a_picture_on_its_side(tmp_path):
+    """Pillow warns of an EXIF block that ends early, behind the orientation."""
+    exif = (b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"
+            b"\x1a\x01")  # fmt: skip
+    Image.new("RGB", (32, 16)).save(tmp_path / "a.jpg", exif=exif, dpi=(72, 72))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert image.load(tmp_path / "a.jpg", None, 3).shape == (32, 16, 3)

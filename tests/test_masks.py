@@ -6,6 +6,7 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.spec import rgb
+from tfproj.data.lossy import edge_blocks, kept_by_jpeg
 from tfproj.data.masks import MaskCoding, read_mask, read_values, require_same_size
 from tfproj.errors import InputError
 
@@ -155,3 +156,87 @@ def test_sizes_must_be_equal():
     require_same_size((3, 4), (3, 4), "a.jpg")
     with pytest.raises(InputError, match=r"^a.jpg: the image is 3 x 4 px .* mask 4 x 3;"):
         require_same_size((3, 4), (4, 3), "a.jpg")
+
+
+def palette_png(indices, colors):
+    """A palette picture of class indices whose entries are in the order of ``colors``."""
+    order = [colors.index(color) for color in COLORS[: indices.max() + 1]]
+    picture = Image.fromarray(np.array(order, np.uint8)[indices])
+    picture.putpalette([value for color in colors for value in rgb(color)])
+    return picture
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_the_colours_of_a_palette_decide(tmp_path, order):
+    """Whatever the palette's own order is: GIMP and Pillow's quantize write theirs."""
+    picture = palette_png(INDICES, [COLORS[i] for i in order])
+    path = save(tmp_path / "m.png", picture)
+    np.testing.assert_array_equal(read_mask(path, MaskCoding.plain(3, COLORS[:3])), INDICES)
+
+
+def test_a_palette_of_other_colours_holds_values(tmp_path):
+    path = save(tmp_path / "m.png", palette_png(INDICES, COLORS[:3]))
+    others = ("#111111", "#222222", "#333333")
+    np.testing.assert_array_equal(read_mask(path, MaskCoding.plain(3, others)), INDICES)
+
+
+def test_palettes_that_contradict_classes_csv(fails):
+    moved = palette_png(INDICES, [COLORS[i] for i in (1, 0, 2)])
+    stated = MaskCoding((0, 1, 2), COLORS[:3], stated=True)
+    fails(moved, stated, "value 0 the color #0080FF", "class of value 1", "'value' or 'color'")
+    partly = MaskCoding.plain(3, ("#000000", "#0080FF", "#123456"))
+    fails(moved, partly, "value 0 the color #0080FF", "list its other colors too, such as #80FF80")
+
+
+@pytest.mark.parametrize(("name", "options"), [("m.jpg", {}), ("m.webp", {"quality": 90}),
+                                               ("m.tif", {"compression": "jpeg"})])  # fmt: skip
+def test_lossy_masks_of_near_values_are_refused(tmp_path, name, options):
+    """Though each value in the file is one of the classes."""
+    grey = np.kron(INDICES % 2, np.ones((8, 8), np.uint8))
+    picture = Image.fromarray(grey).convert("RGB") if name == "m.webp" else Image.fromarray(grey)
+    colors = ("#000000", "#010101")
+    path = save(tmp_path / name, picture, **options)
+    with pytest.raises(InputError, match=r"m\.\w+: a mask saved as .*; save it as PNG, from what"):
+        read_mask(path, MaskCoding.plain(2, colors))
+
+
+def test_exact_masks_in_lossy_formats_are_read(tmp_path):
+    far = np.kron(INDICES % 2, np.ones((8, 8), np.uint8)) * np.uint8(255)
+    path = save(tmp_path / "m.jpg", Image.fromarray(far), quality=95)
+    np.testing.assert_array_equal(read_mask(path, MaskCoding((0, 255))), far // 255)
+    near = np.kron(INDICES, np.ones((8, 8), np.uint8))
+    path = save(tmp_path / "m.webp", Image.fromarray(near).convert("P"), lossless=True)
+    colored = MaskCoding.plain(3, ("#000000", "#010101", "#020202"))
+    np.testing.assert_array_equal(read_mask(path, colored), near)
+
+
+def test_the_value_that_is_no_class_is_said(fails):
+    mask = np.arange(144, dtype=np.uint8).reshape(12, 12) % 12
+    fails(mask, MaskCoding.plain(11), "mask values 11 (beside 11 that are classes) for 11 classes")
+
+
+def shapes(seed, size=(96, 128)):
+    """Overlapping discs of three classes."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: size[0], : size[1]]
+    mask = np.zeros(size, np.uint8)
+    for value in (1, 2, 1, 2):
+        top, left, radius = rng.integers(0, size[0]), rng.integers(0, size[1]), rng.integers(8, 40)
+        mask[(y - top) ** 2 + (x - left) ** 2 < radius**2] = value
+    return mask
+
+
+def blocks_of(masks):
+    return np.unique(np.concatenate([edge_blocks(mask) for mask in masks]), axis=0)
+
+
+@pytest.mark.parametrize("quality", [50, 75, 80, 90])
+def test_traces_of_jpeg(quality):
+    drawn, noisy = [shapes(seed) for seed in range(8)], []
+    for mask in drawn:
+        file = io.BytesIO()
+        Image.fromarray(mask).save(file, "JPEG", quality=quality)
+        noisy.append(np.asarray(Image.open(file)).clip(0, 2))
+        assert (noisy[-1] != mask).mean() > 0.005
+        assert not kept_by_jpeg(edge_blocks(mask))
+    assert kept_by_jpeg(blocks_of(noisy)) and not kept_by_jpeg(blocks_of(drawn))

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tfproj.core import bounds, file_faults
+from tfproj.core import bounds, file_faults, file_kinds
 from tfproj.errors import InputError, first_line
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+SAVE_PLAIN = "save it with 8 or 16 bits per channel as plain grey or RGB"
 BLOCK = 2**20  # samples that are scaled at a time
 # 16 bits that span less than this part of their range become at most 17 levels of 8 bits.
 NARROW = 16
@@ -51,7 +52,10 @@ def open_encoded(data: bytes, label: str) -> Image.Image:
         # the process: two threads that change them at once would leave them changed.
         with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            try:
+                picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            except UnidentifiedImageError:
+                raise InputError(f"{label}: {_explain_unopened(data)}") from None
         bounds.require_bounded_work(picture, data, label)
         picture.info.pop("xmp", None)  # by which Pillow would turn a TIFF
     return picture
@@ -71,9 +75,22 @@ class failing_as_one_line:  # noqa: N801 (no generator: a small picture takes 40
             raise InputError(f"{self._label}: {_explain(error)}") from None
 
 
+def _explain_unopened(data: bytes) -> str:
+    """What a file is that Pillow takes for no picture, though it may begin as one."""
+    name = next((name for name in FORMATS if Image.OPEN[name][1](data[:16]) is True), None)
+    if name is None:
+        kind = file_kinds.kind_of(data)
+        return f"not an image, or not one of {', '.join(FORMATS)}" + (kind and f": {kind}" or "")
+    if name == "TIFF" and (fault := file_faults.tiff_fault(data)):
+        return f"TIFF with {fault}; {SAVE_PLAIN}"
+    try:
+        Image.OPEN[name][0](io.BytesIO(data))
+    except Exception as error:  # Pillow keeps the reason to itself
+        return f"damaged {name} image ({first_line(error)})"
+    return f"damaged {name} image"
+
+
 def _explain(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"not an image, or not one of {', '.join(FORMATS)}"
     if isinstance(error, Image.DecompressionBombError):
         return f"above the limit of {bounds.MAX_PIXELS:,} pixels; shrink it"
     # Pillow's decoders raise many types on damaged files (OSError, SyntaxError, struct.error...).
@@ -83,10 +100,7 @@ def _explain(error: Exception) -> str:
 def require_right(picture: Image.Image, label: str, values: bool = False) -> None:
     """Refuse what Pillow would decode to other pixels than the file says."""
     if fault := file_faults.fault(picture, values):
-        raise InputError(
-            f"{label}: {picture.format} with {fault}; save it with 8 or 16 bits per channel as "
-            "plain grey or RGB"
-        )
+        raise InputError(f"{label}: {picture.format} with {fault}; {SAVE_PLAIN}")
 
 
 def decode(picture: file_faults.Opened, label: str, values: bool = False) -> Image.Image:
@@ -218,6 +232,9 @@ def orientation(picture: Image.Image) -> int | None:
     bare = Image.Image()
     bare.info = info
     try:
-        return bare.getexif().get(ORIENTATION)
+        # A warning that someone made an error would leave the picture as it lies.
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return bare.getexif().get(ORIENTATION)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return None

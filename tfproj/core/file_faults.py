@@ -5,9 +5,11 @@ Tried with Pillow 13 on files that code made, of every kind that these formats a
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 # A picture of one of Pillow's readers, with what its types don't know: tile, fp, tag_v2 ...
 Opened = Any
@@ -25,6 +27,18 @@ def fault(picture: Opened, values: bool) -> str | None:
         return _tiff(picture.tag_v2, values)
     check = _CHECKS.get(picture.format)
     return check(picture) if check and picture.tile else None
+
+
+def tiff_fault(data: bytes) -> str | None:
+    """What is unusual about a TIFF file that Pillow does not open; None where that is not known."""
+    file = io.BytesIO(data)
+    try:
+        tags = ImageFileDirectory_v2(data[:8])
+        file.seek(tags.next)
+        tags.load(file)
+        return _tiff(tags, values=False)
+    except Exception:  # damaged tags raise many types
+        return None
 
 
 def raw_mode(picture: Image.Image) -> str:

@@ -18,6 +18,11 @@ from typing import Any
 from tfproj.errors import InputError, TfprojError, first_line
 
 
+def expand_home(path: str) -> str:
+    """The path with ``~`` in front as the home directory; ``~name`` is a name like any other."""
+    return os.path.expanduser(path) if path == "~" or path[:2] in ("~/", "~\\") else path
+
+
 def exists(test: Callable[[Path], bool], path: Path) -> bool:
     """Path's own tests raise for a name that is too long for the file system."""
     try:

@@ -33,7 +33,8 @@ from PIL import Image
 from tfproj.core import bounds, decoding
 from tfproj.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
+            ".ppm", ".pgm", ".pbm", ".pnm")  # fmt: skip
 # As much as an uncompressed image of that size takes, 16 bits per channel.
 MAX_FILE_BYTES = 512 * 2**20
 
@@ -165,6 +166,16 @@ def header(source: ImageLike, label: str | None = None) -> tuple[tuple[int, int]
             picture.load()  # which turns it; whether its size is turned before depends on Pillow
     turned = (decoding.orientation(picture) or 1) >= 5
     return picture.size if turned else picture.size[::-1], picture.mode
+
+
+def stored_turn(source: ImageLike) -> int:
+    """EXIF's orientation, 1 to 8, of an image as it is stored; 1 where it says none."""
+    if isinstance(source, np.ndarray):
+        return 1
+    picture = _open(source, _label(source))
+    if picture.format == "TIFF":
+        return picture.tag_v2.get(decoding.ORIENTATION, 1)
+    return decoding.orientation(picture) or 1
 
 
 def convert(picture: Image.Image, channels: int) -> Image.Image:

@@ -1,6 +1,13 @@
-"""How quantities are put into words."""
+"""How quantities are put into words, and names compared."""
 
 from __future__ import annotations
+
+import unicodedata
+
+
+def nfc(name: str) -> str:
+    """The name in one spelling: an accented letter is one character on Linux, two on macOS."""
+    return unicodedata.normalize("NFC", name)
 
 
 def duration(seconds: float) -> str:

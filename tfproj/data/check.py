@@ -7,7 +7,6 @@ at the first fault. :func:`check` reads everything and lists all faults. No Tens
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from tfproj.data.check_report import Report, SplitReport
 from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.examine import Examiner, usable_mask
 from tfproj.data.findings import Finding, Findings
+from tfproj.data.mask_set import MaskSet
 from tfproj.data.registry import read_dataset, require_sound
 from tfproj.data.splits import finish
 
@@ -26,14 +26,21 @@ QUICK_EXAMPLES = 8
 RARE = 0.01
 
 
-def quick_check(dataset: Dataset) -> None:
-    """The faults that can be seen in moments; returns where there is none.
+def quick_check(dataset: Dataset) -> tuple[Finding, ...]:
+    """The faults that can be seen in moments; returns the warnings where there are no errors.
 
     Raises:
         InputError: the first fault, and the command that lists all.
     """
-    checks = (_check_names, _check_counts, _check_groups, _check_some_examples)
-    require_sound(dataset, chain.from_iterable(one(dataset) for one in checks))
+    found = Findings(dataset.findings)
+    for check_one in (_check_names, _check_counts, _check_groups, _check_some_examples):
+        found += check_one(dataset)
+        require_sound(dataset, found)
+    if dataset.task == "classify":
+        for name, split in dataset.splits.items():
+            if name != "val":  # of which the plan of a training tells more
+                found += _check_shares(name, _label_counts(dataset, split))
+    return tuple(found)
 
 
 def check(name: str, options: DataOptions | None = None, task: str | None = None) -> Report:
@@ -56,7 +63,7 @@ def check(name: str, options: DataOptions | None = None, task: str | None = None
     findings += _check_groups(dataset)
     examiner = Examiner(dataset)
     splits = {split: examiner.examine(split) for split in dataset.splits}
-    findings += examiner.findings
+    findings += [*examiner.findings, *examiner.compared()]
     for split, report in splits.items():
         findings += _check_balance(split, report)
     return Report(
@@ -118,32 +125,43 @@ def _check_groups(dataset: Dataset) -> Iterator[Finding]:
 
 def _check_some_examples(dataset: Dataset) -> Iterator[Finding]:
     """A few of each split can be read."""
+    masks = MaskSet(dataset)
     for split in dataset.splits.values():
         count = min(QUICK_EXAMPLES, len(split))
         for index in np.linspace(0, len(split) - 1, count).astype(int):
-            yield from _check_example(split, int(index))
+            yield from _check_example(split, int(index), masks)
+    yield from masks.findings()
 
 
-def _check_example(split: Split, index: int) -> Findings:
+def _check_example(split: Split, index: int, masks: MaskSet) -> Findings:
     findings, label = Findings(), split.label_of(index)
     with findings.catch(label, "unreadable"):
         picture = image.open_image(split.read_image(index), label)
         if split.read_mask is not None:
-            usable_mask(split, index, picture.size[::-1], findings)
+            usable_mask(split, index, picture.size[::-1], findings, masks)
     return findings
+
+
+def _label_counts(dataset: Dataset, split: Split) -> dict[str, int]:
+    counts = np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
+    return dict(zip(dataset.classes, counts, strict=True))
 
 
 def _check_balance(split: str, report: SplitReport) -> Iterator[Finding]:
     """Classes that are absent or rare, by their images or, for segmentation, pixels."""
     shares = {name: c.pixels for name, c in report.classes.items() if c.pixels is not None}
     counts = shares or {name: c.images for name, c in report.classes.items()}
+    yield from _check_shares(split, counts, bool(shares))
+
+
+def _check_shares(split: str, counts: dict, pixels: bool = False) -> Iterator[Finding]:
     absent = [name for name, count in counts.items() if not count]
     if not counts or len(absent) == len(counts):
         return
     largest = max(counts, key=counts.get)
-    if shares and split == "train" and len(absent) == len(counts) - 1:
+    if pixels and split == "train" and len(absent) == len(counts) - 1:
         yield Finding(split, "classes", f"all pixels are of class {largest!r}")
-    elif absent and (shares or split != "train"):  # else _check_counts tells
+    elif absent and (pixels or split != "train"):  # else _check_counts tells
         yield Finding(split, "balance", f"no example of {_some(absent)}", "warning")
     for name, count in counts.items():
         if split == "train" and 0 < count < RARE * counts[largest]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.core import image
+from tfproj.core.files import expand_home
 from tfproj.data.findings import Finding
 from tfproj.errors import InputError
 
@@ -39,6 +40,8 @@ class DataOptions:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", expand_home(self.data_dir))
         if not 0 < self.val_fraction < 1:
             raise InputError(f"val_fraction is {self.val_fraction}; it must lie between 0 and 1")
 

@@ -15,7 +15,8 @@ import numpy as np
 from tfproj.core import image
 from tfproj.data.check_report import ClassCount, SplitReport
 from tfproj.data.dataset import Dataset, Split
-from tfproj.data.findings import Findings
+from tfproj.data.findings import Finding, Findings
+from tfproj.data.mask_set import MaskSet
 from tfproj.data.masks import require_same_size
 
 
@@ -38,6 +39,7 @@ class Examiner:
     def __init__(self, dataset: Dataset):
         self.findings = Findings()
         self._dataset = dataset
+        self._masks = MaskSet(dataset)
         self._by_bytes: dict[bytes, _Picture] = {}
         self._first: dict[bytes, tuple[str, int]] = {}
 
@@ -54,7 +56,8 @@ class Examiner:
                     side.append(value)
                 self._compare(name, index, picture.digest)
             if split.read_mask is not None:
-                mask = usable_mask(split, index, picture and picture.size, self.findings)
+                size = picture and picture.size
+                mask = usable_mask(split, index, size, self.findings, self._masks)
                 counts = np.bincount([] if mask is None else mask.ravel(), minlength=256)
                 pixels += counts
                 images += counts > 0
@@ -63,6 +66,10 @@ class Examiner:
         height, width = map(_range, sides)
         classes = self._classes(images, None if split.read_mask is None else pixels)
         return SplitReport(len(split), classes, height, width, dict(modes.most_common()))
+
+    def compared(self) -> Iterator[Finding]:
+        """What is wrong with the masks read so far as a whole."""
+        return self._masks.findings()
 
     def _classes(self, images: np.ndarray, pixels: np.ndarray | None) -> dict[str, ClassCount]:
         total = 1 if pixels is None else max(1, int(pixels.sum()))
@@ -115,18 +122,22 @@ class Examiner:
 
 
 def usable_mask(
-    split: Split, index: int, size: tuple[int, int] | None, findings: Findings
+    split: Split, index: int, size: tuple[int, int] | None, findings: Findings, masks: MaskSet
 ) -> np.ndarray | None:
     """Class indices uint8 (H, W); None, and a finding, where the mask can't be used.
 
-    ``size``: (height, width) of its image, where that is known.
+    Args:
+        size: (height, width) of its image, where that is known.
+        masks: gets those that can be used.
     """
     label = split.label_of(index)
     with findings.catch(split.mask_label_of(index), "mask"):
         mask = split.read_mask(index)
         with findings.catch(label, "mask"):
             if size is not None:
-                require_same_size(size, mask.shape, label)
+                turned = size[::-1] == mask.shape and image.stored_turn(split.read_image(index)) > 4
+                require_same_size(size, mask.shape, label, turned)
+                masks.add(split, index, mask)
             return mask
     return None
 

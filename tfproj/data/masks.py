@@ -1,7 +1,8 @@
 """Reading segmentation masks: which number in a file means which class.
 
 A mask file holds one value per pixel: a palette index (palette PNG) or a grey value. RGB masks
-are matched to the class colours exactly. A value that is no class is an error, never a guess.
+are matched to the class colours exactly, and so are palettes of these colours. A
+value that is no class is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from tfproj.core import image
+from tfproj.core import decoding, image
 from tfproj.core.spec import rgb
+from tfproj.data.lossy import lossy_format
 from tfproj.errors import InputError
 
+# Distance of two classes from which on noise of JPEG would fall between them, and be refused.
+APART = 32
 INTERPOLATED = "resized with interpolation, or saved as JPEG; use nearest neighbour and PNG"
 
 
@@ -26,10 +31,12 @@ class MaskCoding:
     Attributes:
         values: the value in the file for each class, in class order.
         colors: ``#RRGGBB`` for each class, or empty where only values are known.
+        stated: the values were given, not counted from the order of the classes.
     """
 
     values: tuple[int, ...]
     colors: tuple[str, ...] = ()
+    stated: bool = False
 
     @classmethod
     def plain(cls, count: int, colors: Sequence[str] = ()) -> MaskCoding:
@@ -40,6 +47,38 @@ class MaskCoding:
         """uint8 (256,): file value -> class index, 255 for "no class"."""
         table = np.full(256, 255, np.uint8)
         table[list(self.values)] = np.arange(len(self.values))
+        return table
+
+    def distance(self, ndim: int) -> int:
+        """The least difference of two classes, by value (``ndim`` 2) or in any color channel."""
+        points = np.array([rgb(c) for c in self.colors] if ndim == 3 else [*zip(self.values)])
+        apart = np.abs(points[:, None] - points).max(-1)
+        return int(apart[~np.eye(len(points), dtype=bool)].min(initial=255))
+
+    def palette_table(self, used: dict[int, str], label: str) -> np.ndarray:
+        """As :meth:`table`, for a file whose palette gives these values these colors.
+
+        Tools write palettes in an order of their own. So where every color that a file uses is one
+        of ``classes.csv``, the colors decide; where none says otherwise, the values do.
+
+        Raises:
+            InputError: colors and values contradict each other, and neither can be preferred.
+        """
+        table = self.table()
+        by_color = {v: self.colors.index(c) for v, c in used.items() if c in self.colors}
+        against = [value for value, index in by_color.items() if table[value] != index]
+        if against and (self.stated or len(by_color) < len(used)):
+            value = against[0]
+            fix = "leave out the column 'value' or 'color' in classes.csv"
+            if len(by_color) < len(used):
+                other = next(color for value, color in used.items() if value not in by_color)
+                fix = f"list its other colors too, such as {other}, or leave out the column 'color'"
+            raise InputError(
+                f"{label}: its palette gives the value {value} the color {used[value]}, which "
+                f"classes.csv gives to the class of value {self.values[by_color[value]]}; {fix}"
+            )
+        for value in against:
+            table[value] = by_color[value]
         return table
 
     def to_indices(self, raw: np.ndarray) -> np.ndarray:
@@ -60,7 +99,10 @@ def _packed(pixels: np.ndarray) -> np.ndarray:
 
 def read_raw_mask(source: image.ImageLike, label: str) -> np.ndarray:
     """The values in an encoded mask: uint8 (H, W) indices or grey, or (H, W, 3) colours."""
-    picture = image.open_image(source, label, values=True)
+    return _raw_values(image.open_image(source, label, values=True), label)
+
+
+def _raw_values(picture: Image.Image, label: str) -> np.ndarray:
     if picture.mode in ("P", "L"):
         return np.asarray(picture)
     if picture.mode in ("LA", "PA"):
@@ -76,6 +118,20 @@ def read_raw_mask(source: image.ImageLike, label: str) -> np.ndarray:
     if picture.mode in ("RGB", "RGBA"):
         return np.asarray(picture.convert("RGB"))
     raise InputError(f"{label}: a mask of mode {picture.mode}; save it as an 8-bit palette PNG")
+
+
+def used_colors(picture: Image.Image, raw: np.ndarray) -> dict[int, str]:
+    """Value -> ``#RRGGBB`` of the palette entries that a mask uses; empty without a palette.
+
+    Args:
+        picture: the decoded mask.
+        raw: its values, uint8 (H, W).
+    """
+    if picture.mode not in ("P", "PA"):
+        return {}
+    colors = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = np.unique(raw).tolist()
+    return {v: "#{:02X}{:02X}{:02X}".format(*colors[v]) for v in used if v < len(colors)}
 
 
 def read_values(source: image.ImageLike, label: str) -> np.ndarray:
@@ -98,15 +154,35 @@ def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
     Raises:
         InputError: unreadable, or a pixel that is no class, with the likely fix.
     """
-    raw = read_raw_mask(path, str(path))
-    indices = coding.to_indices(raw)
+    data = image.read_bytes(path)
+    encoded = decoding.open_encoded(data, str(path))
+    lossy = lossy_format(encoded, data)
+    picture = image.open_image(encoded, str(path), values=True)
+    raw = _raw_values(picture, str(path))
+    used = used_colors(picture, raw) if coding.colors else {}
+    indices = coding.palette_table(used, str(path))[raw] if used else coding.to_indices(raw)
     if indices.max(initial=0) == 255 and len(coding.values) < 256 and (indices == 255).any():
         raise InputError(f"{path}: {explain_bad_values(raw, indices, coding)}")
+    if lossy and coding.distance(raw.ndim) < APART:
+        raise InputError(
+            f"{path}: a mask saved as {lossy}, which turns classes into others where their values "
+            "lie so close together; save it as PNG, from what it was before"
+        )
     return indices
 
 
-def require_same_size(picture: tuple[int, int], mask: tuple[int, ...], label: str) -> None:
-    """InputError unless image and mask have the same (height, width)."""
+def require_same_size(
+    picture: tuple[int, int], mask: tuple[int, ...], label: str, turned: bool = False
+) -> None:
+    """InputError unless image and mask have the same (height, width).
+
+    ``turned``: EXIF turns the image, and its mask would fit it as it is stored.
+    """
+    if turned:
+        raise InputError(
+            f"{label}: EXIF turns the image to {picture[0]} x {picture[1]} px (height x width), "
+            "but its mask fits the image as it is stored; turn the mask, or remove the EXIF entry"
+        )
     if tuple(picture) != tuple(mask):
         raise InputError(
             f"{label}: the image is {picture[0]} x {picture[1]} px (height x width) but its mask "
@@ -120,8 +196,13 @@ def explain_bad_values(raw: np.ndarray, indices: np.ndarray, coding: MaskCoding)
     count = len(coding.values)
     if raw.ndim == 3:
         return _explain_colors(raw[bad], bad.mean(), coding)
-    values = sorted(int(v) for v in np.unique(raw))
-    shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+    values = np.unique(raw).tolist()
+    unknown = np.unique(raw[bad]).tolist()
+    shown = ", ".join(map(str, values))
+    if len(values) > 8:
+        known = len(values) - len(unknown)
+        shown = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
+        shown += f" (beside {known} that are classes)" if known else ""
     if values == [0, 255]:
         fix = "a {0, 255} mask: give 255 a class by the column 'value' of classes.csv"
     elif values[0] == 1 and values[-1] == count:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfproj.core.files import expand_home
 from tfproj.data.dataset import DataOptions, Dataset
 from tfproj.data.findings import Finding
 from tfproj.data.sources.digits import digits
@@ -28,23 +29,25 @@ class Source:
         task: ``classify`` or ``segment``.
         summary: one line for ``tfproj data list``.
         build: options -> data set with the splits that the source itself has.
+        files: it is read from files of the user's.
     """
 
     task: str
     summary: str
     build: Callable[[DataOptions], Dataset]
+    files: bool = True
 
 
 DATASETS: dict[str, Source] = {
     "fashion_mnist": Source("classify", "70,000 grey 28 x 28 clothes, 10 classes", fashion_mnist),
     "digits": Source(
-        "classify", "1,797 grey 8 x 8 digits, 10 classes; comes with scikit-learn", digits
+        "classify", "1,797 grey 8 x 8 digits, 10 classes; comes with scikit-learn", digits, False
     ),
     "facades": Source(
         "segment", "Mini Facade folder or the CMP Facade Database, 5 classes", facades
     ),
     "synthetic_facades": Source(
-        "segment", "facades drawn by this package, 5 classes", synthetic_facades
+        "segment", "facades drawn by this package, 5 classes", synthetic_facades, False
     ),
 }
 
@@ -86,14 +89,21 @@ def read_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
     Raises:
         InputError: unknown name, wrong task, nothing there, or nothing that can be used.
     """
+    name = expand_home(name)
     if name in DATASETS:
         source = DATASETS[name]
         if task not in (None, source.task):
             raise InputError(f"data set {name!r} is for {source.task}, not {task}")
+        if options.data_dir is not None and not source.files:
+            raise InputError(f"--data-dir: the data set {name!r} needs no files; leave it out")
         dataset = source.build(options)
     elif name.startswith("tfds:"):
         dataset = tfds_dataset(name.removeprefix("tfds:"), task, options)
     elif os.sep in name or Path(name).is_dir():
+        if options.data_dir is not None:
+            raise InputError(f"--data-dir is for named data sets; {name!r} is a directory itself")
+        if options.group_modulus and (Path(name) / "groups.csv").exists():
+            raise InputError(f"{name}: groups.csv and --group-modulus both give groups; use one")
         dataset = folder_dataset(Path(name), task)
     else:
         raise unknown_name("unknown data set (or directory)", name, [*DATASETS, "tfds:NAME"])

@@ -94,7 +94,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         channels=config.channels or dataset.channels,
         data=dataset.name,
     )
-    quick_check(dataset)
+    dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
     return Plan(config, dataset, spec, warnings=warnings)
 

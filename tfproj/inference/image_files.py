@@ -20,6 +20,7 @@ from tfproj.inference.table import TABLES, Output
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SHOWN = 10  # names of what is left out
 OVERLAY = "_overlay"  # follows a mask's stem
 
 
@@ -46,22 +47,32 @@ class Settings:
     resume: bool = False
 
 
-def find_images(arguments: Sequence[str], output: str | Path | None = None) -> list[Path]:
+def find_images(
+    arguments: Sequence[str],
+    output: str | Path | None = None,
+    left_out: list[Path] | None = None,
+) -> list[Path]:
     """Files as given, and the images of directories, searched through in sorted order.
 
     A pattern such as ``*.jpg``, which Windows' shells hand on, means what it matches. Each file is
     listed once. Hidden files and folders are left out, and so is what lies in ``output``, a folder
     below, where earlier masks may be.
 
+    Args:
+        left_out: gets the other files, and the folders that are linked or can't be read.
+
     Raises:
         InputError: a path that does not exist, a pattern without a match, or nothing found.
     """
     paths: dict[Path, None] = {}
+    left_out = [] if left_out is None else left_out
     for argument in map(Path, itertools.chain(*map(_matches, arguments))):
         if exists(Path.is_dir, argument):
-            inside = _search(argument, Path(output) if output is not None else None)
+            before = len(left_out)
+            inside = _search(argument, Path(output) if output is not None else None, left_out)
             if not inside:
-                raise InputError(f"{argument}: no images in this directory")
+                others = f"; {say_left_out(left_out[before:])}" if left_out[before:] else ""
+                raise InputError(f"{argument}: no images in this directory{others}")
             paths.update(dict.fromkeys(inside))
         elif exists(Path.exists, argument):
             paths[argument] = None
@@ -81,6 +92,16 @@ def require_apart(arguments: Sequence[str], output: str | Path) -> None:
         raise InputError(f"{output}: masks would lie among the images; choose another --output")
 
 
+def say_left_out(paths: Sequence[Path]) -> str:
+    """One line about what :func:`find_images` left out."""
+    names = ", ".join(map(str, paths[:SHOWN]))
+    more = f" and {len(paths) - SHOWN:,} more" if len(paths) > SHOWN else ""
+    return (
+        f"{len(paths):,} left out ({names}{more}): linked folders are not entered, and images end "
+        f"in {' '.join(image.SUFFIXES)}"
+    )
+
+
 def _matches(argument: str) -> list[str]:
     """What a pattern matches, sorted; anything else, and a file of that name, is itself."""
     if not glob.has_magic(argument) or exists(Path.exists, Path(argument)):
@@ -91,14 +112,23 @@ def _matches(argument: str) -> list[str]:
     return found
 
 
-def _search(folder: Path, output: Path | None) -> list[Path]:
-    def hidden(path: Path) -> bool:
-        return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _search(folder: Path, output: Path | None, left_out: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    others: list[Path] = []
 
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in image.SUFFIXES and not hidden(p)]
-    if output is not None and folder.resolve() in output.resolve().parents:
-        found = [p for p in found if output.resolve() not in p.resolve().parents]
-    return sorted(p for p in found if not p.is_dir())
+    def unreadable(error: OSError) -> None:
+        others.append(Path(error.filename))
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        root = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if output is not None:
+            folders[:] = [name for name in folders if (root / name).resolve() != output.resolve()]
+        others += [root / name for name in folders if (root / name).is_symlink()]
+        for path in (root / name for name in files if not name.startswith(".")):
+            (found if path.suffix.lower() in image.SUFFIXES else others).append(path)
+    left_out += sorted(others)
+    return sorted(found)
 
 
 def stream_files(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfproj.core.file_kinds import kind_of
 from tfproj.core.spec import (
     INPUT_NAME,
     METADATA_KEY,
@@ -39,6 +40,7 @@ MAX_WINDOW = 4096
 MAX_OUTPUT_VALUES = 2**28
 MAX_CLASSES = 10_000
 
+WANTED = "give a run, or the file that 'tfproj export RUN --onnx' writes"
 STANDARD_DOMAINS = ("", "ai.onnx")
 # What Keras' layers for images become. None of them branches, loops, draws random numbers or
 # makes a tensor out of a shape alone.
@@ -96,7 +98,9 @@ def read_model(
     try:
         return _check_model(data)
     except InputError as error:
-        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+        kind = kind_of(data)
+        words = f"not an ONNX file, but {kind}; {WANTED}" if kind else " ".join(str(error).split())
+        raise InputError(f"{name}: {words}") from None
 
 
 def _read(path: str | os.PathLike, name: str, max_bytes: int) -> bytes:

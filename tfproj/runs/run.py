@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfproj.core.file_kinds import kind_of
 from tfproj.core.files import exists, read_json, read_object, sha256, write_json, writing
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
@@ -235,6 +236,8 @@ def find_run(
     for path in everyone:
         if path.name == name:
             raise InputError(f"{path}: a run for {path.parent.name}, not {task}")
+    if exists(Path.is_file, Path(name)):
+        raise InputError(f"{name}: not a run directory, but {kind_of(Path(name)) or 'a file'}")
     if exists(Path.is_dir, Path(name)):
         raise InputError(f"{name}: not a run directory (config.json is missing)")
     problem = "unknown model or run" if others else "unknown run"

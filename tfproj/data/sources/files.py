@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfproj.core import image
+from tfproj.core.words import nfc
 from tfproj.data.dataset import Split
 from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding, read_mask
+from tfproj.data.sources.layouts import other_names
 
 
 def images_in(folder: Path, findings: Findings) -> list[Path]:
@@ -21,7 +23,9 @@ def images_in(folder: Path, findings: Findings) -> list[Path]:
         if path.suffix.lower() in image.SUFFIXES:
             found.append(path)
         elif path.is_dir():
-            findings.warn(path, "ignored", "ignored: a folder where only images are read")
+            inside = sum(file.suffix.lower() in image.SUFFIXES for file in path.rglob("*"))
+            message = f"ignored: a folder, with {inside:,} images, where only images are read"
+            findings.warn(path, "ignored", message)
         else:
             suffixes = " ".join(image.SUFFIXES)
             findings.warn(path, "ignored", f"ignored: its name ends in none of {suffixes}")
@@ -33,6 +37,9 @@ def match_pairs(
 ) -> list[tuple[Path, Path]]:
     """(image, mask) pairs that are called the same but for the suffix, sorted by name."""
     image_of, mask_of = _by_stem(images, findings), _by_stem(masks, findings)
+    lonely = [sorted(image_of.keys() - mask_of.keys()), sorted(mask_of.keys() - image_of.keys())]
+    if words := other_names(*lonely):
+        findings.error(mask_of[lonely[1][0]].parent, "unpaired", words)
     for stem in sorted(image_of.keys() ^ mask_of.keys()):
         have, lack = ("image", "mask") if stem in image_of else ("mask", "image")
         path = image_of.get(stem) or mask_of[stem]
@@ -43,11 +50,12 @@ def match_pairs(
 def _by_stem(paths: Sequence[Path], findings: Findings) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
-        if path.stem in found:
-            other = found[path.stem].name
+        stem = nfc(path.stem)
+        if stem in found:
+            other = found[stem].name
             findings.error(path, "unpaired", f"has the same name as {other}; rename one")
         else:
-            found[path.stem] = path
+            found[stem] = path
     return found
 
 

@@ -21,14 +21,17 @@ files of one name, they are given as ``SPLIT/a.jpg``, or ``SPLIT/dog/7.png`` wit
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tfproj.core import image
+from tfproj.core.words import nfc
 from tfproj.data.dataset import SPLITS, Dataset, Split, natural_channels, natural_size
 from tfproj.data.findings import Findings
 from tfproj.data.masks import MaskCoding
+from tfproj.data.sources import layouts
 from tfproj.data.sources.files import images_in, match_pairs, pair_split
 from tfproj.data.sources.tables import (
     SPLIT_FOLDERS,
@@ -39,6 +42,8 @@ from tfproj.data.sources.tables import (
     with_listed_groups,
 )
 from tfproj.errors import InputError
+
+TABLES = ("classes.csv", "groups.csv")
 
 
 def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
@@ -56,12 +61,13 @@ def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
     if any(_holds_pairs(root) for root in roots.values()):
         read = _segmentation
     elif task == "segment":
+        _require_photographs(folder, roots["train"], [])
         raise InputError(f"{folder}: expected folders images/ and masks/ and a classes.csv")
     else:
         read = _classification
     dataset = read(folder, roots, findings)
     with findings.catch(folder / "groups.csv", "groups"):
-        dataset = with_listed_groups(dataset, folder)
+        dataset = with_listed_groups(dataset, folder, findings)
     return dataclasses.replace(dataset, findings=tuple(findings))
 
 
@@ -69,6 +75,11 @@ def _holds_pairs(root: Path) -> bool:
     """Whether a folder is meant for segmentation, even if one half of it is missing."""
     folders = set(_folders_in(root))
     return folders >= {"images", "masks"} or folders in ({"images"}, {"masks"})
+
+
+def _tables_of(root: Path, folder: Path) -> tuple[str, ...]:
+    """The tables are read at the top, and not in the folder of a split."""
+    return TABLES if root == folder else ()
 
 
 def _folders_in(root: Path) -> list[str]:
@@ -93,26 +104,40 @@ def split_folders(folder: Path, findings: Findings) -> dict[str, Path]:
                 "it is a class, into 'train'",
             )
         return {"train": folder}
-    for name in _folders_in(folder):
-        if folder / name not in found.values():
-            message = "ignored: not one of the folders train, val, test"
-            findings.warn(folder / name, "ignored", message)
+    _warn_of_strangers(folder, [*(path.name for path in found.values()), *TABLES], findings)
     return found
+
+
+def _warn_of_strangers(folder: Path, known: Sequence[str], findings: Findings) -> None:
+    """A finding for each file and folder that is not read."""
+    for path in image.list_visible(folder):
+        if path.name not in known:
+            findings.warn(path, "ignored", f"ignored: not one of {', '.join(known)}")
 
 
 def _classification(folder: Path, roots: dict[str, Path], findings: Findings) -> Dataset:
     listed = []
     with findings.catch(folder / "classes.csv", "classes"):
-        listed = read_classes(folder)
-    classes = [row["name"] for row in listed] or _folders_in(roots["train"])
+        listed = read_classes(folder, findings)
+    if any(row.get("value", str(i)) != str(i) for i, row in enumerate(listed)):
+        message = "ignored: the mask values; without masks the classes are in the lines' order"
+        findings.warn(folder / "classes.csv", "ignored", message)
+    classes = [row["name"] for row in listed] or sorted({*map(nfc, _folders_in(roots["train"]))})
+    train = roots["train"]
+    _require_photographs(folder, train, classes if listed else [])
     if len(classes) < 2:
         findings.error(
-            roots["train"],
+            train,
             "classes",
             f"{len(classes)} class folder(s); classification needs at least two folders, one per "
             "class, with images inside",
         )
-    splits = {name: _class_split(name, root, classes, findings) for name, root in roots.items()}
+    splits = {}
+    for split, root in roots.items():
+        for path in image.list_visible(root):
+            if not path.is_dir() and path.name not in _tables_of(root, folder):
+                findings.warn(path, "ignored", "ignored: a file outside the class folders")
+        splits[split] = _class_split(split, root, classes, findings)
     return Dataset(
         name=str(folder),
         task="classify",
@@ -126,14 +151,23 @@ def _classification(folder: Path, roots: dict[str, Path], findings: Findings) ->
     )
 
 
+def _require_photographs(folder: Path, train: Path, listed: Sequence[str]) -> None:
+    """InputError where the folders hold images and masks, unless all are listed as classes."""
+    names = _folders_in(train)
+    if names and {*map(nfc, names)} <= {*map(class_folder, listed)}:
+        return
+    found = [train / name for name in names]
+    if not found:  # as in train/ and trainannot/
+        found = [train, *(folder / name for name in _folders_in(folder) if folder / name != train)]
+    if looks := layouts.describe(found):
+        raise InputError(f"{folder}: {looks}")
+
+
 def _class_split(split: str, root: Path, classes: list[str], findings: Findings) -> Split:
-    for path in image.list_visible(root):
-        if path.suffix.lower() in image.SUFFIXES and not path.is_dir():
-            findings.warn(path, "ignored", "ignored: an image outside the class folders")
-    there = set(_folders_in(root))
+    there = {nfc(name): name for name in _folders_in(root)}
     # A folder may be called by what not every file system can hold.
-    folders = {name: name if name in there else class_folder(name) for name in classes}
-    for stranger in sorted(there - set(folders.values())):
+    folders = {name: there.get(name) or there.get(class_folder(name), name) for name in classes}
+    for stranger in sorted({*_folders_in(root)} - {*folders.values()}):
         findings.error(root / stranger, "classes", f"not one of the classes {_listing(classes)}")
     files, labels = [], []
     for label, class_name in enumerate(classes):
@@ -158,10 +192,11 @@ def _listing(names: list[str]) -> str:
 def _segmentation(folder: Path, roots: dict[str, Path], findings: Findings) -> Dataset:
     listed, coding = [], MaskCoding.plain(256)  # in which any value passes
     with findings.catch(folder / "classes.csv", "classes"):
-        listed = read_classes(folder, required=True)
+        listed = read_classes(folder, findings, required=True)
         coding = mask_coding(listed, folder)
     splits = {}
     for split, root in roots.items():
+        _warn_of_strangers(root, ["images", "masks", *_tables_of(root, folder)], findings)
         if split == "test" and not (root / "masks").exists():  # as competitions have it
             splits[split] = pair_split([], coding)
             continue

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tfproj.core.files import expand_home
 from tfproj.errors import InputError
 
 
@@ -26,6 +27,7 @@ def places(data_dir: str | None, names: Sequence[str]) -> Iterator[Path]:
             raise InputError(f"--data-dir {data_dir}: no such directory")
     else:
         listed = os.environ.get("TFPROJ_DATA", "").split(os.pathsep)
-        roots = [*(Path(os.path.normpath(part)) for part in listed if part), Path("data")]
+        found = [Path(os.path.normpath(expand_home(part))) for part in listed if part]
+        roots = [*found, Path("data")]
     for root in roots:
         yield from (root / name for name in names)
