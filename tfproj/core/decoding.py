@@ -77,14 +77,15 @@ class failing_as_one_line:  # noqa: N801 (no generator: a small picture takes 40
 
 def _explain_unopened(data: bytes) -> str:
     """What a file is that Pillow takes for no picture, though it may begin as one."""
-    name = next((name for name in FORMATS if Image.OPEN[name][1](data[:16]) is True), None)
+    readers: dict[str, Any] = Image.OPEN  # format -> (reader, whether a file begins as one)
+    name = next((name for name in FORMATS if readers[name][1](data[:16]) is True), None)
     if name is None:
         kind = file_kinds.kind_of(data)
         return f"not an image, or not one of {', '.join(FORMATS)}" + (kind and f": {kind}" or "")
     if name == "TIFF" and (fault := file_faults.tiff_fault(data)):
         return f"TIFF with {fault}; {SAVE_PLAIN}"
     try:
-        Image.OPEN[name][0](io.BytesIO(data))
+        readers[name][0](io.BytesIO(data))
     except Exception as error:  # Pillow keeps the reason to itself
         return f"damaged {name} image ({first_line(error)})"
     return f"damaged {name} image"

@@ -33,7 +33,7 @@ def tiff_fault(data: bytes) -> str | None:
     """What is unusual about a TIFF file that Pillow does not open; None where that is not known."""
     file = io.BytesIO(data)
     try:
-        tags = ImageFileDirectory_v2(data[:8])
+        tags: Any = ImageFileDirectory_v2(data[:8])
         file.seek(tags.next)
         tags.load(file)
         return _tiff(tags, values=False)

@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image
 
 from tfproj.core import bounds, decoding
+from tfproj.core.file_faults import Opened
 from tfproj.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
@@ -172,7 +173,7 @@ def stored_turn(source: ImageLike) -> int:
     """EXIF's orientation, 1 to 8, of an image as it is stored; 1 where it says none."""
     if isinstance(source, np.ndarray):
         return 1
-    picture = _open(source, _label(source))
+    picture: Opened = _open(source, _label(source))
     if picture.format == "TIFF":
         return picture.tag_v2.get(decoding.ORIENTATION, 1)
     return decoding.orientation(picture) or 1
