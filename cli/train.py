@@ -172,9 +172,9 @@ def _train(
         _announce()
         training = _load(planned := plan(config))
         run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
-    if exported and not run.onnx_file.is_file():
-        _export_again(run, exported)
     finish(run, no_evaluate, report, as_json)
+    if exported and not run.onnx_file.is_file():  # last: it may fail
+        _export_again(run, exported)
 
 
 def _export_again(run: Run, old: ModelFile) -> None:
