@@ -70,7 +70,7 @@ def main(args: list[str] | None = None) -> int:
                 signal.signal(getattr(signal, name), _interrupt)
     try:
         # With arguments click expands no patterns on Windows: predict does, on every system.
-        return cli.main(prog_name="tfproj", args=args, standalone_mode=False) or 0
+        return cli.main(args, prog_name="tfproj", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

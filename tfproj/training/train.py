@@ -257,8 +257,5 @@ def _restore(run: Run, model, steps: int) -> list[dict]:
         )
     monitor = MONITORS[run.spec().task]
     if any(monitor not in row for row in history):
-        raise InputError(
-            f"{run.history_file}: no {monitor}; the run was begun with an older tfproj, which must "
-            "also end it"
-        )
+        raise InputError(f"{run.history_file}: damaged (no column {monitor!r})")
     return history
