@@ -36,7 +36,7 @@ def tiff_fault(data: bytes) -> str | None:
         tags: Any = ImageFileDirectory_v2(data[:8])
         file.seek(tags.next)
         tags.load(file)
-        return _tiff(tags, values=False)
+        return _tiff(dict(tags), values=False)
     except Exception:  # damaged tags raise many types
         return None
 

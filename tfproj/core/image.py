@@ -175,7 +175,7 @@ def stored_turn(source: ImageLike) -> int:
         return 1
     picture: Opened = _open(source, _label(source))
     if picture.format == "TIFF":
-        return picture.tag_v2.get(decoding.ORIENTATION, 1)
+        return getattr(picture, "tag_v2", {}).get(decoding.ORIENTATION, 1)
     return decoding.orientation(picture) or 1
 
 
