@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Folders that may hold data sets, such as mini_facade/ (see "Your own data" in the README).
+# Folders that may hold data sets, such as mini_facade/ (see docs/data.md).
 export TFPROJ_DATA ?= $(CURDIR)/data:$(CURDIR)/../shared/data
 
 .PHONY: demo test test-fast fuzz bench-setup lint format docs clean
