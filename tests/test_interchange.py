@@ -1,8 +1,10 @@
 import base64
 import json
+import os
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from zlib import compress, crc32
 
@@ -18,6 +20,8 @@ from tfproj.core.softmax import softmax
 from tfproj.core.spec import ModelSpec
 from tfproj.core.upsampling import mask_of_size
 from tfproj.export.triton import config, write_repository
+from tfproj.inference.selftest import read_vectors
+from tfproj.pretrained import names, pretrained_file
 from tfproj.runs.run import Run
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "javascript"
@@ -47,6 +51,68 @@ def test_openvino_gives_the_same_answers(toy_models, task):
     answers = compiled({"image": pixels})
     for name, expected in zip(("scores", "probabilities"), predictor.run(pixels), strict=True):
         np.testing.assert_allclose(answers[name], expected, atol=1e-4)
+
+
+# What int8 arithmetic of another kind may differ by: the tolerance of the golden vectors.
+INT8 = 0.05
+FILES = [name for name in names() if name.startswith("fashion_mnist")]
+OPENCV = """
+import sys, cv2, numpy as np
+net = cv2.dnn.readNetFromONNX(sys.argv[1])
+answers = []
+for pixels in np.load(sys.argv[2]):
+    net.setInput(pixels[None], "image")
+    answers.append(net.forward("probabilities")[0])
+np.save(sys.argv[3], answers)
+print(cv2.__version__)
+"""
+
+
+def golden(predictor):
+    """(uint8 (N, H, W, C), probabilities (N, classes)) of the file's golden vectors."""
+    _, vectors = read_vectors(predictor.metadata)
+    pixels = np.stack([predictor.load(vector.image)[0] for vector in vectors])
+    return pixels, np.stack([vector.probabilities for vector in vectors])
+
+
+@pytest.mark.parametrize("generation", [4, 5])
+@pytest.mark.parametrize("name", FILES)
+def test_opencv_gives_the_golden_answers(name, generation, tmp_path):
+    """OpenCV 4 takes quantised bytes for signed ones, unless the graph quantises the image."""
+    other = os.environ.get("TFPROJ_OPENCV4", "") if generation == 4 else ""
+    if generation == 4 and not other:
+        pytest.skip("no folder with OpenCV 4 in $TFPROJ_OPENCV4")
+    predictor = Predictor.pretrained(name)
+    pixels, expected = golden(predictor)
+    np.save(tmp_path / "pixels.npy", pixels)
+    files = [pretrained_file(name), tmp_path / "pixels.npy", tmp_path / "answers.npy"]
+    done = subprocess.run(
+        [sys.executable, "-c", OPENCV, *map(str, files)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": other} if other else None,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if not done.stdout.startswith(f"{generation}."):
+        pytest.skip(f"the installed OpenCV is {done.stdout.strip()}")
+    answers = np.load(files[-1])
+    np.testing.assert_allclose(answers, expected, atol=INT8 if "int8" in name else 1e-4)
+
+
+@pytest.mark.openvino
+@pytest.mark.parametrize("name", FILES)
+def test_openvino_gives_the_golden_answers(name):
+    openvino = pytest.importorskip("openvino", reason="the package openvino is not installed")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.compile_model(str(pretrained_file(name)), "CPU", exact)
+    pixels, expected = golden(Predictor.pretrained(name))
+    answers = compiled({"image": pixels})["probabilities"]
+    np.testing.assert_allclose(answers, expected, atol=INT8 if "int8" in name else 1e-4)
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith("int8")])
+def test_int8_files_give_the_golden_answers_with_and_without_vnni(name, vnni, monkeypatch):
+    monkeypatch.setattr("tfproj.core.hardware.cpu_has_vnni", lambda: vnni)
+    assert Predictor.pretrained(name).selftest().max_difference <= INT8
 
 
 # The part of Triton's ModelConfig that is written: message, field, type, repeated.
