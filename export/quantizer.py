@@ -102,9 +102,7 @@ class Quantizer:
         clean(model)
         _share_codings(model.graph)
         _move_bytes(model.graph)
-        # The uint8 image is cast, scaled and quantised, which gives its own bytes again. Without
-        # these steps OpenCV 4 reads it as signed bytes, and is up to 0.85 off in a probability;
-        # they cost onnxruntime 2 % of the UNet's time.
+        _quantize_first(model.graph)
         check(model)
         return model
 
@@ -191,3 +189,23 @@ def _move_bytes(graph: onnx.GraphProto) -> None:
             node.output[0] = after[0].output[0]
             graph.node.remove(after[0])
     drop_unused(graph)
+
+
+def _quantize_first(graph: onnx.GraphProto) -> None:
+    """Quantise the scaled image before it is moved, not after.
+
+    The uint8 image is cast, scaled and quantised, which gives its own bytes again. Without these
+    steps OpenCV 4 would read it as signed bytes, and be up to 0.86 off in a probability.
+    """
+    moves, name = [], _input_tensors(graph)[0]  # of the product
+    while len(readers := [n for n in graph.node if name in n.input]) == 1:
+        (reader,), name = readers, readers[0].output[0]
+        if reader.op_type == "QuantizeLinear" and moves:
+            moves[-1].output[0] = reader.output[0]
+            reader.input[0], reader.output[0] = moves[0].input[0], f"{INPUT_NAME}/quantized"
+            moves[0].input[0] = reader.output[0]
+            graph.node.remove(reader)
+            graph.node.insert(list(graph.node).index(moves[0]), reader)
+        if reader.op_type not in MOVES[:2]:
+            return
+        moves.append(reader)

@@ -12,7 +12,7 @@ from tfproj.errors import TfprojError
 from tfproj.export import quantize, samples
 from tfproj.export.job import Options
 from tfproj.export.onnx_file import export_onnx
-from tfproj.export.quantizer import MOVES, Quantizer
+from tfproj.export.quantizer import CODINGS, MOVES, Quantizer
 from tfproj.export.samples import balanced_labels, balanced_shares
 from tfproj.export.simplify import constants, set_constant
 from tfproj.export.upsampling import ending, upsample_by_convolution
@@ -60,8 +60,12 @@ def test_quantised_graph(quantizer, toy_models, pixels, method):
     kinds = {node.op_type for node in model.graph.node}
     assert {node.domain for node in model.graph.node} == {""}
     assert {o.domain for o in model.opset_import} == {""}
-    # The image is read as it comes, and nothing but the last convolution is in float32.
-    assert not kinds & {"Cast", "Mul", "ConvTranspose"}
+    # The image is quantised as it comes, and nothing but the last convolution is in float32.
+    assert [n.op_type for n in model.graph.node if n.op_type not in CODINGS[1:]][:3] == [
+        "Cast", "Mul", "QuantizeLinear",
+    ]  # fmt: skip
+    (cast,) = (n for n in model.graph.node if "image" in n.input)
+    assert "ConvTranspose" not in kinds and cast.op_type == "Cast"
     types = {i.name: i.data_type for i in model.graph.initializer}
     assert types["dec1_conv2/weight"] == onnx.TensorProto.FLOAT
     weights = [n for n in types if n.endswith("weight_quantized")]
@@ -75,7 +79,7 @@ def test_quantised_graph(quantizer, toy_models, pixels, method):
         if node.op_type in MOVES and node.name not in ending(model.graph)
         for name in (node.input if node.op_type == "Concat" else node.input[:1])
     }  # fmt: skip
-    assert sources == {"QuantizeLinear", None, *MOVES}  # None: the image
+    assert sources == {"QuantizeLinear", *MOVES}
     found = run_graph(model, pixels)[1]
     plain = onnxruntime.SessionOptions()
     plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
