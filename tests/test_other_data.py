@@ -93,7 +93,7 @@ def test_an_export_without_data_says_so(toy_classifier, toy_segmenter, tmp_path,
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--int8"], "int8 needs images to calibrate with"),
+        (["--int8"], "--int8 needs data, to calibrate"),
         (["--half"], "--half needs data"),
         (["--data", "."], "exclude each other"),
     ],

@@ -110,6 +110,7 @@ def _is_running(holder: dict[str, Any]) -> bool:
 def _started(pid: int) -> str:
     """When Linux started the process: its number may since be that of another."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return text.rpartition(")")[2].split()[19]  # the name in brackets may hold anything
     except (OSError, IndexError):
         return ""
