@@ -130,6 +130,7 @@ def _tfproj(recipe: str, facts: dict[str, Any], seed: int) -> Iterator[tuple[flo
     values = {"epochs": EPOCHS[recipe], "warmup_epochs": 0.3, **short}
     config = make_config("classify", seed=seed, data_dir=facts["data_dir"], **values)
     planned = plan(config)
+    config = planned.config  # with what the plan has settled
     keras.utils.set_random_seed(seed)
     model, steps = compiled_model(planned, backend.resolve_precision(config.precision))
     train, test = make_cache(planned, "train"), make_cache(planned, "test")
