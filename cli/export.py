@@ -31,7 +31,9 @@ from tfproj.runs.run import find_run
 @click.option("--target-ort", metavar="VERSION", help="Oldest onnxruntime that must load the file.")
 @click.option("--data", metavar="DIR", help="Other data, or the run's own where they lie now.")
 @click.option("--no-data", is_flag=True, help="Verify on generated images, without any data.")
-@click.option("--keep", is_flag=True, help="Write a rejected file as FILE.rejected.")
+@click.option(
+    "--keep-rejected", "keep", is_flag=True, help="Write a rejected file as FILE.rejected."
+)
 @click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
 @runs_dir
 @common

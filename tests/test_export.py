@@ -395,7 +395,9 @@ def test_wrong_answers_leave_no_file(toy_classifier, tmp_path, wrong_conversion,
 def test_rejected_file_is_kept_on_demand(toy_classifier, tmp_path, wrong_conversion):
     output = tmp_path / "model.onnx"
     output.write_bytes(b"the last good one")
-    assert main(["export", str(toy_classifier.path), "--output", str(output), "--keep"]) == 1
+    assert (
+        main(["export", str(toy_classifier.path), "--output", str(output), "--keep-rejected"]) == 1
+    )
     assert output.read_bytes() == b"the last good one"
     check = metadata_of(tmp_path / "model.onnx.rejected")["verification"]
     assert check["max_difference"] > check["tolerance"]
