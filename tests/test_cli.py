@@ -51,7 +51,7 @@ def error_line(capsys, args, code):
         (["train", "classify", "--resume"], "no run in runs/"),
         (["train", "classify", "--resume", "a", "--seed", "3"], "leave out the other flags"),
         (["evaluate"], "no run in runs/"),
-        (["evaluate", "nothing"], "unknown run 'nothing'"),
+        (["evaluate", "nothing"], "unknown run 'nothing'; there are none"),
         (["export"], "no run in runs/"),
         (["predict", "a.onnx"], "IMAGES"),
         (["predict", "a.onnx", "b.png"], "b.png: no such file"),

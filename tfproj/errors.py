@@ -38,7 +38,7 @@ def unknown_name(problem: str, name: str, known: Iterable[str], catalog: str = "
     if catalog:
         hints.append(f"the list: {catalog}")
     elif not close or len(known) <= MANY_NAMES:
-        hints.append(f"known: {', '.join(known)}")
+        hints.append(f"known: {', '.join(known)}" if known else "there are none")
     return InputError(f"{problem} {name!r}; {' '.join(hints)}")
 
 
