@@ -43,7 +43,8 @@ class Temperature:
 def measure_temperature(scores: np.ndarray, labels: np.ndarray) -> Temperature:
     """The T for which softmax(scores / T) has the least negative log likelihood.
 
-    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. It is 1
+    where the examples can't tell, as when all are classified rightly.
 
     Args:
         scores: float (N, classes) before softmax, of examples that were not trained on.
@@ -56,12 +57,14 @@ def measure_temperature(scores: np.ndarray, labels: np.ndarray) -> Temperature:
 
     found = minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
     before = loss(0.0)
-    # With very few examples the search may end beside 1 without gaining anything.
-    temperature = float(np.exp(found.x)) if found.fun < before else 1.0
+    # With very few examples the search may end beside 1 without gaining anything. Where none is
+    # wrong, the surest is the best, and nothing tells how sure to be.
+    doubtful = found.fun >= before or (exact.argmax(axis=1) == labels).all()
+    temperature = 1.0 if doubtful else float(np.exp(found.x))
     return Temperature(
         temperature=temperature,
         nll_before=before,
-        nll_after=min(float(found.fun), before),
+        nll_after=before if doubtful else float(found.fun),
         examples=len(labels),
         unknown_threshold=unknown_threshold(scores, labels, temperature),
     )

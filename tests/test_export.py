@@ -236,6 +236,12 @@ def test_class_names_of_any_language(toy_models):
     assert list(ast.literal_eval(names).values()) == record["classes"]
 
 
+def test_examples_that_are_all_right_tell_no_temperature():
+    scores = np.random.default_rng(0).normal(size=(50, 3))
+    fit = measure_temperature(scores, scores.argmax(axis=1))
+    assert fit.temperature == 1 and fit.nll_after == fit.nll_before
+
+
 def test_temperature_makes_overconfident_scores_honest():
     rng = np.random.default_rng(0)
     honest = rng.normal(size=(4000, 3)) * 2
