@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus"),
         (lambda value: value > 0, "above 0"),
     ),
+    "encoder_rate": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     **dict.fromkeys(
         ("weight_decay", "warmup_epochs", "dice"), (lambda value: value >= 0, "at least 0")
     ),
@@ -75,6 +76,8 @@ class TrainConfig:
     batch_size: int = 32
     optimizer: str = "adam"
     learning_rate: float = 1e-3  # the peak, where a schedule changes it
+    encoder_weights: str | None = None  # file; None: ImageNet's as they are installed
+    encoder_rate: float = 1.0  # the encoder's learning rate, as a factor of the above
     schedule: str = "constant"  # "cosine": linear warm-up to the peak, then cosine to zero
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0  # "adam": L2 term added to the gradient; else: decoupled
