@@ -89,8 +89,11 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.image_size, list):
-            object.__setattr__(self, "image_size", tuple(self.image_size))
+        size: Any = self.image_size  # as in JSON, or one side of a square
+        if isinstance(size, list):
+            object.__setattr__(self, "image_size", tuple(size))
+        elif type(size) is int:
+            object.__setattr__(self, "image_size", (size, size))
         _validate(self)
 
     @property
@@ -155,5 +158,6 @@ def check_type(name: str, annotation: str, value: Any) -> None:
         "Mapping[str, Any]": isinstance(value, Mapping),
     }[kind]
     if not good:
-        wanted = {"str": "text", "int": "a whole number", "float": "a number"}.get(kind, kind)
+        words = {"str": "text", "int": "a whole number", "float": "a number"}
+        wanted = {**words, "tuple[int, int]": "one or two sides in whole pixels"}.get(kind, kind)
         raise InputError(f"{name} is {value!r}; it must be {wanted}")
