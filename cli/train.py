@@ -22,6 +22,7 @@ from tfproj.cli.options import (
     say_notes,
     say_warnings,
 )
+from tfproj.core.spec import RESIZES
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
@@ -41,6 +42,7 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--model": ("model", str, "Model (tfproj models)."),
     "--epochs": ("epochs", int, "Passes over the training images."),
     "--batch-size": ("batch_size", int, "Images per step."),
+    "--resize": ("resize", str, f"Images of other proportions: {', '.join(RESIZES)}."),
     "--channels": ("channels", int, "1 for grey, 3 for RGB."),
     "--learning-rate": ("learning_rate", float, "Step size, or its peak under a schedule."),
     "--optimizer": ("optimizer", str, f"One of {', '.join(configs.OPTIMIZERS)}."),

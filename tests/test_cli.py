@@ -53,6 +53,8 @@ def error_line(capsys, args, code):
         (["train", "classify", "--image-size", "64", "big"], "extra argument (big)"),
         (["train", "classify", "--image-size", "big"], "'big' is not a valid integer"),
         (["train", "classify", "--image-size"], "--image-size"),
+        (["train", "classify", "--resize", "letterbx"], "did you mean 'letterbox'"),
+        (["train", "segment", "--resize", "crop"], "for classify only"),
         (["models", "unet", "--image-size", "30"], "multiples of 8"),
         (["models", "--image-size", "30", "unet"], "multiples of 8"),
         (["train", "classify", "--data", "digits", "--name", "a/b"], "plain directory name"),
