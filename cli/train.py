@@ -13,13 +13,16 @@ import click
 from tfproj import backend, pretrained
 from tfproj.cli.evaluate import format_metrics, write_report
 from tfproj.cli.options import (
+    SizedCommand,
     SuggestingGroup,
     common,
+    image_size,
     print_json,
     runs_dir,
     say_notes,
     say_warnings,
 )
+from tfproj.core.spec import RESIZES
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
@@ -37,9 +40,21 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--data": ("data", str, "Data set: a name (tfproj data list), tfds:NAME, or a directory."),
     "--data-dir": ("data_dir", str, "Directory of the named data set."),
     "--model": ("model", str, "Model (tfproj models)."),
+    "--encoder": (
+        "encoder",
+        str,
+        "Pretrained network that the model begins with: lite0, or one of keras.applications, "
+        "which is downloaded.",
+    ),
+    "--encoder-weights": (
+        "encoder_weights",
+        str,
+        "File with the encoder's weights. [default: ImageNet's]",
+    ),
+    "--encoder-rate": ("encoder_rate", float, "The encoder's step size, as a share of the rest's."),
     "--epochs": ("epochs", int, "Passes over the training images."),
     "--batch-size": ("batch_size", int, "Images per step."),
-    "--image-size": ("image_size", (int, int), "HEIGHT WIDTH of the model's input, in pixels."),
+    "--resize": ("resize", str, f"Images of other proportions: {', '.join(RESIZES)}."),
     "--channels": ("channels", int, "1 for grey, 3 for RGB."),
     "--learning-rate": ("learning_rate", float, "Step size, or its peak under a schedule."),
     "--optimizer": ("optimizer", str, f"One of {', '.join(configs.OPTIMIZERS)}."),
@@ -86,7 +101,8 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option(
                 "--preset",
                 default=None,
-                help=f"One of {names}. [default: default, finetune with --init]",
+                help=f"One of {names}. [default: photo for colour photographs, finetune with "
+                "--init, else default]",
             ),
             click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
             *(
@@ -103,6 +119,7 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),
+            image_size("[default: near the images' own]"),
             runs_dir,
             common,
         ]  # fmt: skip
@@ -121,14 +138,14 @@ def train() -> None:
     """
 
 
-@train.command()
+@train.command(cls=SizedCommand)
 @train_options("classify")
 def classify(**options: Any) -> None:
     """Train an image classifier: one class per image."""
     _train("classify", **options)
 
 
-@train.command()
+@train.command(cls=SizedCommand)
 @train_options("segment")
 def segment(**options: Any) -> None:
     """Train a segmenter: one class per pixel."""
@@ -161,7 +178,6 @@ def _train(
         if run.config().task != task:
             raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
         require_unlocked(run.path)
-        _announce()
         training = _load(planned := plan_again(run, epochs))
         with contextlib.suppress(InputError):
             exported = read_model(run.onnx_file, run.onnx_file.name)
@@ -169,7 +185,6 @@ def _train(
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
         check_place(runs_dir, task, name, overwrite)
-        _announce()
         training = _load(planned := plan(config))
         run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
     finish(run, no_evaluate, report, as_json)
@@ -225,18 +240,16 @@ def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
         click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
 
 
-def _announce() -> None:
-    """Something to see while data are read and TensorFlow is imported, which takes seconds."""
-    click.echo("reading the data and loading TensorFlow ...", err=True)
-
-
 def _load(planned: Plan) -> ModuleType:
-    """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
+    """What trains; first, before TensorFlow is loaded, what was chosen, and notes on the data."""
+    if planned.choice:
+        click.echo(planned.choice, err=True)
     say_notes(planned.dataset)
     say_warnings(planned.dataset)
     click.echo(explain_size(planned), err=True)
     for warning in planned.warnings.values():
         click.echo(f"warning: {warning}", err=True)
+    click.echo("loading TensorFlow ...", err=True)  # which takes seconds
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 

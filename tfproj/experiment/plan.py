@@ -19,6 +19,7 @@ from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
+from tfproj.experiment.choice import choose
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
@@ -37,6 +38,7 @@ class Plan:
         source: where the weights come from, for a new run with ``init``.
         warnings: code -> sentence: what will make the result doubtful.
         own_data: whether the data are those of the training.
+        choice: which preset was taken and why, where none was given.
     """
 
     config: TrainConfig
@@ -45,6 +47,7 @@ class Plan:
     source: Source | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
     own_data: bool = True
+    choice: str = ""
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -79,8 +82,17 @@ def _with_leak(dataset: Dataset, source: Source) -> Dataset:
 
 def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
     """The plan for a configuration that names its model."""
-    dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    options = data_options(config, classes)
+    dataset = load_dataset(config.data, config.task, options)
+    config, choice = choose(config, dataset)
+    if data_options(config, classes) != options:  # the chosen preset splits them otherwise
+        dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    if "encoder" in config.model_options and dataset.channels == 1:
+        note = "grey images: repeated as red, green and blue for the encoder"
+        dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
     config, dataset, doubt = choose_augment(config, dataset)
+    resize = _choose_resize(config, dataset)
+    config = dataclasses.replace(config, resize=resize)
     check_model(config.model, config.task, config.model_options)
     size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
     check_size(config.model, size, config.model_options)
@@ -93,10 +105,16 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         width=size[1],
         channels=config.channels or dataset.channels,
         data=dataset.name,
+        resize=resize,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
-    return Plan(config, dataset, spec, warnings=warnings)
+    return Plan(config, dataset, spec, warnings=warnings, choice=choice)
+
+
+def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
+    """The policy for images of other proportions than the network's input, where none is given."""
+    return config.resize or "stretch"
 
 
 def _validation_warnings(dataset: Dataset) -> dict[str, str]:
@@ -125,7 +143,7 @@ def explain_size(planned: Plan) -> str:
     spec, config = planned.spec, planned.config
     height, width = median_size(planned.dataset.splits["train"])
     images = f"the training images have {height:g} x {width:g} (median)"
-    taken = f"input {spec.height} x {spec.width} px (height x width)"
+    taken = f"input {spec.height} x {spec.width} px (height x width, resize: {spec.resize})"
     if config.image_size:
         return f"{taken}, as asked for; {images}"
     reasons = [images]
@@ -149,7 +167,10 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
         InputError: files missing, or the data are gone or not what they were.
     """
     run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
-    config, classes = run.config(), run.spec().classes
+    config, recorded = run.config(), run.spec()
+    classes = recorded.classes
+    if config.resize is None:  # a run of before there was a choice
+        config = dataclasses.replace(config, resize=recorded.resize)
     if epochs is not None:
         if epochs <= config.epochs:
             raise InputError(f"{run.path}: is of {config.epochs} epochs; --epochs must be more")
@@ -163,8 +184,7 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
         named = config.data in DATASETS or config.data.startswith("tfds:")
         there = {"data_dir" if named else "data": origin}
         planned = _fitted(dataclasses.replace(config, **there), classes)
-    recorded = run.spec()
-    for name in ("task", "model", "size", "channels"):
+    for name in ("task", "model", "size", "channels", "resize"):
         if getattr(recorded, name) != getattr(planned.spec, name):
             raise InputError(
                 f"{run.spec_file}: {name} {getattr(recorded, name)!r} does not fit "
