@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 
 # Far outside what trained networks need (about 0.5 to 5), so that the search is never cut off.
 BOUNDS = (0.05, 20.0)

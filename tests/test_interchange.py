@@ -16,9 +16,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.core import image
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import mask_of_size, softmax
 from tfproj.core.spec import ModelSpec
-from tfproj.core.upsampling import mask_of_size
 from tfproj.export.triton import config, write_repository
 from tfproj.inference.selftest import read_vectors
 from tfproj.pretrained import names, pretrained_file

@@ -24,11 +24,10 @@ from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.inference import answers
+from tfproj.inference.answers import ProcessSession
 from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.process_session import ProcessSession
 from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
-from tfproj.inference.selftest import SelfTest, replay
 from tfproj.inference.session import CPU
 from tfproj.pretrained import pretrained_file
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from tfproj.core.image import ImageLike
     from tfproj.inference.results import Prediction, Result
+    from tfproj.inference.selftest import SelfTest
 
 __all__ = ["Classification", "Predictor", "Segmentation"]
 
@@ -230,6 +230,8 @@ class Predictor:
             InputError: the file has none.
             TfprojError: a difference above the file's tolerance.
         """
+        from tfproj.inference.selftest import replay  # noqa: PLC0415 (few ask for it)
+
         return replay(self.metadata, lambda data: self.run(self.load(data)[0][None])[1][0])
 
     def _fits(self, source: Any) -> TypeGuard[np.ndarray]:

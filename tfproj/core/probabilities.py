@@ -1,7 +1,8 @@
-"""From the probabilities at the network's size to a mask at the photograph's.
+"""From logits to probabilities, and from those at the network's size to a mask at the photograph's.
 
-``docs/onnx-contract.md`` has the same steps for ports to other languages. Bands of rows are worked
-on one after the other, so that no more than the mask itself is kept at the photograph's size.
+``docs/onnx-contract.md`` has the steps of the mask for ports to other languages. Bands of rows are
+worked on one after the other, so that no more than the mask itself is kept at the photograph's
+size.
 """
 
 from __future__ import annotations
@@ -11,6 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 
 BAND_PIXELS = 2**17  # as float32, three such arrays stay in a CPU's cache
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float32 over the last axis of float ``logits``."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    exponent = np.exp(shifted, dtype=np.float32)
+    return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
 def mask_of_size(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
