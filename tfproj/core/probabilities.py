@@ -7,7 +7,7 @@ size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -19,6 +19,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=-1, keepdims=True)
     exponent = np.exp(shifted, dtype=np.float32)
     return exponent / exponent.sum(axis=-1, keepdims=True)
+
+
+def mean_with_mirrored(
+    score: Callable[[np.ndarray], np.ndarray], images: np.ndarray, mirrored: Sequence[int]
+) -> np.ndarray:
+    """The mean of the scores of images and of those of their mirror images, brought back.
+
+    Args:
+        score: from (B, H, W, C) to float (B, classes) or (B, H, W, classes).
+        images: uint8 (B, H, W, C).
+        mirrored: the class of each class's mirror image: left and right change places.
+    """
+    scores, others = score(images), score(np.ascontiguousarray(images[:, :, ::-1]))
+    others = others[..., list(mirrored)]
+    return (scores + (others[:, :, ::-1] if scores.ndim == 4 else others)) / 2
 
 
 def mask_of_size(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:

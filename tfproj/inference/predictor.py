@@ -24,7 +24,6 @@ from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.inference import answers
-from tfproj.inference.answers import ProcessSession
 from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
@@ -100,7 +99,7 @@ class Predictor:
         self._shape = (*self.spec.size, self.spec.channels)
         self._workers = min(threads or available_cpus(), MAX_DECODERS)
         size = None if self.spec.dynamic_size else self.spec.size
-        self._session = ProcessSession(file.data, name, threads, providers, size)
+        self._session = answers.ProcessSession(file.data, name, threads, providers, size)
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:
