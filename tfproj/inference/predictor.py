@@ -199,10 +199,10 @@ class Predictor:
             source = _reversed_colours(source)
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
-        # Here, since arrays need no Pillow.
-        from tfproj.core import image  # noqa: PLC0415
+        from tfproj.core import image  # noqa: PLC0415 (arrays need no Pillow)
 
-        return image.load_with_size(source, self.spec.size, self.spec.channels)
+        spec = self.spec
+        return image.load_with_size(source, spec.size, spec.channels, resize=spec.resize)
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bare model.
