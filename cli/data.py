@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,15 +13,17 @@ from tfproj.cli.options import SuggestingGroup, common, print_json
 from tfproj.cli.quiet import quiet_libraries
 from tfproj.data import DATASETS, DataOptions, load_dataset
 from tfproj.data.check import check as check_data
+from tfproj.data.dataset import Dataset
+from tfproj.data.sources.formats.recognise import FORMATS
 from tfproj.data.write_folder import write_folder
 
 
 @click.group(cls=SuggestingGroup)
 def data() -> None:
-    """List, check and prepare data sets.
+    """List, check, prepare and convert data sets.
 
     DATA is a name, tfds:NAME, or a directory: class folders (with or without train, val, test
-    above them), or images/ and masks/ with a classes.csv.
+    above them), images/ and masks/ with a classes.csv, or a format of another tool.
     """
 
 
@@ -35,8 +38,9 @@ def list_data(as_json: bool) -> None:
     rows += [
         ("tfds:NAME", "either", "any TensorFlow Datasets set with image and label or mask"),
         ("DIRECTORY", "either", "class folders, or images/ + masks/ + classes.csv"),
+        *(("--format " + name, known.task, known.summary) for name, known in FORMATS.items()),
     ]
-    click.echo("\n".join(f"{name:<19}{task:<10}{summary}" for name, task, summary in rows))
+    click.echo("\n".join(f"{name:<20}{task:<10}{summary}" for name, task, summary in rows))
 
 
 def _data_options(command: Callable) -> Callable:
@@ -46,6 +50,7 @@ def _data_options(command: Callable) -> Callable:
         click.option("--val-fraction", type=float, default=0.1, show_default=True),
         click.option("--group-modulus", type=click.IntRange(min=1), help="See 'tfproj train'."),
         click.option("--data-dir", help="Where the named data set lies."),
+        click.option("--format", help="How a directory is laid out. [default: recognised]"),
         click.argument("data"),
     ):
         command = option(command)
@@ -79,6 +84,10 @@ def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
     with quiet_libraries():
         dataset = load_dataset(data, options=DataOptions(**options))
         path = write_folder(dataset, output)
+    _say_written(dataset, path, as_json)
+
+
+def _say_written(dataset: Dataset, path: Path, as_json: bool) -> None:
     counts = {name: len(split) for name, split in dataset.splits.items()}
     if as_json:
         print_json({"path": str(path), "task": dataset.task, "examples": counts})

@@ -207,7 +207,7 @@ def _plan_on(run: Run, data: str) -> Plan:
     """The plan of a run on data that it need not have been trained on."""
     run.require(run.config_file, run.spec_file, run.splits_file)
     spec, begun = run.spec(), read_object(run.splits_file)
-    config = dataclasses.replace(run.config(), data=data, data_dir=None)
+    config = dataclasses.replace(run.config(), data=data, data_dir=None, format=None)
     if run.config().data == "facades" and not (Path(data) / "classes.csv").exists():
         config = dataclasses.replace(run.config(), data_dir=data)  # in a layout of its own
     with contextlib.suppress(InputError):  # the options may fit the run's own data alone
@@ -247,6 +247,7 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
         val_fraction=config.val_fraction,
         limit=config.limit,
         classes=classes,
+        format=config.format,
     )
 
 
