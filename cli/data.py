@@ -1,4 +1,4 @@
-"""``tfproj data list``, ``check`` and ``prepare``."""
+"""``tfproj data list``, ``check``, ``prepare`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from tfproj.cli.data_report import format_report
-from tfproj.cli.options import SuggestingGroup, common, print_json
+from tfproj.cli.options import SuggestingGroup, common, print_json, say_notes, say_warnings
 from tfproj.cli.quiet import quiet_libraries
 from tfproj.data import DATASETS, DataOptions, load_dataset
 from tfproj.data.check import check as check_data
 from tfproj.data.dataset import Dataset
+from tfproj.data.registry import read_dataset, require_sound
 from tfproj.data.sources.formats.recognise import FORMATS
 from tfproj.data.write_folder import write_folder
 
@@ -83,6 +84,26 @@ def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
     """
     with quiet_libraries():
         dataset = load_dataset(data, options=DataOptions(**options))
+        path = write_folder(dataset, output)
+    _say_written(dataset, path, as_json)
+
+
+@data.command()
+@click.argument("source")
+@click.option("--format", help="How SOURCE is laid out. [default: recognised]")
+@click.option("--output", required=True, metavar="DIR", help="A new or empty directory.")
+@common
+def convert(source: str, output: str, as_json: bool, **options: Any) -> None:
+    """Write SOURCE, a directory in any format that is read, in the plain layout.
+
+    That is class folders, or images/ and masks/ with a classes.csv, below the splits of SOURCE.
+    Images are copied as they are.
+    """
+    with quiet_libraries():
+        dataset = read_dataset(source, None, DataOptions(**options))
+        require_sound(dataset, dataset.findings)
+        say_notes(dataset)
+        say_warnings(dataset)
         path = write_folder(dataset, output)
     _say_written(dataset, path, as_json)
 

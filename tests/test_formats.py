@@ -1,5 +1,6 @@
 """Readers of other tools' formats: one drawn set, written in each, is the same data set."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import format_sets as sets
 import numpy as np
 import pytest
 
+from tfproj.cli.main import main
 from tfproj.core import image
 from tfproj.data import DataOptions
 from tfproj.data.registry import read_dataset
@@ -62,3 +64,18 @@ def test_every_format_gives_the_same_masks_and_splits(tmp_path, name):
     assert dataset.findings == ()
     # 255 may be void there, which is said.
     assert bool(dataset.notes) == name.startswith("voc")
+
+
+@pytest.mark.parametrize("name", ["camvid-colors", "plain"])
+def test_convert_writes_what_is_read(tmp_path, capsys, name):
+    SEGMENTATION[name](tmp_path / "in")
+    assert (
+        main(["data", "convert", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--json"])
+        == 0
+    )
+    record = json.loads(capsys.readouterr().out)
+    assert record["task"] == "segment" and record["examples"] == {"train": 4, "val": 2}
+    assert_drawn_set(read_dataset(str(tmp_path / "out"), None, DataOptions(format="plain")))
+    for path in (tmp_path / "out" / "train" / "images").iterdir():
+        sources = (tmp_path / "in").rglob(path.name)  # among them a mask of that name
+        assert path.read_bytes() in [source.read_bytes() for source in sources]
