@@ -40,6 +40,7 @@ SEGMENTATION = {
         sets.masks, images="{split}/images/{stem}.png", masks="{split}/masks/{stem}_gt.png",
         mode="RGB", table=sets.class_dict,
     ),
+    "nnunet": sets.nnunet,
 }  # fmt: skip
 
 
