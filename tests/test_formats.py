@@ -14,6 +14,8 @@ from tfproj.data import DataOptions
 from tfproj.data.registry import read_dataset
 
 SEGMENTATION = {
+    "voc": sets.voc,
+    "voc-rgb": partial(sets.voc, mode="RGB"),
     "camvid": partial(sets.masks, images="{split}/{stem}.png", masks="{split}annot/{stem}.png"),
     "camvid-kaggle": partial(
         sets.masks, images="{split}/{stem}.png", masks="{split}_labels/{stem}_L.png", mode="RGB",
@@ -67,7 +69,7 @@ def test_every_format_gives_the_same_masks_and_splits(tmp_path, name):
     assert bool(dataset.notes) == name.startswith("voc")
 
 
-@pytest.mark.parametrize("name", ["camvid-colors", "plain"])
+@pytest.mark.parametrize("name", ["voc-rgb", "camvid-colors", "plain"])
 def test_convert_writes_what_is_read(tmp_path, capsys, name):
     SEGMENTATION[name](tmp_path / "in")
     assert (

@@ -52,6 +52,7 @@ def test_images_and_masks_in_folders_of_other_names(tmp_path, images, masks, wor
 @pytest.mark.parametrize(
     ("images", "masks"),
     [
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
         ("images/{}.jpg", "labels/{}.png"),
         ("train/{}.png", "trainannot/{}.png"),
         ("{}.jpg", "{}_mask.png"),
