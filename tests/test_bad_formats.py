@@ -3,11 +3,16 @@
 import json
 
 import format_sets as sets
+import numpy as np
 import pytest
 
 from tfproj.cli.main import main
-from tfproj.data import DataOptions
+from tfproj.data import DataOptions, load_dataset
+from tfproj.data.check import check
 from tfproj.data.registry import read_dataset
+from tfproj.errors import InputError
+
+COCO = "annotations/instances_train2017.json"
 
 
 def changed(path, change):
@@ -23,6 +28,123 @@ def fails(root, capsys, words, file, task="segment"):
         (line,) = capsys.readouterr().err.splitlines()[-1:]
         assert line.startswith(f"error: {root / file}"), line
         assert words in line, line
+
+
+def annotation(**values):
+    return lambda record: record["annotations"][1].update(values)
+
+
+def picture(**values):
+    return lambda record: record["images"][1].update(values)
+
+
+def category(**values):
+    return lambda record: record["categories"][0].update(values)
+
+
+BOX = {"size": [40, 56], "counts": [0, 2240]}
+
+BAD_COCO = [
+    (annotation(segmentation=[[1, 2, 3, 4]]), "annotations[1]: a polygon of 2 point(s)"),
+    (annotation(segmentation=[[1, 2, 3, 4, 5]]), "annotations[1]: a polygon that is no list of"),
+    (annotation(segmentation=[[1, 2, "x", 4, 5, 6]]), "annotations[1]: a polygon that is no list"),
+    (annotation(segmentation=[[1, 2, float("nan"), 4, 5, 6]]), "not finite"),
+    (annotation(segmentation=[[1, 2, 1e300, 4, 5, 6]]), "not finite, or far outside"),
+    (
+        annotation(segmentation=[[57, 2, 70, 4, 60, 6]]),
+        "annotations[1]: a polygon that lies outside",
+    ),
+    (annotation(segmentation=[[0, 0, 9, 39] * 300]), "annotations[1]: a polygon that goes up and"),
+    (annotation(segmentation=7), "annotations[1]: 'segmentation' is 7; it must be a list"),
+    (
+        annotation(segmentation=BOX | {"size": [56, 40]}),
+        "an RLE of size [56, 40]; the image is [40,",
+    ),
+    (annotation(segmentation=BOX | {"size": 7}), "annotations[1]: an RLE of size 7"),
+    (annotation(segmentation=BOX | {"counts": [1, 2]}), "annotations[1]: a damaged RLE"),
+    (annotation(segmentation=BOX | {"counts": [-1, 2241]}), "annotations[1]: a damaged RLE"),
+    (annotation(segmentation=BOX | {"counts": [10**30]}), "annotations[1]: a damaged RLE"),
+    (annotation(segmentation=BOX | {"counts": "PPPPPPPPPPPP0"}), "annotations[1]: a damaged RLE"),
+    (annotation(segmentation=BOX | {"counts": "é" * 9}), "annotations[1]: a damaged RLE"),
+    (annotation(segmentation=BOX | {"counts": "o"}), "annotations[1]: a damaged RLE"),
+    (annotation(segmentation=BOX | {"counts": ""}), "annotations[1]: a damaged RLE"),
+    (annotation(image_id=3), "annotations[1]: no image has the id 3"),
+    (annotation(image_id=[3]), "annotations[1]: 'image_id' is [3]; it must be a whole number"),
+    (annotation(category_id=77), "annotations[1]: no category has the id 77"),
+    (lambda r: r.update(annotations=[1]), "annotations[0]: 'image_id' is missing"),
+    (
+        lambda r: [a.pop("segmentation") for a in r["annotations"]],
+        "no annotation has a polygon or RLE",
+    ),
+    (picture(file_name="../../secret.png"), "images[1]: '../../secret.png' is no path inside"),
+    (picture(file_name="/etc/secret.png"), "images[1]: '/etc/secret.png' is no path inside"),
+    (picture(file_name="C:\\\\secret.png"), "is no path inside"),
+    (picture(file_name="a\0.png"), "is no path inside"),
+    (picture(file_name=7), "images[1]: 'file_name' is 7; it must be text"),
+    (picture(id=100), "images[1]: the id 100 is given twice"),
+    (picture(height=0), "images[1]: an image of 56 x 0 px"),
+    (picture(height=10**6, width=10**6), "images[1]: 1000000 x 1000000 px is above the limit"),
+    (category(name=""), "categories[0]: 'name' is empty; give the class a name"),
+    (category(name="road"), "categories[1]: the name 'road' is given twice"),
+    (category(id=8), "categories[2]: the id 8 is given twice"),
+    (lambda r: r["categories"][0].pop("name"), "categories[0]: 'name' is missing"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD_COCO, ids=[words for _, words in BAD_COCO])
+def test_damaged_coco(tmp_path, capsys, change, words):
+    sets.coco(tmp_path)
+    changed(tmp_path / COCO, change)
+    fails(tmp_path, capsys, words, COCO)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (lambda text: text[:-40], "no valid JSON ("),
+        (lambda text: text + "x", "no valid JSON (Extra data, line 1, column"),
+        (
+            lambda text: text[:-1] + ', "more": ' + "[" * 200_000 + "}",
+            "JSON that is nested too deeply",
+        ),
+        (lambda text: text[:-1] + ', "more": ' + "9" * 9000 + "}", "no valid JSON ("),
+    ],
+)
+def test_json_that_is_none(tmp_path, capsys, text, words):
+    sets.coco(tmp_path)
+    path = tmp_path / COCO
+    path.write_text(text(path.read_text()))
+    fails(tmp_path, capsys, words, COCO)
+
+
+def test_text_that_is_no_utf8_or_too_large(tmp_path, capsys, monkeypatch):
+    sets.coco(tmp_path)
+    data = (tmp_path / COCO).read_bytes()
+    (tmp_path / COCO).write_bytes(data + b"\xff")
+    fails(tmp_path, capsys, f"no UTF-8 text (byte {len(data):,})", COCO)
+    monkeypatch.setattr("tfproj.data.sources.formats.annotations.MAX_BYTES", 100)
+    fails(tmp_path, capsys, "larger than", "annotations")
+
+
+def test_images_that_are_missing_are_listed(tmp_path):
+    sets.coco(tmp_path)
+    (tmp_path / "train2017" / "train_é1.png").unlink()
+    (tmp_path / "val2017" / "val_é4.png").unlink()
+    found = {f.path: f.message for f in check(str(tmp_path)).findings if f.severity == "error"}
+    assert [*found] == [
+        str(tmp_path / "train2017" / "train_é1.png"), str(tmp_path / "val2017" / "val_é4.png")
+    ]  # fmt: skip
+    assert found[[*found][0]] == f"no such file, though {tmp_path / COCO} names it"
+    with pytest.raises(InputError, match="no such file, though .*lists all problems"):
+        load_dataset(str(tmp_path))
+
+
+def test_two_files_for_one_split(tmp_path, capsys):
+    sets.coco(tmp_path)
+    (tmp_path / "annotations" / "instances_val2017.json").rename(tmp_path / "instances_more.json")
+    fails(
+        tmp_path, capsys, "a COCO file for 'train', as is", COCO.replace("train2017", "train2017")
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,3 +168,17 @@ def test_a_list_of_voc_that_names_nothing(tmp_path):
     assert len(dataset.splits["val"]) == 1
     errors = [str(f) for f in dataset.findings if f.severity == "error"]
     assert len(errors) == 1 and "val.txt names it" in errors[0]
+
+
+def test_many_annotations(tmp_path):
+    sets.coco(tmp_path)
+    changed(tmp_path / COCO, lambda r: r.update(annotations=r["annotations"] * 1000))
+    split = load_dataset(str(tmp_path)).splits["train"]
+    np.testing.assert_array_equal(split.read_mask(3), sets.drawn(3))
+
+
+def test_objects_without_a_shape_are_said(tmp_path):
+    sets.coco(tmp_path)
+    changed(tmp_path / COCO, annotation(segmentation=[]))
+    found = {f.path: f.message for f in load_dataset(str(tmp_path)).findings}
+    assert found[str(tmp_path / COCO)].startswith("1 annotations have no 'segmentation'")
