@@ -13,6 +13,7 @@ from tfproj.data.registry import read_dataset
 from tfproj.errors import InputError
 
 COCO = "annotations/instances_train2017.json"
+YOLO = "labels/train/train_é0.txt"
 
 
 def changed(path, change):
@@ -145,6 +146,50 @@ def test_two_files_for_one_split(tmp_path, capsys):
     fails(
         tmp_path, capsys, "a COCO file for 'train', as is", COCO.replace("train2017", "train2017")
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 0.1 0.2 0.3 0.4", "line 1: a box; segmentation needs polygons"),
+        ("0 0.1 0.2 0.3 0.4 0.5", "line 1: a polygon that is no list of pairs"),
+        ("0 0 0 3 40 50 60", "line 1: the coordinate 60; they are parts of the image, 0 to 1"),
+        ("0 1.2 0.2 1.3 0.4 1.2 0.9", "line 1: a polygon that lies outside"),
+        ("3 0.1 0.2 0.3 0.4 0.5 0.6", "line 1: class '3' is not one of 0..2"),
+        ("x 0.1 0.2 0.3 0.4 0.5 0.6", "line 1: class 'x' is not one of 0..2"),
+        ("\n0 0.1 0.2 nan 0.4 0.5 0.6", "line 2: a polygon with coordinates that are not finite"),
+    ],
+)
+def test_damaged_yolo(tmp_path, capsys, line, words):
+    sets.yolo(tmp_path)
+    (tmp_path / YOLO).write_text(line)
+    fails(tmp_path, capsys, words, YOLO)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "train: images/train\nnames: {0: car, 2: road}",
+            "'names' must list the classes, or number",
+        ),
+        (
+            "train: images/train\nnames: [car, car]",
+            "'names' must give each class a name of its own",
+        ),
+        ("train: images/train\nnames: [car, road, tree]\nnc: 2", "'nc' is 2, but 'names' has 3"),
+        ("train: images/other\nnames: [car, road, tree]", "train: 'images/other': no such folder"),
+        ("train: /images\nnames: [car, road, tree]", "train: '/images' is no path inside"),
+        ("train: a/../../b\nnames: [car, road, tree]", "is no path inside"),
+        ("val: images/val\nnames: [car, road, tree]", "no images under 'train'"),
+        ("names: [car", "no valid YAML"),
+        ("names: [car, road]\nkpt_shape: [17, 3]", "'kpt_shape' is of key points"),
+    ],
+)
+def test_a_damaged_yaml(tmp_path, capsys, text, words):
+    sets.yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(text)
+    fails(tmp_path, capsys, words, "data.yaml")
 
 
 @pytest.mark.parametrize(

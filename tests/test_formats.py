@@ -20,6 +20,8 @@ SEGMENTATION = {
     "coco-rle": partial(sets.coco, kind="rle"),
     "coco-compressed": partial(sets.coco, kind="compressed"),
     "coco-roboflow": sets.coco_roboflow,
+    "yolo": sets.yolo,
+    "yolo-roboflow": sets.yolo_roboflow,
     "voc": sets.voc,
     "voc-rgb": partial(sets.voc, mode="RGB"),
     "camvid": partial(sets.masks, images="{split}/{stem}.png", masks="{split}annot/{stem}.png"),
@@ -75,7 +77,7 @@ def test_every_format_gives_the_same_masks_and_splits(tmp_path, name):
     assert bool(dataset.notes) == name.startswith("voc")
 
 
-@pytest.mark.parametrize("name", ["coco", "voc-rgb", "camvid-colors", "plain"])
+@pytest.mark.parametrize("name", ["coco", "yolo", "voc-rgb", "camvid-colors", "plain"])
 def test_convert_writes_what_is_read(tmp_path, capsys, name):
     SEGMENTATION[name](tmp_path / "in")
     assert (
