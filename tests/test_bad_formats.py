@@ -14,6 +14,7 @@ from tfproj.errors import InputError
 
 COCO = "annotations/instances_train2017.json"
 YOLO = "labels/train/train_é0.txt"
+LABELME = "train/train_é0.json"
 
 
 def changed(path, change):
@@ -190,6 +191,42 @@ def test_a_damaged_yaml(tmp_path, capsys, text, words):
     sets.yolo(tmp_path)
     (tmp_path / "data.yaml").write_text(text)
     fails(tmp_path, capsys, words, "data.yaml")
+
+
+def shape(**values):
+    return lambda record: record["shapes"][1].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (shape(points=[[1, 2], [3, 4]]), "shapes[1]: a polygon of 2 point(s)"),
+        (shape(label=""), "shapes[1]: 'label' is empty"),
+        (shape(label=None), "shapes[1]: 'label' is missing"),
+        (shape(shape_type="line"), "shapes[1]: a 'line', which has no area"),
+        (shape(shape_type="rectangle"), "shapes[1]: a rectangle of 3 points; it must have 2"),
+        (shape(shape_type="mask"), "shapes[1]: 'mask' is missing"),
+        (shape(shape_type="mask", mask="?"), "shapes[1]: a damaged mask"),
+        (shape(shape_type="mask", mask="AAAA"), "shapes[1]: not an image"),
+        (lambda r: r.update(imagePath="..\\\\..\\\\x.png"), "is no path inside"),
+        (lambda r: r.update(imageHeight=-1), "an image of 56 x -1 px"),
+        (lambda r: r.update(shapes=None), "'shapes' is missing"),
+        (lambda r: r["shapes"].insert(0, 3), "shapes[0]: 'label' is missing"),
+    ],
+)
+def test_damaged_labelme(tmp_path, capsys, change, words):
+    sets.labelme(tmp_path)
+    changed(tmp_path / LABELME, change)
+    fails(tmp_path, capsys, words, LABELME)
+
+
+def test_labelme_beside_its_images(tmp_path):
+    """As LabelMe on Windows writes it: a path that leaves the folder, but not the data set."""
+    sets.labelme(tmp_path)
+    for path in sorted((tmp_path / "train").glob("*.json")):
+        changed(path, lambda record: record.update(imagePath="..\\train\\" + record["imagePath"]))
+        (tmp_path / "train" / "json").mkdir(exist_ok=True)
+    assert len(load_dataset(str(tmp_path)).splits["train"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ SEGMENTATION = {
     "yolo-roboflow": sets.yolo_roboflow,
     "voc": sets.voc,
     "voc-rgb": partial(sets.voc, mode="RGB"),
+    "labelme": sets.labelme,
     "camvid": partial(sets.masks, images="{split}/{stem}.png", masks="{split}annot/{stem}.png"),
     "camvid-kaggle": partial(
         sets.masks, images="{split}/{stem}.png", masks="{split}_labels/{stem}_L.png", mode="RGB",
@@ -77,7 +78,7 @@ def test_every_format_gives_the_same_masks_and_splits(tmp_path, name):
     assert bool(dataset.notes) == name.startswith("voc")
 
 
-@pytest.mark.parametrize("name", ["coco", "yolo", "voc-rgb", "camvid-colors", "plain"])
+@pytest.mark.parametrize("name", ["coco", "yolo", "voc-rgb", "labelme", "camvid-colors", "plain"])
 def test_convert_writes_what_is_read(tmp_path, capsys, name):
     SEGMENTATION[name](tmp_path / "in")
     assert (

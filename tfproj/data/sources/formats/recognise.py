@@ -14,7 +14,7 @@ from tfproj.core import image
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.sources import folder as plain
-from tfproj.data.sources.formats import coco, mask_files, nnunet, voc, yolo
+from tfproj.data.sources.formats import coco, labelme, mask_files, nnunet, voc, yolo
 from tfproj.data.sources.tables import with_listed_groups
 from tfproj.errors import InputError, unknown_name
 
@@ -45,6 +45,7 @@ FORMATS: dict[str, Format] = {
     "coco": Format("segment", "images, annotations, categories in JSON", coco.found, coco.read),
     "yolo": Format("segment", "data.yaml and text files of polygons", yolo.found, yolo.read),
     "voc": Format("segment", "JPEGImages/ + SegmentationClass/", voc.found, voc.read),
+    "labelme": Format("segment", "a JSON file of shapes an image", labelme.found, labelme.read),
     "camvid": _masks("train/ + trainannot/", mask_files.camvid),
     "labels": _masks("images/ + labels/", mask_files.labels),
     "suffix": _masks("a.jpg + a_mask.png in one folder", mask_files.suffix),
