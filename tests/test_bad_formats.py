@@ -264,3 +264,29 @@ def test_objects_without_a_shape_are_said(tmp_path):
     changed(tmp_path / COCO, annotation(segmentation=[]))
     found = {f.path: f.message for f in load_dataset(str(tmp_path)).findings}
     assert found[str(tmp_path / COCO)].startswith("1 annotations have no 'segmentation'")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("file,label\n../../x.png,car", "'../../x.png' is no path inside"),
+        ("file,label\nimages/train_é0.png,", "'images/train_é0.png': its label is empty"),
+        ("file,label,split\nimages/train_é0.png,car,tran", "its split 'tran' is not known"),
+        (
+            "file,label\nimages/train_é0.png,car\nimages/train_é0.png,dog",
+            "'images/train_é0.png': has two labels, 'dog' and 'car'",
+        ),
+        ("file,label\nimages/no.png,car", "names no file to train on"),
+        ("file,label\n", "expected a header line with file,label and lines below it"),
+    ],
+)
+def test_a_damaged_csv(tmp_path, capsys, rows, words):
+    sets.csv_with_splits(tmp_path)
+    (tmp_path / "labels.csv").write_text(rows)
+    fails(tmp_path, capsys, words, "labels.csv", "classify")
+
+
+def test_labels_that_are_no_classes(tmp_path, capsys):
+    sets.csv_with_splits(tmp_path)
+    (tmp_path / "classes.csv").write_text("name\ncar\nroad\n")
+    fails(tmp_path, capsys, "'tree' is not one of the listed classes", "labels.csv", "classify")

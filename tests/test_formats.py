@@ -55,6 +55,14 @@ SEGMENTATION = {
 }  # fmt: skip
 
 
+CLASSIFICATION = {
+    "folders": sets.class_folders,
+    "csv-metadata": sets.metadata_csv,
+    "csv-splits": sets.csv_with_splits,
+    "csv-numbers": sets.csv_of_numbers,
+}
+
+
 def assert_drawn_set(dataset, splits=("train", "val")):
     """The classes, images and masks of the drawn set; 0 pixels differ."""
     assert (dataset.task, dataset.classes) == ("segment", sets.CLASSES)
@@ -76,6 +84,29 @@ def test_every_format_gives_the_same_masks_and_splits(tmp_path, name):
     assert dataset.findings == ()
     # 255 may be void there, which is said.
     assert bool(dataset.notes) == name.startswith("voc")
+
+
+def assert_labelled_set(dataset):
+    """The classes, images and labels of the drawn set."""
+    assert (dataset.task, dataset.classes) == ("classify", sets.LABELS)
+    assert tuple(dataset.splits) == ("train", "val")
+    for name, split in dataset.splits.items():
+        images = [image.load(split.read_image(i), None, 3) for i in range(len(split))]
+        found = {picture.tobytes(): split.labels[i] for i, picture in enumerate(images)}
+        assert len(found) == len(sets.numbers(name))
+        for number in sets.numbers(name):
+            picture = image.load(sets.encoded(number), None, 3)
+            assert sets.LABELS[found[picture.tobytes()]] == sets.label_of(number)
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_every_format_gives_the_same_labels_and_splits(tmp_path, name):
+    CLASSIFICATION[name](tmp_path / "in")
+    dataset = read_dataset(str(tmp_path / "in"), "classify", DataOptions())
+    assert_labelled_set(dataset)
+    assert dataset.findings == () and dataset.notes == ()
+    assert main(["data", "convert", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    assert_labelled_set(read_dataset(str(tmp_path / "out"), None, DataOptions(format="plain")))
 
 
 @pytest.mark.parametrize("name", ["coco", "yolo", "voc-rgb", "labelme", "camvid-colors", "plain"])

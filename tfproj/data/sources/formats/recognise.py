@@ -14,7 +14,7 @@ from tfproj.core import image
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.sources import folder as plain
-from tfproj.data.sources.formats import coco, labelme, mask_files, nnunet, voc, yolo
+from tfproj.data.sources.formats import coco, label_table, labelme, mask_files, nnunet, voc, yolo
 from tfproj.data.sources.tables import with_listed_groups
 from tfproj.errors import InputError, unknown_name
 
@@ -50,6 +50,7 @@ FORMATS: dict[str, Format] = {
     "labels": _masks("images/ + labels/", mask_files.labels),
     "suffix": _masks("a.jpg + a_mask.png in one folder", mask_files.suffix),
     "nnunet": Format("segment", "dataset.json, imagesTr/ + labelsTr/", nnunet.found, nnunet.read),
+    "csv": Format("classify", "a CSV of file and label", label_table.found, label_table.read),
 }
 PLAIN = "plain"
 
