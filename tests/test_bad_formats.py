@@ -290,3 +290,31 @@ def test_labels_that_are_no_classes(tmp_path, capsys):
     sets.csv_with_splits(tmp_path)
     (tmp_path / "classes.csv").write_text("name\ncar\nroad\n")
     fails(tmp_path, capsys, "'tree' is not one of the listed classes", "labels.csv", "classify")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"text": ["x"], "label": [0]}, "no column 'image'; there are 'text', 'label'"),
+        ({"image": ["x"], "label": [0]}, "cannot be read ("),
+        ({"image": [{"path": "x"}], "label": [0]}, "cannot be read ("),
+        ({"image": [{"bytes": None, "path": "x"}], "label": [0]}, "1 images without bytes"),
+        ({"image": [{"bytes": b"x"}], "label": [-1]}, "row 0: the label -1 is no class"),
+        ({"image": [{"bytes": b"x"}], "label": [None]}, "row 0: the label None is no class"),
+        ({"image": [{"bytes": b"x"}], "label": [{"bytes": b"x"}]}, "is no class"),
+    ],
+)
+def test_a_parquet_file_that_does_not_fit(tmp_path, capsys, columns, words):
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "train.parquet")
+    fails(tmp_path, capsys, words, "train.parquet", "classify")
+
+
+def test_a_damaged_parquet_file(tmp_path, capsys):
+    sets.parquet(tmp_path)
+    path = next((tmp_path / "data").glob("train*"))
+    for data in (b"", b"x" * 100, path.read_bytes()[:-9]):
+        path.write_bytes(data)
+        fails(tmp_path, capsys, "cannot be read (", path.relative_to(tmp_path), "classify")

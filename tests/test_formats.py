@@ -60,6 +60,8 @@ CLASSIFICATION = {
     "csv-metadata": sets.metadata_csv,
     "csv-splits": sets.csv_with_splits,
     "csv-numbers": sets.csv_of_numbers,
+    "parquet": sets.parquet,
+    "parquet-text": partial(sets.parquet, names=False),
 }
 
 

@@ -14,7 +14,16 @@ from tfproj.core import image
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.sources import folder as plain
-from tfproj.data.sources.formats import coco, label_table, labelme, mask_files, nnunet, voc, yolo
+from tfproj.data.sources.formats import (
+    coco,
+    label_table,
+    labelme,
+    mask_files,
+    nnunet,
+    parquet,
+    voc,
+    yolo,
+)
 from tfproj.data.sources.tables import with_listed_groups
 from tfproj.errors import InputError, unknown_name
 
@@ -51,6 +60,7 @@ FORMATS: dict[str, Format] = {
     "suffix": _masks("a.jpg + a_mask.png in one folder", mask_files.suffix),
     "nnunet": Format("segment", "dataset.json, imagesTr/ + labelsTr/", nnunet.found, nnunet.read),
     "csv": Format("classify", "a CSV of file and label", label_table.found, label_table.read),
+    "parquet": Format("classify", "Hugging Face's Parquet", parquet.found, parquet.read),
 }
 PLAIN = "plain"
 
