@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tfproj import backend, pretrained
-from tfproj.cli.options import common, print_json
+from tfproj.cli.options import SizedCommand, common, image_size, print_json
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import unknown_name
 from tfproj.experiment.presets import PRESETS
@@ -18,12 +18,12 @@ from tfproj.models.registry import MODELS, build_model, check_model, check_size
 ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
 
 
-@click.command()
+@click.command(cls=SizedCommand)
 @click.argument("name", required=False)
 @click.option(
     "--preset", default="original", show_default=True, help="Preset whose model options are used."
 )
-@click.option("--image-size", type=(int, int), help="HEIGHT WIDTH. [default: the original's]")
+@image_size("[default: the original's]")
 @click.option("--channels", type=int, help="1 or 3. [default: the original's]")
 @click.option("--classes", type=click.IntRange(min=2), help="[default: the original's]")
 @common

@@ -35,6 +35,30 @@ class SuggestingGroup(click.Group):
             raise click.UsageError(message, error.ctx) from None
 
 
+SIZE_FLAG = "--image-size"
+
+
+def image_size(default: str) -> Callable[[Callable], Callable]:
+    """Add --image-size, for a :class:`SizedCommand`: (height, width), or None.
+
+    Args:
+        default: what to say of it.
+    """
+    text = f"Of the model's input in px; one number: a square. {default}"
+    return click.option(SIZE_FLAG, type=(int, int), metavar="HEIGHT [WIDTH]", help=text)
+
+
+class SizedCommand(click.Command):
+    """A command whose --image-size takes one or two numbers, while click's take so many."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for place in [i for i, arg in enumerate(args) if arg.split("=")[0] == SIZE_FLAG][::-1]:
+            at = place if "=" in args[place] else place + 1
+            if at < len(args) and not "".join(args[at + 1 : at + 2]).isdecimal():
+                args = [*args[: at + 1], args[at].split("=")[-1], *args[at + 1 :]]
+        return super().parse_args(ctx, args)
+
+
 def common(command: Callable) -> Callable:
     """Add --json and --debug. The command gets ``as_json``; --debug is read by ``main``.
 

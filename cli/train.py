@@ -13,13 +13,16 @@ import click
 from tfproj import backend, pretrained
 from tfproj.cli.evaluate import format_metrics, write_report
 from tfproj.cli.options import (
+    SizedCommand,
     SuggestingGroup,
     common,
+    image_size,
     print_json,
     runs_dir,
     say_notes,
     say_warnings,
 )
+from tfproj.core.spec import RESIZES
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
@@ -40,7 +43,7 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--model": ("model", str, "Model (tfproj models)."),
     "--epochs": ("epochs", int, "Passes over the training images."),
     "--batch-size": ("batch_size", int, "Images per step."),
-    "--image-size": ("image_size", (int, int), "HEIGHT WIDTH of the model's input, in pixels."),
+    "--resize": ("resize", str, f"Images of other proportions: {', '.join(RESIZES)}."),
     "--channels": ("channels", int, "1 for grey, 3 for RGB."),
     "--learning-rate": ("learning_rate", float, "Step size, or its peak under a schedule."),
     "--optimizer": ("optimizer", str, f"One of {', '.join(configs.OPTIMIZERS)}."),
@@ -104,6 +107,7 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),
+            image_size("[default: near the images' own]"),
             runs_dir,
             common,
         ]  # fmt: skip
@@ -122,14 +126,14 @@ def train() -> None:
     """
 
 
-@train.command()
+@train.command(cls=SizedCommand)
 @train_options("classify")
 def classify(**options: Any) -> None:
     """Train an image classifier: one class per image."""
     _train("classify", **options)
 
 
-@train.command()
+@train.command(cls=SizedCommand)
 @train_options("segment")
 def segment(**options: Any) -> None:
     """Train a segmenter: one class per pixel."""

@@ -31,7 +31,9 @@ def golden_vectors(
         tolerance: largest difference in a probability that a right port may show.
     """
     pictures = golden_images(spec)
-    pixels = np.stack([image.load(p, spec.size, spec.channels) for p in pictures.values()])
+    pixels = np.stack(
+        [image.load(p, spec.size, spec.channels, resize=spec.resize) for p in pictures.values()]
+    )
     vectors = [
         _vector(name, png, probabilities)
         for (name, png), probabilities in zip(pictures.items(), answer(pixels), strict=True)
@@ -58,7 +60,8 @@ def golden_images(spec: ModelSpec, seed: int = GOLDEN_SEED) -> dict[str, bytes]:
 
     The data may be private or under a licence that the model's file does not want to carry.
     ``blocks`` and ``gradient`` have the model's size, the others test one step each: shrinking,
-    enlarging, transparency and 16 bits.
+    enlarging, transparency and 16 bits. Where proportions are kept, two more are far from the
+    model's, with an odd rest to be cut off or filled.
     """
     rng = np.random.default_rng(seed)
     height, width = spec.size
@@ -74,6 +77,10 @@ def golden_images(spec: ModelSpec, seed: int = GOLDEN_SEED) -> dict[str, bytes]:
         "enlarged, transparent": Image.fromarray(_blocks(rng, smaller, 4), "RGBA"),
         "16 bits": Image.fromarray(_gradient((height, width))[..., 0].astype(np.uint16) * 256),
     }
+    if spec.resize != "stretch":
+        shapes = {"wide": (height + 1, 2 * width + 6), "high": (2 * height + 6, width + 1)}
+        for name, shape in shapes.items():
+            pictures[f"{spec.resize}, {name}"] = Image.fromarray(_blocks(rng, shape, 3))
     return {name: _png(picture) for name, picture in pictures.items()}
 
 

@@ -120,7 +120,8 @@ def _run(predictor: Predictor, files: list[str], step: Pass) -> tuple[np.ndarray
     if step.size is None:
         results = predictor.predict(files, batch_size=step.batch_size)
         return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
-    pixels = np.stack([image.load(f, tuple(step.size), predictor.spec.channels) for f in files])
+    channels, resize = predictor.spec.channels, predictor.spec.resize
+    pixels = np.stack([image.load(f, tuple(step.size), channels, resize=resize) for f in files])
     starts = range(0, len(pixels), step.batch_size)
     parts = [predictor.run(pixels[start : start + step.batch_size]) for start in starts]
     return tuple(np.concatenate(kind) for kind in zip(*parts, strict=True))

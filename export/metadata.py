@@ -11,10 +11,10 @@ import onnx
 from tfproj.core.spec import (
     INPUT_NAME,
     METADATA_KEY,
-    PREPROCESSING,
     PROBABILITIES_NAME,
     SCORES_NAME,
     ModelSpec,
+    preprocessing,
 )
 from tfproj.export.job import Job
 from tfproj.export.opset import IR_VERSION
@@ -65,7 +65,7 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             name: {"dtype": "float32", "shape": shape, "meaning": meaning}
             for name, meaning in meanings.items()
         },
-        "preprocessing": PREPROCESSING,
+        "preprocessing": preprocessing(spec),
         "graph": {"opset": job.opset, "ir_version": IR_VERSION},
         "training": {
             "preset": config.preset,

@@ -149,7 +149,7 @@ def calibration_images(planned: Plan, count: int) -> np.ndarray:
         chosen = pool[balanced_shares(shares, count)]
     spec = planned.spec
     sources = (split.read_image(int(i)) for i in chosen)
-    return np.stack([image.load(s, spec.size, spec.channels) for s in sources])
+    return np.stack([image.load(s, spec.size, spec.channels, resize=spec.resize) for s in sources])
 
 
 def _shares(mask: np.ndarray, classes: int) -> np.ndarray:

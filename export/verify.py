@@ -131,7 +131,10 @@ def keras_scores(
     parts = []
     for start in range(0, len(files), 8):
         chosen = files[start : start + 8]
-        pixels = [image.load(file, size or spec.size, spec.channels) for file in chosen]
+        pixels = [
+            image.load(file, size or spec.size, spec.channels, resize=spec.resize)
+            for file in chosen
+        ]
         parts.append(answer(np.stack(pixels)))
     return np.concatenate(parts)
 

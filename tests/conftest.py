@@ -120,6 +120,30 @@ def toy_segmenter(tmp_path_factory):
     return train(config, tmp_path_factory.mktemp("runs"), "toy")
 
 
+@pytest.fixture(scope="session", params=["crop", "letterbox"])
+def kept_proportions(request, tmp_path_factory):
+    """A run on photographs far from its input's proportions, evaluated and exported, by policy."""
+    from tfproj.evaluation.evaluate import evaluate
+    from tfproj.experiment.presets import make_config
+    from tfproj.export.onnx_file import export_onnx
+    from tfproj.training.train import train
+
+    folder = tmp_path_factory.mktemp(request.param)
+    for seed in range(36):
+        label, part = ("left", "right")[seed % 2], "train" if seed < 24 else "val"
+        place = folder / "data" / part / label
+        place.mkdir(parents=True, exist_ok=True)
+        size = [(30, 77), (61, 24), (40, 41)][seed % 3]
+        pixels = draw(seed, size) + np.uint8(100) * (np.indices(size)[1] % 9 > 4)[..., None]
+        Image.fromarray(pixels[:, :: 1 - 2 * (seed % 2)]).save(place / f"{seed}.png")
+    options = {"data": str(folder / "data"), "image_size": 20, "resize": request.param}
+    config = make_config("classify", "original", epochs=2, batch_size=8, **options)
+    run = train(config, folder / "runs", "toy")
+    evaluate(run, ["val"])
+    export_onnx(run, run.onnx_file)
+    return run
+
+
 @pytest.fixture(scope="session")
 def toy_models(toy_classifier, toy_segmenter, tmp_path_factory):
     """Exported ONNX files by task."""

@@ -27,6 +27,21 @@ def test_model_options_of_a_preset_are_not_given_to_another_model():
     assert make_config("classify", model_options=options).model_options == options
 
 
+def test_one_side_is_a_square(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("image-size: 48\nresize: crop\n")
+    config = make_config("classify", **read_config_file(path))
+    assert (config.image_size, config.resize) == ((48, 48), "crop")
+    assert config_from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("policy", ["crop", "letterbox"])
+def test_segmenters_are_not_cropped(policy):
+    with pytest.raises(InputError, match=f"resize '{policy}' is for classify only"):
+        make_config("segment", resize=policy)
+    assert make_config("segment", resize="stretch").resize == "stretch"
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -40,6 +55,11 @@ def test_model_options_of_a_preset_are_not_given_to_another_model():
         ({"channels": 2}, "1 .grey. or 3 .RGB."),
         ({"image_size": (4, 64)}, "two sides of 8 to 4096"),
         ({"image_size": (64,)}, "two sides"),
+        ({"image_size": 4}, "two sides"),
+        ({"image_size": True}, "one or two sides in whole pixels"),
+        ({"image_size": "64"}, "one or two sides in whole pixels"),
+        ({"resize": "croped"}, "did you mean 'crop'"),
+        ({"resize": 1}, "resize is 1; it must be text"),
         ({"optimizer": "adm"}, "did you mean 'adam'"),
         ({"precision": "float16"}, "known: auto, float32, mixed_bfloat16"),
         ({"augment": "fotos"}, "did you mean 'photo'"),

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from tiny_models import png
 
 from tfproj import Predictor
 from tfproj.cli.main import main
@@ -253,6 +254,58 @@ def test_javascript_reproduces_the_golden_answers(example, toy_models, tmp_path,
         assert last["shares"] == pytest.approx(expected.shares(), abs=5e-3)
 
 
+@pytest.mark.javascript
+def test_javascript_keeps_proportions(example, kept_proportions, tmp_path):
+    """The golden vectors, and pixels to the bit at sizes where the rounding matters."""
+    model, record = kept_proportions.onnx_file, kept_proportions.spec()
+    done = subprocess.run(
+        ["node", "predict.mjs", str(model)], cwd=example, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    golden = list(map(json.loads, done.stdout.splitlines()))
+    assert len(golden) == 7 and all(line["good"] for line in golden)
+    assert golden[-1]["golden"] == f"{record.resize}, high"
+    cases, rng = [], np.random.default_rng(5)
+    for size in (31, 47), (47, 31), (1, 90), (90, 1), (28, 201), (20, 20):
+        pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+        cases += [(pixels, target) for target in ((20, 20), (21, 50), (50, 21), (3, 2))]
+    told = [
+        {"png": base64.b64encode(png(pixels)).decode(), "resize": record.resize,
+         "height": target[0], "width": target[1], "channels": 3}
+        for pixels, target in cases
+    ]  # fmt: skip
+    command = ["node", "--input-type=module", "-e", JAVASCRIPT_PIXELS]
+    done = subprocess.run(
+        command, cwd=example, input=json.dumps(told), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    for found, (pixels, target) in zip(json.loads(done.stdout), cases, strict=True):
+        expected = image.load(pixels, target, 3, resize=record.resize)
+        np.testing.assert_array_equal(np.reshape(found, expected.shape), expected)
+
+
+@pytest.mark.javascript
+@pytest.mark.parametrize(
+    ("change", "words"), [({"resize": "squash"}, "unknown resize"), ({"schema": 3}, "schema 3")]
+)
+def test_javascript_refuses_what_it_does_not_know(example, toy_models, tmp_path, change, words):
+    model = onnx.load(toy_models["classify"])
+    entry = next(p for p in model.metadata_props if p.key == "tfproj")
+    entry.value = json.dumps({**json.loads(entry.value), **change})
+    onnx.save(model, tmp_path / "changed.onnx")
+    command = ["node", "predict.mjs", str(tmp_path / "changed.onnx")]
+    result = subprocess.run(command, cwd=example, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert words in result.stderr
+
+
+JAVASCRIPT_PIXELS = """
+import { readFileSync } from "node:fs";
+import { load } from "./image.mjs";
+const cases = JSON.parse(readFileSync(0));
+const found = cases.map((c) => Array.from(load(Buffer.from(c.png, "base64"), c).pixels));
+console.log(JSON.stringify(found));
+"""
 JAVASCRIPT_MASKS = """
 import { readFileSync } from "node:fs";
 import { maskOfSize } from "./mask.mjs";

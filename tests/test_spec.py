@@ -29,7 +29,9 @@ def test_reads_records_of_other_minor_versions():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("schema", 2),
+        ("schema", 3),
+        ("schema", True),
+        ("resize", "crop"),
         ("task", "detect"),
         ("classes", ["one"]),
         ("classes", ["same", "same"]),

@@ -136,13 +136,13 @@ def test_validation_in_calls_of_many_steps_counts_every_example(tmp_path, task):
 @pytest.mark.parametrize(
     ("photographs", "asked", "words"),
     [
-        ((600, 300), None, "input 256 x 128 px (height x width): the training images have 600 x "
-         "300 (median); at most 256 a side unless --image-size says otherwise; unet takes the "
-         "nearest multiples of 8"),
-        ((30, 47), None, "input 32 x 48 px (height x width): the training images have 30 x 47 "
-         "(median); unet takes the nearest multiples of 8"),
-        ((600, 300), (64, 64), "input 64 x 64 px (height x width), as asked for; the training "
-         "images have 600 x 300 (median)"),
+        ((600, 300), None, "input 256 x 128 px (height x width, resize: stretch): the training "
+         "images have 600 x 300 (median); at most 256 a side unless --image-size says otherwise; "
+         "unet takes the nearest multiples of 8"),
+        ((30, 47), None, "input 32 x 48 px (height x width, resize: stretch): the training "
+         "images have 30 x 47 (median); unet takes the nearest multiples of 8"),
+        ((600, 300), (64, 64), "input 64 x 64 px (height x width, resize: stretch), as asked for; "
+         "the training images have 600 x 300 (median)"),
     ],
 )  # fmt: skip
 def test_the_size_of_the_input_is_said_with_its_reason(mask_folder, photographs, asked, words):
@@ -154,7 +154,8 @@ def test_the_size_of_the_input_is_said_with_its_reason(mask_folder, photographs,
 def test_train_says_the_size_of_the_input_first(capsys):
     _load(plan(toy("classify", augment="none")))
     assert capsys.readouterr().err == (
-        "input 8 x 8 px (height x width): the training images have 8 x 8 (median)\n"
+        "input 8 x 8 px (height x width, resize: stretch): the training images have 8 x 8 "
+        "(median)\n"
     )
 
 

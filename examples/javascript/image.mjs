@@ -5,15 +5,18 @@ import { PNG } from "pngjs";
 
 const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2
 const DEPTH = 24; // where a PNG file has its bits per sample
+const PAD = 114; // grey around a letterboxed picture
 
 /**
  * PNG bytes -> uint8 pixels (height, width, channels) as the model's record wants them, and the
  * picture's own size [height, width].
  */
-export function load(bytes, { height, width, channels }) {
+export function load(bytes, { height, width, channels, resize = "stretch" }) {
+  const policy = { stretch: resized, crop: cropped, letterbox: letterboxed }[resize];
+  if (!policy) throw new Error(`an unknown resize: ${resize}`);
   const picture = decode(bytes);
   const converted = convert(picture, channels);
-  const pixels = resize(converted, picture.height, picture.width, channels, height, width);
+  const pixels = policy(converted, picture.height, picture.width, channels, height, width);
   return { pixels, size: [picture.height, picture.width] };
 }
 
@@ -50,8 +53,42 @@ function onWhite(value, alpha) {
   return ((rounded >> 8) + rounded) >> 8 >> 7;
 }
 
+/** The largest centred part of the new proportions, resized. */
+function cropped(data, height, width, channels, newHeight, newWidth) {
+  let [rows, columns] = [height, width];
+  if (width * newHeight > height * newWidth) columns = divided(height * newWidth, newHeight);
+  else rows = divided(width * newHeight, newWidth);
+  const part = new Uint8Array(rows * columns * channels);
+  const top = (height - rows) >> 1, left = (width - columns) >> 1;
+  for (let y = 0; y < rows; y++) {
+    const start = ((top + y) * width + left) * channels;
+    part.set(data.subarray(start, start + columns * channels), y * columns * channels);
+  }
+  return resized(part, rows, columns, channels, newHeight, newWidth);
+}
+
+/** The whole picture, resized to fit, centred on grey. */
+function letterboxed(data, height, width, channels, newHeight, newWidth) {
+  let [rows, columns] = [newHeight, newWidth];
+  if (width * newHeight > height * newWidth) rows = divided(height * newWidth, width);
+  else columns = divided(width * newHeight, height);
+  const inner = resized(data, height, width, channels, rows, columns);
+  const out = new Uint8Array(newHeight * newWidth * channels).fill(PAD);
+  const top = (newHeight - rows) >> 1, left = (newWidth - columns) >> 1;
+  for (let y = 0; y < rows; y++) {
+    const row = inner.subarray(y * columns * channels, (y + 1) * columns * channels);
+    out.set(row, ((top + y) * newWidth + left) * channels);
+  }
+  return out;
+}
+
+/** a / b to the nearest whole number, half up, at least 1. */
+function divided(a, b) {
+  return Math.max(1, Math.floor((2 * a + b) / (2 * b)));
+}
+
 /** Bilinear with a filter that widens when shrinking; the width first, then the height, 8 bits between. */
-function resize(data, height, width, channels, newHeight, newWidth) {
+function resized(data, height, width, channels, newHeight, newWidth) {
   if (newWidth !== width) {
     data = resample(data, height, width, channels, newWidth);
   }

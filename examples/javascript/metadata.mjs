@@ -35,7 +35,10 @@ export function readMetadata(file) {
   for (const [number, entry] of fields(file)) {
     if (number !== 14) continue;
     const pair = Object.fromEntries(fields(entry));
-    if (pair[1].toString() === "tfproj") return JSON.parse(pair[2].toString());
+    if (pair[1].toString() !== "tfproj") continue;
+    const record = JSON.parse(pair[2].toString());
+    if (![1, 2].includes(record.schema)) throw new Error(`a file of schema ${record.schema}`);
+    return record;
   }
   throw new Error("an ONNX file, but not one that tfproj exported");
 }

@@ -14,9 +14,9 @@ The policy, in order (``docs`` for a port to another language):
 4. Palettes are expanded; transparency is composited on white.
 5. ``channels`` 1: ITU-R 601 luma (Pillow mode ``L``); 3: RGB. CMYK goes through Pillow's
    plain conversion, colour profiles are ignored.
-6. Resize to exactly (height, width), aspect ratio not kept, bilinear with antialiasing
-   (Pillow ``BILINEAR``: a triangle filter widened by the scale factor when shrinking), the width
-   first.
+6. Resize to exactly (height, width), bilinear with antialiasing (Pillow ``BILINEAR``: a triangle
+   filter widened by the scale factor when shrinking), the width first. What happens to other
+   proportions is the model's own policy, see :mod:`tfproj.core.resizing`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from PIL import Image
 
 from tfproj.core import bounds, decoding
 from tfproj.core.file_faults import Opened
+from tfproj.core.resizing import resized
 from tfproj.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
@@ -209,7 +210,11 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def load(
-    source: ImageLike, size: tuple[int, int] | None, channels: int, label: str | None = None
+    source: ImageLike,
+    size: tuple[int, int] | None,
+    channels: int,
+    label: str | None = None,
+    resize: str = "stretch",
 ) -> np.ndarray:
     """Read one image as the models see it.
 
@@ -218,40 +223,46 @@ def load(
         size: (height, width) in pixels, or None to keep the image's own size.
         channels: 1 or 3.
         label: what error messages call the image.
+        resize: the policy for other proportions, of ``tfproj.core.spec.RESIZES``.
 
     Returns:
         uint8 array (height, width, channels), 0..255.
     """
-    return load_with_size(source, size, channels, label)[0]
+    return load_with_size(source, size, channels, label, resize)[0]
 
 
 def load_with_size(
-    source: ImageLike, size: tuple[int, int] | None, channels: int, label: str | None = None
+    source: ImageLike,
+    size: tuple[int, int] | None,
+    channels: int,
+    label: str | None = None,
+    resize: str = "stretch",
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """(what :func:`load` returns, the upright image's own (height, width))."""
     label = label or _label(source)
     if isinstance(source, np.ndarray):
         picture = _from_array(source, label)
-        return _to_array(picture, size, channels), picture.size[::-1]
+        return _to_array(picture, size, channels, resize), picture.size[::-1]
     picture = _open(source, label)
     with bounds.room(picture):  # for both, so that no decoded picture waits for it
         picture = decoding.decode(picture, label)
-        return _to_array(picture, size, channels), picture.size[::-1]
+        return _to_array(picture, size, channels, resize), picture.size[::-1]
 
 
-def to_array(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+def to_array(
+    picture: Image.Image, size: tuple[int, int] | None, channels: int, resize: str = "stretch"
+) -> np.ndarray:
     """Convert and resize a picture that :func:`open_image` gave; returns as :func:`load`."""
     with bounds.room(picture):
-        return _to_array(picture, size, channels)
+        return _to_array(picture, size, channels, resize)
 
 
-def _to_array(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+def _to_array(
+    picture: Image.Image, size: tuple[int, int] | None, channels: int, resize: str
+) -> np.ndarray:
     picture = convert(picture, channels)
     if size is not None:
-        # In two steps, since the rounding in between depends on their order and Pillow 13 takes
-        # the one that is less work. A direction that keeps its size is not resampled.
-        for step in ((size[1], picture.height), (size[1], size[0])):
-            picture = picture.resize(step, Image.Resampling.BILINEAR)
+        picture = resized(picture, size, resize)
     array = np.asarray(picture)
     return array[..., None] if channels == 1 else array
 

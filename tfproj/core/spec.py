@@ -19,7 +19,11 @@ from tfproj.errors import InputError
 
 METADATA_KEY = "tfproj"
 SCHEMA = 1
+# Of a file whose images are not stretched: a reader of schema 1 would do so all the same.
+SCHEMA_OF_RESIZE = 2
 TASKS = ("classify", "segment")
+RESIZES = ("stretch", "letterbox", "crop")  # see tfproj.core.resizing
+PAD = 114  # grey around a letterboxed picture, in each channel
 
 # Names of the tensors of every exported graph.
 INPUT_NAME = "image"
@@ -28,20 +32,19 @@ PROBABILITIES_NAME = "probabilities"
 
 # What tfproj.core.image does before the graph and what the graph does itself. docs/onnx-contract.md
 # spells each step out for a port to another language; both change together.
-PREPROCESSING = {
+_PREPROCESSING = {
     "order": ["decode", "exif_orientation", "sixteen_bit", "alpha", "channels", "resize"],
     "exif_orientation": "applied",
     "sixteen_bit": "(value + 128) / 257, rounded down",
     "alpha": "composited on white",
     "channels": {"1": "(19595 R + 38470 G + 7471 B + 32768) >> 16", "3": "R, G, B"},
-    "resize": {
-        "kernel": "bilinear",
-        "antialias": True,
-        "keep_aspect": False,
-        "arithmetic": "Pillow: width then height, 22-bit fixed point, 8 bits in between",
-    },
     "input_range": [0, 255],
     "in_graph": ["rescale by 1/255", "softmax over classes"],
+}
+_RESIZE = {
+    "kernel": "bilinear",
+    "antialias": True,
+    "arithmetic": "Pillow: width then height, 22-bit fixed point, 8 bits in between",
 }
 
 # Colours for masks whose data set names none: distinct for the common forms of colour blindness
@@ -93,6 +96,7 @@ class ModelSpec:
         data: name of the data set it was trained on.
         dynamic_size: an exported file takes any height and width that are multiples of what its
             metadata says; ``height`` and ``width`` are the size it was trained at.
+        resize: what happens to images of other proportions, one of ``RESIZES``; segmenters stretch.
     """
 
     task: str
@@ -104,6 +108,7 @@ class ModelSpec:
     channels: int
     data: str = ""
     dynamic_size: bool = False
+    resize: str = "stretch"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -118,6 +123,7 @@ class ModelSpec:
             raise InputError("colours must be written as #RRGGBB")
         if self.channels not in (1, 3) or min(self.height, self.width) < 1:
             raise InputError(f"input {self.height} x {self.width} x {self.channels} is not usable")
+        check_resize(self.resize, self.task)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -130,26 +136,31 @@ class ModelSpec:
         return mirrored(self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, with the schema version and the preprocessing contract."""
-        record = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        """Plain JSON types, with the schema version."""
+        schema = SCHEMA if self.resize == "stretch" else SCHEMA_OF_RESIZE
+        record = {"schema": schema, **dataclasses.asdict(self)}
         return {**record, "classes": list(self.classes), "colors": list(self.colors)}
 
     @classmethod
     def from_dict(cls, record: Any) -> ModelSpec:
         """The reverse of :meth:`to_dict`; keys of later minor additions are ignored.
 
-        A record without ``dynamic_size`` is of a file with one size.
+        A record without ``dynamic_size`` is of a file with one size; one of schema 1 without
+        ``resize`` is of one that stretches.
 
         Raises:
-            InputError: not a record of this schema.
+            InputError: not a record of these schemas.
         """
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-            found = record.get("schema") if isinstance(record, dict) else None
-            raise InputError(f"model metadata of schema {found!r:.20}; this version reads {SCHEMA}")
+        found = record.get("schema") if isinstance(record, dict) else None
+        if type(found) is not int or found not in (SCHEMA, SCHEMA_OF_RESIZE):
+            known = f"{SCHEMA} and {SCHEMA_OF_RESIZE}"
+            raise InputError(f"model metadata of schema {found!r:.20}; this version reads {known}")
         fields = {f.name: str(f.type) for f in dataclasses.fields(cls)}
         kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,)}
         values = {key: record[key] for key in fields if key in record}
         values.setdefault("dynamic_size", False)
+        if found == SCHEMA:
+            values.setdefault("resize", "stretch")
         for name, kind in fields.items():
             wanted = kinds.get(kind, (list, tuple))
             # JSON's true is no size, though Python's True is an int.
@@ -162,6 +173,24 @@ class ModelSpec:
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
+
+
+def check_resize(resize: str, task: str) -> None:
+    """InputError for an unknown policy, or one that a model of this task can't have."""
+    if resize not in RESIZES:
+        raise InputError(f"resize {resize!r:.40}; expected one of {', '.join(RESIZES)}")
+    if task == "segment" and resize != "stretch":
+        raise InputError(
+            f"resize {resize!r} is for classify only: what is cut off would have no mask, and "
+            "padding would count as a class; leave --resize out, or take 'stretch'"
+        )
+
+
+def preprocessing(spec: ModelSpec) -> dict[str, Any]:
+    """What :mod:`tfproj.core.image` does before the graph, and what the graph does, as data."""
+    policy = {"policy": spec.resize, "keep_aspect": spec.resize != "stretch"}
+    pad = {"pad": PAD} if spec.resize == "letterbox" else {}
+    return {**_PREPROCESSING, "resize": {**_RESIZE, **policy, **pad}}
 
 
 def mirrored(classes: Sequence[str]) -> tuple[int, ...]:

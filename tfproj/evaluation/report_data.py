@@ -73,7 +73,8 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
             entries = _save_masks(folder, model, split, rows, chosen, spec)
             sample = next(i for i, roles in chosen.items() if "median" in roles)
             write_json(folder / "curves.json", facts.get("precision_recall", {}))
-        pixels = image.load(split.read_image(sample), spec.size, spec.channels)
+        source = split.read_image(sample)
+        pixels = image.load(source, spec.size, spec.channels, resize=spec.resize)
         layers = _save_filters(folder / "filters.npz", model, pixels)
         write_json(folder / "examples.json", {"split": name, "examples": entries})
         write_json(folder / "model.json", _describe_model(run, model, layers, rows[sample]["name"]))
@@ -122,7 +123,7 @@ def _save_masks(
     entries = []
     for number, (index, roles) in enumerate(chosen.items()):
         picture = image.open_image(split.read_image(index), split.label_of(index))
-        pixels = image.to_array(picture, spec.size, spec.channels)
+        pixels = image.to_array(picture, spec.size, spec.channels, spec.resize)
         scores = predict_scores(model, pixels[None])[0]
         shown = thumbnail(image.convert(picture, spec.channels), 256)
         data, suffix = encode(shown)

@@ -81,6 +81,8 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     """The plan for a configuration that names its model."""
     dataset = load_dataset(config.data, config.task, data_options(config, classes))
     config, dataset, doubt = choose_augment(config, dataset)
+    resize = _choose_resize(config, dataset)
+    config = dataclasses.replace(config, resize=resize)
     check_model(config.model, config.task, config.model_options)
     size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
     check_size(config.model, size, config.model_options)
@@ -93,10 +95,16 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         width=size[1],
         channels=config.channels or dataset.channels,
         data=dataset.name,
+        resize=resize,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
     return Plan(config, dataset, spec, warnings=warnings)
+
+
+def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
+    """The policy for images of other proportions than the network's input, where none is given."""
+    return config.resize or "stretch"
 
 
 def _validation_warnings(dataset: Dataset) -> dict[str, str]:
@@ -125,7 +133,7 @@ def explain_size(planned: Plan) -> str:
     spec, config = planned.spec, planned.config
     height, width = median_size(planned.dataset.splits["train"])
     images = f"the training images have {height:g} x {width:g} (median)"
-    taken = f"input {spec.height} x {spec.width} px (height x width)"
+    taken = f"input {spec.height} x {spec.width} px (height x width, resize: {spec.resize})"
     if config.image_size:
         return f"{taken}, as asked for; {images}"
     reasons = [images]
@@ -149,7 +157,10 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
         InputError: files missing, or the data are gone or not what they were.
     """
     run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
-    config, classes = run.config(), run.spec().classes
+    config, recorded = run.config(), run.spec()
+    classes = recorded.classes
+    if config.resize is None:  # a run of before there was a choice
+        config = dataclasses.replace(config, resize=recorded.resize)
     if epochs is not None:
         if epochs <= config.epochs:
             raise InputError(f"{run.path}: is of {config.epochs} epochs; --epochs must be more")
@@ -163,8 +174,7 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
         named = config.data in DATASETS or config.data.startswith("tfds:")
         there = {"data_dir" if named else "data": origin}
         planned = _fitted(dataclasses.replace(config, **there), classes)
-    recorded = run.spec()
-    for name in ("task", "model", "size", "channels"):
+    for name in ("task", "model", "size", "channels", "resize"):
         if getattr(recorded, name) != getattr(planned.spec, name):
             raise InputError(
                 f"{run.spec_file}: {name} {getattr(recorded, name)!r} does not fit "

@@ -107,6 +107,22 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "ema": 0.999,
             "augment": "photo_mix",
         },
+        "photo": {
+            "model": "encoder_unet",
+            "model_options": {
+                "encoder": "lite0",
+                "batch_norm": True,
+                "dropout": 0.2,
+                "drop_path": 0.2,
+                "frozen": 4,
+            },
+            "epochs": 28,
+            **MUON,
+            "encoder_rate": 0.2,
+            "dice": 1.5,
+            "ema": 0.999,
+            "augment": "photo_mix",
+        },
         # From existing weights (--init), on few images: the rate that made them.
         "finetune": {
             "epochs": 20,

@@ -203,7 +203,8 @@ class Predictor:
         # Here, since arrays need no Pillow.
         from tfproj.core import image  # noqa: PLC0415
 
-        return image.load_with_size(source, self.spec.size, self.spec.channels)
+        spec = self.spec
+        return image.load_with_size(source, spec.size, spec.channels, resize=spec.resize)
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bare model.

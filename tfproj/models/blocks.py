@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfproj.core.spec import INPUT_NAME, SCORES_NAME, ModelSpec
-from tfproj.models.layers import BatchNorm
+from tfproj.models.layers import BatchNorm, LineMean
 
 
 def image_input(spec: ModelSpec):
@@ -53,6 +53,35 @@ def conv(
         use_bias=use_bias,
         kernel_initializer=kernel_initializer(initializer),
         name=name,
+    )
+
+
+def depthwise(size: int, name: str, use_bias: bool = True, strides: int = 1):
+    """A convolution of every channel by itself, with square kernels."""
+    return keras.layers.DepthwiseConv2D(size, strides, padding="same", use_bias=use_bias, name=name)
+
+
+def strip_pooling(x, name: str, batch_norm: bool = False, initializer: str = "keras"):
+    """Tell every place what its whole row and its whole column hold on average.
+
+    As in Hou et al., "Strip Pooling: Rethinking Spatial Pooling for Scene Parsing" (2020), but
+    added to what is there, and with convolutions along the lines of half the channels.
+    """
+    filters, block = x.shape[-1], {"batch_norm": batch_norm, "initializer": initializer}
+    rows = LineMean(axis=2, name=f"{name}_rows")(x)
+    columns = LineMean(axis=1, name=f"{name}_columns")(x)
+    rows = conv_relu(rows, filters // 2, f"{name}_rows_conv", **block, size=(3, 1))
+    columns = conv_relu(columns, filters // 2, f"{name}_columns_conv", **block, size=(1, 3))
+    lines = keras.layers.Add(name=f"{name}_lines")([rows, columns])  # (B, H, W, filters // 2)
+    lines = conv(filters, f"{name}_conv", initializer=initializer, size=1)(lines)
+    return keras.layers.Add(name=f"{name}_add")([x, lines])
+
+
+def upsample(filters: int, name: str, initializer: str = "keras", times: int = 2):
+    """A transposed convolution that multiplies the sides; its patches do not overlap."""
+    kernel = kernel_initializer(initializer)
+    return keras.layers.Conv2DTranspose(
+        filters, times, strides=times, kernel_initializer=kernel, name=name
     )
 
 

@@ -37,7 +37,7 @@ def fold_norms(model, spec: ModelSpec, options: Mapping[str, Any]):
         weights = [np.asarray(w) for w in trained.get_weights()]
         norm = norms.get(f"{layer.name}_bn")
         if norm is not None:
-            weights = _folded(weights, norm)
+            weights = _folded(weights, norm, isinstance(layer, keras.layers.DepthwiseConv2D))
         if layer.weights:
             layer.set_weights(weights)
     return plain
@@ -89,9 +89,10 @@ def _channel_moments(
     return moments
 
 
-def _folded(weights: list[np.ndarray], norm) -> list[np.ndarray]:
+def _folded(weights: list[np.ndarray], norm, depthwise: bool) -> list[np.ndarray]:
     gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
     scale = gamma / np.sqrt(variance + norm.epsilon)
     bias = weights[1] if len(weights) > 1 else 0.0
-    kernel = weights[0] * scale  # the last axis of a Keras kernel is the output channel
+    # The last axis of a kernel is the output channel; a depthwise one has 1 there, after them.
+    kernel = weights[0] * (scale[:, None] if depthwise else scale)
     return [kernel.astype(np.float32), (beta + (bias - mean) * scale).astype(np.float32)]

@@ -22,7 +22,7 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
             arrays[node.output[0]] = arrays[node.input[0]].astype(np.float32)
     return {
         node.name: [
-            _keras_kernel(arrays[node.input[1]], flattened.get(node.input[0])),
+            _keras_kernel(arrays[node.input[1]], flattened.get(node.input[0]), _groups(node)),
             *(arrays[name] for name in node.input[2:]),
         ]
         for node in graph.node
@@ -44,15 +44,19 @@ def _flattened(model: onnx.ModelProto) -> dict[str, list[int]]:
     return {n.output[0]: shapes[n.input[0]] for n in reshapes if n.input[0] in shapes}
 
 
-def _keras_kernel(kernel: np.ndarray, flattened: list[int] | None) -> np.ndarray:
+def _groups(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "group"), 1)
+
+
+def _keras_kernel(kernel: np.ndarray, flattened: list[int] | None, groups: int) -> np.ndarray:
     """(out, in, h, w) -> (h, w, in, out), and the like for transposed; matrices as they are.
 
     Args:
-        kernel: of a graph's node.
+        kernel: of a graph's node; ``groups``: of channels, where it is a convolution.
         flattened: shape (N, C, H, W) of what a matrix' rows were flattened from, if it was.
     """
-    if kernel.ndim == 4:
-        return kernel.transpose(2, 3, 1, 0)
+    if kernel.ndim == 4:  # depthwise: (channels, 1, h, w) -> (h, w, channels, 1)
+        return kernel.transpose((2, 3, 0, 1) if groups > 1 else (2, 3, 1, 0))
     if flattened is None or len(flattened) != 4:
         return kernel
     rows = kernel.reshape(*flattened[1:], -1)

@@ -43,6 +43,10 @@ def _builder(name: str) -> Callable[..., Any]:
     return build
 
 
+ENCODER_OPTIONS = (
+    *("encoder", "width", "batch_norm", "dropout"),
+    *("drop_path", "frozen", "frozen_norms"),
+)
 MODELS: dict[str, ModelEntry] = {
     "cnn": ModelEntry(
         "classify",
@@ -71,13 +75,29 @@ MODELS: dict[str, ModelEntry] = {
             *("stem_stride", "dropout", "strip_pooling"),
         ),
     ),
+    "encoder": ModelEntry(
+        "classify",
+        "for photographs: an encoder trained on ImageNet, averaged, and a dense layer",
+        _builder("encoder"),
+        multiple=lambda options: 32,
+        options=ENCODER_OPTIONS,
+        least=32,
+    ),
+    "encoder_unet": ModelEntry(
+        "segment",
+        "for photographs: an encoder trained on ImageNet, and a decoder with strip pooling",
+        _builder("encoder_unet"),
+        multiple=lambda options: 2 ** (len(options.get("widths") or range(3)) + 1),
+        options=("widths", *ENCODER_OPTIONS),
+        least=32,
+    ),
 }
 
 
 # (whether a value of the option is good, what is), by option.
 OPTION_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
-        ("batch_norm", "final_relu", "strip_pooling"),
+        ("batch_norm", "final_relu", "strip_pooling", "frozen_norms"),
         (lambda value: isinstance(value, bool), "true or false"),
     ),
     **dict.fromkeys(
@@ -88,7 +108,13 @@ OPTION_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ("blocks", "stem_blocks"),
         (lambda value: type(value) is int and value >= 0, "a whole number of at least 0"),
     ),
-    "dropout": (lambda value: type(value) in (int, float) and 0 <= value < 1, "in [0, 1)"),
+    **dict.fromkeys(
+        ("dropout", "drop_path"),
+        (lambda value: type(value) in (int, float) and 0 <= value < 1, "in [0, 1)"),
+    ),
+    "encoder": (lambda value: isinstance(value, str) and value != "", "the name of an encoder"),
+    "frozen": (lambda value: value in (0, 2, 4, 8, 16, 32), "0 or a stride: 2, 4, 8, 16 or 32"),
+    "width": (lambda value: type(value) in (int, float) and 0 < value <= 4, "above 0, at most 4"),
     "initializer": (lambda value: value in ("keras", "torch"), "keras or torch"),
     "widths": (
         lambda value: (

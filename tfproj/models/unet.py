@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 
 from tfproj.core.spec import ModelSpec
-from tfproj.models.blocks import conv, conv_relu, image_input, kernel_initializer, scores
-from tfproj.models.layers import LineMean
+from tfproj.models import blocks
+from tfproj.models.blocks import conv, conv_relu, image_input, scores, upsample
 
 # Filters of the two convolutions of each level, as in the report's table.
 ENCODER = ((16, 24), (36, 52), (72, 96))
@@ -59,7 +59,7 @@ def unet(
         x = keras.layers.SpatialDropout2D(dropout, name="dropout")(x)
     x = _decoder(x, decoder, skips, strip_pooling, block)
     if stem_stride > 1:
-        x = _up(len(spec.classes), "dec0_up", initializer, stem_stride)(x)
+        x = upsample(len(spec.classes), "dec0_up", initializer, stem_stride)(x)
     else:
         x = conv(len(spec.classes), "dec1_conv2", initializer=initializer)(x)
     if final_relu:
@@ -86,38 +86,14 @@ def _decoder(x, table, skips: list, strip_pooling: bool, block: dict):
     """Up again, level by level; the skip of each is added before its convolutions."""
     levels = range(len(table), 0, -1)
     for level, skip, (first, second) in zip(levels, skips[::-1], table, strict=True):
-        x = _up(skip.shape[-1], f"dec{level}_up", block["initializer"])(x)
+        x = upsample(skip.shape[-1], f"dec{level}_up", block["initializer"])(x)
         x = keras.layers.Add(name=f"dec{level}_add")([x, skip])
         if strip_pooling and level > 1:
-            x = _strip_pooling(x, f"dec{level}_strip", block)
+            x = blocks.strip_pooling(x, f"dec{level}_strip", **block)
         x = conv_relu(x, first, f"dec{level}_conv1", **block)
         if second is not None:
             x = conv_relu(x, second, f"dec{level}_conv2", **block)
     return x
-
-
-def _strip_pooling(x, name: str, block: dict):
-    """Tell every place what its whole row and its whole column hold on average.
-
-    As in Hou et al., "Strip Pooling: Rethinking Spatial Pooling for Scene Parsing" (2020), but
-    added to what is there, and with convolutions along the lines of half the channels.
-    """
-    filters = x.shape[-1]
-    rows = LineMean(axis=2, name=f"{name}_rows")(x)
-    columns = LineMean(axis=1, name=f"{name}_columns")(x)
-    rows = conv_relu(rows, filters // 2, f"{name}_rows_conv", **block, size=(3, 1))
-    columns = conv_relu(columns, filters // 2, f"{name}_columns_conv", **block, size=(1, 3))
-    lines = keras.layers.Add(name=f"{name}_lines")([rows, columns])  # (B, H, W, filters // 2)
-    lines = conv(filters, f"{name}_conv", initializer=block["initializer"], size=1)(lines)
-    return keras.layers.Add(name=f"{name}_add")([x, lines])
-
-
-def _up(filters: int, name: str, initializer: str, times: int = 2):
-    """A transposed convolution that multiplies the sides; its patches do not overlap."""
-    kernel = kernel_initializer(initializer)
-    return keras.layers.Conv2DTranspose(
-        filters, times, strides=times, kernel_initializer=kernel, name=name
-    )
 
 
 def _table(widths: Sequence[int] | None):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfproj.core.spec import TASKS
+from tfproj.core.spec import RESIZES, TASKS, check_resize
 from tfproj.errors import InputError, unknown_name
 
 AUGMENTATIONS = (
@@ -33,6 +33,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "keep": KEEP,
     "optimizer": OPTIMIZERS,
     "precision": PRECISIONS,
+    "resize": RESIZES,
     "schedule": SCHEDULES,
     "task": TASKS,
 }
@@ -42,6 +43,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus"),
         (lambda value: value > 0, "above 0"),
     ),
+    "encoder_rate": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     **dict.fromkeys(
         ("weight_decay", "warmup_epochs", "dice"), (lambda value: value >= 0, "at least 0")
     ),
@@ -71,11 +73,14 @@ class TrainConfig:
     model: str = ""  # name in MODELS
     model_options: Mapping[str, Any] = field(default_factory=dict)  # given to the model's builder
     image_size: tuple[int, int] | None = None  # (height, width); None: near the data set's own
+    resize: str | None = None  # name in RESIZES; None: the plan chooses
     channels: int | None = None  # 1 grey, 3 RGB; None: the data set's own
     epochs: int = 10
     batch_size: int = 32
     optimizer: str = "adam"
     learning_rate: float = 1e-3  # the peak, where a schedule changes it
+    encoder_weights: str | None = None  # file; None: ImageNet's as they are installed
+    encoder_rate: float = 1.0  # the encoder's learning rate, as a factor of the above
     schedule: str = "constant"  # "cosine": linear warm-up to the peak, then cosine to zero
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0  # "adam": L2 term added to the gradient; else: decoupled
@@ -90,8 +95,11 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.image_size, list):
-            object.__setattr__(self, "image_size", tuple(self.image_size))
+        size: Any = self.image_size  # as in JSON, or one side of a square
+        if isinstance(size, list):
+            object.__setattr__(self, "image_size", tuple(size))
+        elif type(size) is int:
+            object.__setattr__(self, "image_size", (size, size))
         _validate(self)
 
     @property
@@ -137,6 +145,8 @@ def _validate(config: TrainConfig) -> None:
         good, words = RANGES.get(name, (None, ""))
         if good and value is not None and not good(value):
             raise InputError(f"{name} is {value}; it must be {words}")
+    if config.resize:
+        check_resize(config.resize, config.task)
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
     if config.dice and config.task != "segment":
@@ -156,5 +166,6 @@ def check_type(name: str, annotation: str, value: Any) -> None:
         "Mapping[str, Any]": isinstance(value, Mapping),
     }[kind]
     if not good:
-        wanted = {"str": "text", "int": "a whole number", "float": "a number"}.get(kind, kind)
+        words = {"str": "text", "int": "a whole number", "float": "a number"}
+        wanted = {**words, "tuple[int, int]": "one or two sides in whole pixels"}.get(kind, kind)
         raise InputError(f"{name} is {value!r}; it must be {wanted}")

@@ -24,7 +24,8 @@ def make_cache(planned: Plan, split: str) -> Cache:
     """The decoded examples of one split at the model's input size."""
     spec = planned.spec
     workers = hardware.available_cpus()
-    return Cache(planned.dataset.splits[split], spec.size, spec.channels, workers)
+    examples = planned.dataset.splits[split]
+    return Cache(examples, spec.size, spec.channels, workers, spec.resize)
 
 
 class Cache:
@@ -37,8 +38,16 @@ class Cache:
         targets: int32 (N,) labels, or uint8 (N, height, width) masks.
     """
 
-    def __init__(self, split: Split, size: tuple[int, int], channels: int, workers: int = 2):
+    def __init__(
+        self,
+        split: Split,
+        size: tuple[int, int],
+        channels: int,
+        workers: int = 2,
+        resize: str = "stretch",
+    ):
         self._split, self._size, self._channels = split, size, channels
+        self._resize = resize
         image_shape = (len(split), *size, channels)
         mask_shape = (len(split), *size)
         masks = split.read_mask is not None
@@ -80,14 +89,14 @@ class Cache:
         split = self._split
         source = split.read_image(index)
         label = split.label_of(index)
-        if split.read_mask is None:
-            self.images[index] = image.load(source, self._size, self._channels, label)
-        else:
-            pixels, own_size = image.load_with_size(source, self._size, self._channels, label)
+        pixels, own_size = image.load_with_size(
+            source, self._size, self._channels, label, self._resize
+        )
+        if split.read_mask is not None:
             mask = split.read_mask(index)
             require_same_size(own_size, mask.shape, label)
-            self.images[index] = pixels
             self.targets[index] = image.resize_mask(mask, self._size)
+        self.images[index] = pixels
         self._filled[index] = True
 
 

@@ -4,11 +4,48 @@ from __future__ import annotations
 
 import keras
 
+from tfproj.models.encoders import PREFIX
 from tfproj.runs.config import TrainConfig
 
 
+class SlowEncoder:
+    """The encoder's part of a step: ``encoder_rate`` times the learning rate, and no decay.
+
+    What it learned on ImageNet is to be changed little, and not towards zero.
+    """
+
+    def __init__(self, *args, encoder_rate: float = 1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.encoder_rate = encoder_rate
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = self.encoder_rate if self._of_encoder(variable) else 1.0
+        super().update_step(gradient, variable, learning_rate * rate)
+
+    def _use_weight_decay(self, variable):
+        return not self._of_encoder(variable) and super()._use_weight_decay(variable)
+
+    def get_config(self):
+        return {**super().get_config(), "encoder_rate": self.encoder_rate}
+
+    def _of_encoder(self, variable) -> bool:
+        # TensorFlow's variable, which does not know the layer it belongs to.
+        own = self._trainable_variables[self._get_variable_index(variable)]
+        return own.path.startswith(PREFIX)
+
+
 @keras.saving.register_keras_serializable("tfproj")
-class CoupledAdam(keras.optimizers.Adam):
+class AdamW(SlowEncoder, keras.optimizers.AdamW):
+    """Keras' own, with the encoder apart."""
+
+
+@keras.saving.register_keras_serializable("tfproj")
+class SGD(SlowEncoder, keras.optimizers.SGD):
+    """Keras' own, with the encoder apart."""
+
+
+@keras.saving.register_keras_serializable("tfproj")
+class CoupledAdam(SlowEncoder, keras.optimizers.Adam):
     """Adam whose weight decay is an L2 term in the gradient, as PyTorch's ``Adam`` has it.
 
     Keras' own ``weight_decay`` is decoupled (AdamW): it shrinks the weights outside the moments.
@@ -19,6 +56,7 @@ class CoupledAdam(keras.optimizers.Adam):
         self.l2 = l2
 
     def update_step(self, gradient, variable, learning_rate):
+        # An L2 term: the encoder has it, too.
         gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, learning_rate)
 
@@ -27,12 +65,13 @@ class CoupledAdam(keras.optimizers.Adam):
 
 
 @keras.saving.register_keras_serializable("tfproj")
-class ConvMuon(keras.optimizers.Muon):
+class ConvMuon(SlowEncoder, keras.optimizers.Muon):
     """Muon for convolutions, too: a kernel (h, w, in, out) counts as a matrix (h * w * in, out).
 
     The momentum of a matrix is made orthogonal before it is added (Jordan et al., "Muon", 2024),
     with the step size of Liu et al., "Muon is Scalable for LLM Training" (2025). Keras' own does
-    so for two-dimensional weights only. Biases and norms take AdamW's step.
+    so for two-dimensional weights only. Biases and norms take AdamW's step, and so do depthwise
+    kernels, whose channels do not mix: they are no matrices.
     """
 
     def __init__(self, learning_rate=1e-3, weight_decay=0.0, name="conv_muon", **kwargs):
@@ -40,7 +79,7 @@ class ConvMuon(keras.optimizers.Muon):
         super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
 
     def _should_use_adamw(self, variable):
-        return len(variable.shape) not in (2, 4)
+        return len(variable.shape) not in (2, 4) or variable.shape[-1] == 1
 
     def _muon_update_step(self, gradient, variable, lr, m):
         self.assign_add(m, gradient + m * (self.momentum - 1))
@@ -72,23 +111,27 @@ class ConvMuon(keras.optimizers.Muon):
 def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Adam (decay coupled), AdamW, Muon or SGD (decay decoupled, on kernels only)."""
     rate = make_schedule(config, steps_per_epoch)
-    average = {"use_ema": config.ema > 0, "ema_momentum": ema_momentum(config, steps_per_epoch)}
+    options = {
+        "encoder_rate": config.encoder_rate,
+        "use_ema": config.ema > 0,
+        "ema_momentum": ema_momentum(config, steps_per_epoch),
+    }
     if config.optimizer == "adam":
-        return CoupledAdam(rate, l2=config.weight_decay, **average)
-    decoupled = {"adamw": keras.optimizers.AdamW, "muon": ConvMuon, "sgd": nesterov_sgd}
-    optimizer = decoupled[config.optimizer](rate, weight_decay=config.weight_decay, **average)
+        return CoupledAdam(rate, l2=config.weight_decay, **options)
+    decoupled = {"adamw": AdamW, "muon": ConvMuon, "sgd": nesterov_sgd}
+    optimizer = decoupled[config.optimizer](rate, weight_decay=config.weight_decay, **options)
     # Shrinking a bias or a norm's scale only biases the network.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
-def nesterov_sgd(learning_rate, **kwargs) -> keras.optimizers.SGD:
+def nesterov_sgd(learning_rate, **kwargs) -> SGD:
     """SGD with Nesterov's momentum of 0.9, as residual networks are mostly trained.
 
     The decay is decoupled, outside of the momentum: one of 5e-3 shrinks the weights as fast as
     5e-4 in the gradient would (PyTorch's ``SGD``), which the momentum multiplies by ten.
     """
-    return keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, **kwargs)
+    return SGD(learning_rate, momentum=0.9, nesterov=True, **kwargs)
 
 
 def ema_momentum(config: TrainConfig, steps_per_epoch: int) -> float:

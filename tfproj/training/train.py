@@ -27,6 +27,7 @@ from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.experiment import initial_weights
 from tfproj.experiment.plan import Plan, describe_splits, plan, plan_again
 from tfproj.models.checkpoint import load_weights
+from tfproj.models.encoders import load_imagenet
 from tfproj.runs import environment
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import MONITORS, best_epoch, out_of_patience, tied_epochs
@@ -169,6 +170,8 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
             first = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
             images, _ = caches["train"].batch(first)
             initialise(model, planned.spec, config.model_options, planned.source, images)
+        elif encoder := config.model_options.get("encoder"):
+            load_imagenet(model, encoder, config.encoder_weights)
         yield _Prepared(model, steps, caches)
     finally:
         keras.config.set_dtype_policy("float32")

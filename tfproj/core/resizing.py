@@ -1,0 +1,68 @@
+"""How a picture comes to the model's size: the three policies of ``ModelSpec.resize``.
+
+All sizes are (height, width). The geometry is in whole numbers, so that a port is exact;
+docs/onnx-contract.md spells it out.
+"""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from tfproj.core.spec import PAD
+
+
+def resized(picture: Image.Image, size: tuple[int, int], policy: str = "stretch") -> Image.Image:
+    """A picture of mode ``L`` or ``RGB`` at exactly ``size``; one of that size is unchanged.
+
+    Args:
+        policy: ``stretch``: whatever the proportions. ``crop``: the largest centred part of the
+            right proportions. ``letterbox``: the whole, centred, the rest filled with ``PAD``.
+    """
+    if policy == "crop":
+        picture = picture.crop(crop_box(picture.size[::-1], size))
+    if policy != "letterbox":
+        return _stretched(picture, size)
+    inner = letterbox_size(picture.size[::-1], size)
+    canvas = Image.new(picture.mode, size[::-1], (PAD,) * len(picture.getbands()))
+    place = ((size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2)
+    canvas.paste(_stretched(picture, inner), place)
+    return canvas
+
+
+def crop_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the largest centred part that has ``target``'s proportions.
+
+    Its free side is rounded to the nearest pixel, half up and at least 1. An odd rest is cut off at
+    the right or at the bottom.
+    """
+    (h, w), (height, width) = size, target
+    if w * height > h * width:
+        inner = h, _divided(h * width, height)
+    else:
+        inner = _divided(w * height, width), w
+    top, left = (h - inner[0]) // 2, (w - inner[1]) // 2
+    return left, top, left + inner[1], top + inner[0]
+
+
+def letterbox_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The largest (height, width) within ``target`` that has ``size``'s proportions.
+
+    Rounded as in :func:`crop_box`.
+    """
+    (h, w), (height, width) = size, target
+    if w * height > h * width:
+        return _divided(h * width, w), width
+    return height, _divided(w * height, h)
+
+
+def _divided(a: int, b: int) -> int:
+    """a / b to the nearest whole number, half up, at least 1."""
+    return max(1, (2 * a + b) // (2 * b))
+
+
+def _stretched(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    # In two steps, since the rounding in between depends on their order and Pillow 13 takes the one
+    # that is less work. A direction that keeps its size is not resampled.
+    for step in ((size[1], picture.height), (size[1], size[0])):
+        picture = picture.resize(step, Image.Resampling.BILINEAR)
+    return picture
