@@ -51,6 +51,7 @@ BAD_COCO = [
     (annotation(segmentation=[[1, 2, 3, 4, 5]]), "annotations[1]: a polygon that is no list of"),
     (annotation(segmentation=[[1, 2, "x", 4, 5, 6]]), "annotations[1]: a polygon that is no list"),
     (annotation(segmentation=[[1, 2, float("nan"), 4, 5, 6]]), "not finite"),
+    (annotation(segmentation=[[1, float("nan"), 3, 4, 5, 6]]), "annotations[1]: a polygon with"),
     (annotation(segmentation=[[1, 2, 1e300, 4, 5, 6]]), "not finite, or far outside"),
     (
         annotation(segmentation=[[57, 2, 70, 4, 60, 6]]),
@@ -124,7 +125,7 @@ def test_text_that_is_no_utf8_or_too_large(tmp_path, capsys, monkeypatch):
     data = (tmp_path / COCO).read_bytes()
     (tmp_path / COCO).write_bytes(data + b"\xff")
     fails(tmp_path, capsys, f"no UTF-8 text (byte {len(data):,})", COCO)
-    monkeypatch.setattr("tfproj.data.sources.formats.annotations.MAX_BYTES", 100)
+    monkeypatch.setattr("tfproj.data.sources.tables.MAX_BYTES", 100)
     fails(tmp_path, capsys, "larger than", "annotations")
 
 
@@ -241,6 +242,12 @@ def test_a_damaged_table(tmp_path, capsys, file, text, words):
     sets.voc(tmp_path)
     (tmp_path / file).write_text(text)
     fails(tmp_path, capsys, words, file)
+
+
+def test_a_table_that_is_no_text(tmp_path, capsys):
+    sets.voc(tmp_path)
+    (tmp_path / "labelmap.txt").write_bytes(b"a:0,0,0::\n\xff:0,0,1::\n")
+    fails(tmp_path, capsys, "no UTF-8 text (byte 10)", "labelmap.txt")
 
 
 def test_a_list_of_voc_that_names_nothing(tmp_path):

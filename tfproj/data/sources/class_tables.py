@@ -15,6 +15,7 @@ from tfproj.data.sources.tables import (
     mask_coding,
     read_classes,
     read_csv,
+    read_text,
     require_classes,
 )
 from tfproj.errors import InputError
@@ -84,7 +85,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         lines = read_csv(path, "name", "r", "g", "b")
     else:
         lines = []
-        for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+        for number, line in enumerate(read_text(path).splitlines(), 1):
             if line.strip() and not line.startswith("#"):
                 if not (match := re.fullmatch(TEXTS[path.name], line.strip())):
                     raise InputError(f"{path}: line {number}: {line[:40]!r} is no class")

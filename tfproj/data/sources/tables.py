@@ -17,6 +17,7 @@ from tfproj.data.masks import MaskCoding
 from tfproj.errors import InputError
 
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+MAX_BYTES = 2**30  # twice COCO's own largest file
 # What else tools call the column with the mask values.
 VALUE_COLUMNS = ("id", "index", "label")
 
@@ -109,6 +110,18 @@ def colors_of(listed: list[dict[str, str]]) -> tuple[str, ...]:
     """``#RRGGBB`` of the listed classes; empty unless all have one."""
     colors = tuple(row.get("color", "").upper() for row in listed)
     return colors if colors and all(colors) else ()
+
+
+def read_text(path: Path) -> str:
+    """A text file; InputError where it is missing, too large, or no UTF-8."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MB")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: no UTF-8 text (byte {error.start:,})") from None
 
 
 def read_csv(path: Path, *required: str) -> list[dict[str, str]]:

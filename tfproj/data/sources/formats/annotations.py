@@ -15,24 +15,11 @@ from tfproj.core import bounds
 from tfproj.core.words import nfc
 from tfproj.data.dataset import SPLITS
 from tfproj.data.findings import Findings
-from tfproj.data.sources.tables import SPLIT_FOLDERS
+from tfproj.data.sources.tables import SPLIT_FOLDERS, read_text
 from tfproj.errors import InputError
 
-MAX_BYTES = 2**30  # twice COCO's own largest file
 SPLIT_OF = {word: split for split, words in SPLIT_FOLDERS.items() for word in words}
 KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
-
-
-def read_text(path: Path) -> str:
-    """A text file; InputError where it is missing, too large, or no UTF-8."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MB")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: no UTF-8 text (byte {error.start:,})") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

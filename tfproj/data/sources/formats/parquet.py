@@ -5,7 +5,6 @@ The images stay in memory as they are encoded, since a training reads them in an
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -48,29 +47,24 @@ def read(folder: Path, findings: Findings) -> Dataset:
     if "train" not in parts:
         raise InputError(f"{files[0]}: there is no Parquet file for 'train'")
     tables = {split: [_read_table(path) for path in paths] for split, paths in parts.items()}
-    labels = {s: [name for _, names, _ in read for name in names] for s, read in tables.items()}
-    listed = tables["train"][0][2] or listed_classes(folder, findings)
-    classes, index_of = numbered({*itertools.chain(*labels.values())}, listed, files[0])
-    splits = {
-        s: _split([column for column, _, _ in read], [index_of[n] for n in labels[s]])
-        for s, read in tables.items()
-    }
+    rows = {split: [row for _, read in found for row in read] for split, found in tables.items()}
+    listed = tables["train"][0][0] or listed_classes(folder, findings)
+    labels = {label for found in rows.values() for _, _, label in found}
+    classes, index_of = numbered(labels, listed, files[0])
+    splits = {split: _split(found, index_of) for split, found in rows.items()}
     return dataset_of(folder, "classify", classes, splits, sources(folder, files))
 
 
-def _split(columns: list[Any], labels: list[int]) -> Split:
-    starts = np.cumsum([0, *map(len, columns)])
-
-    def read_image(index: int) -> bytes:
-        part = int(np.searchsorted(starts, index, "right")) - 1
-        return columns[part][index - int(starts[part])].as_py()
-
-    names = [str(index) for index in range(len(labels))]
-    return Split(names, read_image, np.array(labels, np.int32))
+def _split(rows: list[tuple[str, Any, str]], index_of: dict[str, int]) -> Split:
+    return Split(
+        names=[name for name, _, _ in rows],
+        read_image=lambda i: rows[i][1].as_py(),
+        labels=np.array([index_of[label] for _, _, label in rows], np.int32),
+    )
 
 
-def _read_table(path: Path) -> tuple[Any, list[str], list[str]]:
-    """Encoded images as a column of Arrow, label by row, and the class names as far as listed."""
+def _read_table(path: Path) -> tuple[list[str], list[tuple[str, Any, str]]]:
+    """The classes as far as listed, and (name, encoded image as Arrow's scalar, label) by row."""
     try:
         import pyarrow  # noqa: PLC0415 (comes with TFDS in the extra "train")
         import pyarrow.compute  # noqa: PLC0415
@@ -88,11 +82,10 @@ def _read_table(path: Path) -> tuple[Any, list[str], list[str]]:
     if images.null_count:
         raise InputError(f"{path}: column {picture!r}: {images.null_count:,} images without bytes")
     listed = _class_names(schema.metadata or {}, label)
-    return (
-        images,
-        [_name(value, listed, f"{path}: row {row}") for row, value in enumerate(labels)],
-        listed,
-    )
+    return listed, [
+        (f"{path.stem}-{row}", picture, _name(value, listed, f"{path}: row {row}"))
+        for row, (picture, value) in enumerate(zip(images, labels, strict=True))
+    ]
 
 
 def _column(there: list[str], wanted: tuple[str, ...], path: Path) -> str:

@@ -103,12 +103,13 @@ def polygon(numbers: Any, size: tuple[float, float], place: str) -> np.ndarray:
         raise InputError(f"{place}: a polygon that is no list of pairs of numbers") from None
     if len(points) < 3:
         raise InputError(f"{place}: a polygon of {len(points)} point(s); it must have 3 or more")
-    if not (np.abs(points) < FAR).all():
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    if not (left > -FAR and top > -FAR and right < FAR and bottom < FAR):  # as NaN is not
         raise InputError(f"{place}: a polygon with coordinates that are not finite, or far outside")
-    low, high = points.min(0), points.max(0)
-    if (high < 0).any() or (low > size[::-1]).any():
+    if min(right, bottom) < 0 or left > size[1] or top > size[0]:
         raise InputError(f"{place}: a polygon that lies outside the image")
-    if np.abs(np.diff(points[:, 1])).sum() > MAX_TRAVEL * size[0]:
+    most = MAX_TRAVEL * size[0]
+    if len(points) * (bottom - top) > most and np.abs(np.diff(points[:, 1])).sum() > most:
         raise InputError(f"{place}: a polygon that goes up and down too often to be drawn")
     return points
 

@@ -15,7 +15,8 @@ from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.sources.class_tables import NAMES, ClassTable, class_rows, table_of
 from tfproj.data.sources.files import paired_dataset
-from tfproj.data.sources.formats.annotations import by_split, read_text
+from tfproj.data.sources.formats.annotations import by_split
+from tfproj.data.sources.tables import read_text
 from tfproj.errors import InputError
 
 IMAGES, MASKS = "JPEGImages", "SegmentationClass"

@@ -17,8 +17,9 @@ from tfproj.core.words import nfc
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.sources.classes import Classes
-from tfproj.data.sources.formats.annotations import SPLIT_OF, located, read_text, within
+from tfproj.data.sources.formats.annotations import SPLIT_OF, located, within
 from tfproj.data.sources.formats.shapes import Drawing, drawn_dataset, polygon
+from tfproj.data.sources.tables import read_text
 from tfproj.errors import InputError, first_line, missing_extra
 
 # A polygon may reach beyond the image, and one in pixels would by far.
