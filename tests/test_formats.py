@@ -184,6 +184,22 @@ def test_class_folders_beside_an_annotation(class_folder):
     assert load_dataset(str(root), "classify").classes == ("cat", "dog")
 
 
+def test_a_format_of_the_other_task(tmp_path):
+    sets.coco(tmp_path / "a")
+    with pytest.raises(InputError, match="a: coco .annotations.* is for segment, not classify"):
+        load_dataset(str(tmp_path / "a"), "classify")
+    sets.csv_with_splits(tmp_path / "b")
+    with pytest.raises(InputError, match="b: csv .labels.csv. is for classify, not segment"):
+        load_dataset(str(tmp_path / "b"), "segment")
+
+
+def test_yolo_without_its_table(tmp_path):
+    sets.yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(InputError, match="no YAML file; expected one file with 'names'"):
+        load_dataset(str(tmp_path))
+
+
 def test_what_is_not_read_is_said(tmp_path):
     sets.coco(tmp_path)
     sets.write_image(tmp_path / "train2017" / "more.png", 0)

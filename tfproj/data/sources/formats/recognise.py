@@ -95,18 +95,18 @@ def recognise(folder: Path, task: str | None = None) -> str:
     """The format of a directory; ``plain`` where nothing speaks for another.
 
     Raises:
-        InputError: several fit.
+        InputError: several fit, or one that is for the other task.
     """
-    fit = {
-        name: words
-        for name, known in FORMATS.items()
-        if task in (None, known.task) and (words := known.found(folder))
-    }
-    if fit and (words := plain.evidence(folder, task)):
+    all_fit = {name: words for name, known in FORMATS.items() if (words := known.found(folder))}
+    fit = {name: words for name, words in all_fit.items() if task in (None, FORMATS[name].task)}
+    if all_fit and (words := plain.evidence(folder, task)):
         fit[PLAIN] = words
     if len(fit) > 1:
         listed = " or ".join(f"{name} ({words})" for name, words in fit.items())
         raise InputError(f"{folder}: may be {listed}; say which with --format {next(iter(fit))}")
+    for name, words in all_fit.items():
+        if not fit:
+            raise InputError(f"{folder}: {name} ({words}) is for {FORMATS[name].task}, not {task}")
     return next(iter(fit), PLAIN)
 
 

@@ -27,8 +27,9 @@ MOST = 2
 
 
 def found(folder: Path) -> str:
-    """The YAML file of a directory that names classes; empty where there is none."""
-    return ", ".join(path.name for path in _files(folder))
+    """The YAML file of a directory that names classes, or text files alone; empty for neither."""
+    texts = (path for path in (folder / "labels").glob("**/*.txt"))
+    return ", ".join(path.name for path in _files(folder)) or "labels/*.txt" * any(texts)
 
 
 def _files(folder: Path) -> list[Path]:
