@@ -40,6 +40,7 @@ NEWEST = "newest"
 CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--data": ("data", str, "Data set: a name (tfproj data list), tfds:NAME, or a directory."),
     "--data-dir": ("data_dir", str, "Directory of the named data set."),
+    "--format": ("format", str, "How that directory is laid out. [default: recognised]"),
     "--model": ("model", str, "Model (tfproj models)."),
     "--encoder": (
         "encoder",

@@ -230,12 +230,14 @@ def _plan_on(run: Run, data: str) -> Plan:
     config = dataclasses.replace(run.config(), data=data, data_dir=None)
     if run.config().data == "facades" and not (Path(data) / "classes.csv").exists():
         config = dataclasses.replace(run.config(), data_dir=data)  # in a layout of its own
+    layout = None  # other data may have another, which is then recognised
     with contextlib.suppress(InputError):  # the options may fit the run's own data alone
         dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
+        layout = config.format
         if dataset.fingerprint() == begun["fingerprint"]:
             quick_check(dataset)
             return Plan(config, dataset, spec)
-    config = dataclasses.replace(config, limit=None, group_modulus=None)
+    config = dataclasses.replace(config, limit=None, group_modulus=None, format=layout)
     dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
     quick_check(dataset)
     return Plan(config, _with_overlap(dataset, set(begun["val"])), spec, own_data=False)
@@ -267,6 +269,7 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
         val_fraction=config.val_fraction,
         limit=config.limit,
         classes=classes,
+        format=config.format,
     )
 
 

@@ -66,6 +66,7 @@ class TrainConfig:
     preset: str = "default"  # where the values below came from, before flags
     data: str = ""  # name in DATASETS, "tfds:NAME", or a directory
     data_dir: str | None = None  # where the named data set lies, if not in a usual place
+    format: str | None = None  # how that directory is laid out; None: recognised
     group_modulus: int | None = None  # files N and N + modulus belong to one group
     val_fraction: float = 0.1  # share of the training groups held out where no val split exists
     limit: int | None = None  # so many training examples at most, see DataOptions
