@@ -155,7 +155,7 @@ class TestProbe:
         both = np.concatenate([images, images[:, :, ::-1]])
         seen = np.concatenate([features(both[i : i + 16]).numpy() for i in range(0, 72, 16)])
         mean, scale = seen.mean(0), (seen - seen.mean(0)).std()
-        expected = LogisticRegression(C=probe.PENALTY, max_iter=1000)
+        expected = LogisticRegression(C=probe.FIT / len(seen), max_iter=1000)
         expected.fit((seen - mean) / scale, np.concatenate([labels, labels]))
         wanted = expected.predict_proba((seen[:36] - mean) / scale)
         np.testing.assert_allclose(keras.ops.softmax(model(images)), wanted, atol=2e-3)

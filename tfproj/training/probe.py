@@ -21,9 +21,9 @@ from tfproj.models.encoder import DENSE
 from tfproj.training.cache import Cache
 from tfproj.training.pipeline import epoch_order, eval_batches
 
-# Inverse strength of the L2 penalty, for features of a mean of 0 and a mean square of 1. Up to 1,
-# the accuracy on 600 photographs fell by a point.
-PENALTY = 0.03
+# The mean loss counts so many times the L2 penalty, for features of a mean of 0 and a mean square
+# of 1: in cross-validation on 50 to 480 flowers the best or within half a point of it.
+FIT = 10.0
 ITERATIONS = 1000
 # More than these views would take minutes, and are enough for so few weights.
 VIEWS = 20_000
@@ -91,7 +91,7 @@ def _regression(
     """Kernel (filters, classes) and bias; a class without an example is never answered."""
     mean = features.mean(0)
     scale = np.sqrt(np.mean((features - mean) ** 2)) or 1.0  # one for all: they share a unit
-    regression = LogisticRegression(C=PENALTY, max_iter=ITERATIONS)
+    regression = LogisticRegression(C=FIT / len(labels), max_iter=ITERATIONS)
     regression.fit((features - mean) / scale, labels)
     slopes, offsets = regression.coef_ / scale, regression.intercept_
     if len(slopes) == 1:  # of two classes, one score: the other's is its opposite
