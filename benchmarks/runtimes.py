@@ -119,7 +119,7 @@ def _keras(name: str, net: str, size: Size, files: Files) -> Predict:
     backend.setup()
     import tensorflow as tf
 
-    from tfproj.core.softmax import softmax
+    from tfproj.core.probabilities import softmax
 
     model = subjects.drawn_model(subjects.make_plan(net, 8, size))
     if name == "Keras predict":

@@ -10,7 +10,7 @@ import click
 
 from tfproj.cli.data_report import format_report
 from tfproj.cli.options import SuggestingGroup, common, print_json, say_notes, say_warnings
-from tfproj.cli.quiet import quiet_libraries
+from tfproj.cli.terminal import quiet_libraries
 from tfproj.data import DATASETS, DataOptions, load_dataset
 from tfproj.data.check import check as check_data
 from tfproj.data.dataset import Dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfproj.cli.options import table
+from tfproj.core.words import plural
 from tfproj.data.check_report import Report
 from tfproj.data.findings import Finding
 
@@ -69,9 +70,5 @@ def _finding_lines(findings: Sequence[Finding]) -> list[str]:
         if len(members) > SHOWN:
             lines.append(f"{severity}: ... and {len(members) - SHOWN:,} more ({code})")
     errors = sum(finding.severity == "error" for finding in findings)
-    counts = (_counted(errors, "error"), _counted(len(findings) - errors, "warning"))
+    counts = (plural(errors, "error"), plural(len(findings) - errors, "warning"))
     return [*lines, f"{counts[0]}, {counts[1]}" if findings else "no problems found"]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

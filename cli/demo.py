@@ -22,9 +22,9 @@ def demo(output: str, as_json: bool) -> None:
     """
     click.echo("loading TensorFlow ...", err=True)
     backend.setup()
-    from tfproj.cli.run_demo import run_demo, to_dict  # noqa: PLC0415 (loads TensorFlow)
+    from tfproj.cli.run_demo import run_demo  # noqa: PLC0415 (loads TensorFlow)
 
-    results = [to_dict(result) for result in run_demo(Path(output))]
+    results = run_demo(Path(output))
     if as_json:
         print_json(results)
     else:

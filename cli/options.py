@@ -12,7 +12,7 @@ import click
 
 from tfproj.core.files import expand_home
 from tfproj.errors import unknown_name
-from tfproj.runs.run import DEFAULT_ROOT
+from tfproj.runs import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from tfproj.data.dataset import Dataset

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
-from tfproj.cli.progress import Progress
-from tfproj.cli.quiet import quiet_libraries
+from tfproj.cli.terminal import Progress, quiet_libraries
 from tfproj.core.files import exists
 from tfproj.core.spec import is_text
 from tfproj.errors import InputError
@@ -29,7 +28,6 @@ from tfproj.inference.predictor import Predictor
 from tfproj.inference.session import CPU
 from tfproj.inference.table import csv_line, flat
 from tfproj.pretrained import means_pretrained, names, pretrained_file
-from tfproj.runs.run import Run, find_run
 
 if TYPE_CHECKING:
     from tfproj.report.predictions import PredictionPage
@@ -150,9 +148,14 @@ def _require_current(path: Path, model: str, metadata: dict[str, Any]) -> None:
     Raises:
         InputError: it is not, and the run was asked for, not the file.
     """
-    run, training = Run(path.parent), metadata.get("training")
+    training = metadata.get("training")
     made_from = training.get("weights_sha256") if isinstance(training, dict) else None
-    if made_from and run.best_weights.is_file() and made_from != run.weights_digest():
+    if not made_from:
+        return
+    from tfproj.runs.run import Run  # noqa: PLC0415 (a model of the package is of no run)
+
+    run = Run(path.parent)
+    if run.best_weights.is_file() and made_from != run.weights_digest():
         message = f"{path}: made from other weights than {run.best_weights.name} beside it"
         if Path(model) != path:
             raise InputError(f"{message}; export them: tfproj export {shlex.quote(str(run.path))}")
@@ -261,6 +264,8 @@ def model_file(model: str, runs_dir: str) -> Path:
         return path
     if means_pretrained(model, runs_dir):
         return pretrained_file(model)
+    from tfproj.runs.run import find_run  # noqa: PLC0415 (files and models of the package are no runs)
+
     run = find_run(model, runs_dir, others=names())
     if not run.onnx_file.is_file():
         raise InputError(f"{run.path}: not exported yet; first: tfproj export {run.path} --onnx")

@@ -7,12 +7,11 @@ full recipes are the presets.
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import numpy as np
 
 from tfproj.core.files import write_json, writing
 from tfproj.data import DataOptions, load_dataset
-from tfproj.data.dataset import Dataset, Split
 from tfproj.data.sources.fashion_mnist import find_idx_folder
 from tfproj.data.write_folder import write_folder
 from tfproj.errors import InputError, TfprojError
@@ -33,6 +31,11 @@ from tfproj.runs.run import Run
 from tfproj.training.train import train
 
 SAMPLES = 8  # images given to the predictor, for each task
+# What a reader looks for first: its name, and that in metrics.json.
+MEASURES = {
+    "classify": ("accuracy", "accuracy"),
+    "segment": ("mean AP", "mean_average_precision_softmax"),
+}
 
 # Sized for five minutes in all on two cores, without bfloat16.
 SHORT: dict[str, dict[str, dict[str, Any]]] = {
@@ -47,19 +50,6 @@ SHORT: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one task of the demo gave."""
-
-    task: str
-    run: Run
-    origin: str
-    seconds: float
-    metrics: dict[str, Any]
-    export: dict[str, Any]
-    predictions: Path
 
 
 def choose_data(task: str) -> tuple[str, str]:
@@ -82,8 +72,11 @@ def demo_config(task: str, data: str) -> TrainConfig:
     return make_config(task, data=data, **SHORT[task][data])
 
 
-def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> list[Result]:
+def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> list[dict[str, Any]]:
     """Run the demo below ``root`` (replacing an earlier one) and write ``demo.json`` there.
+
+    Returns:
+        Its content: for each task what was measured, and where everything is.
 
     Raises:
         InputError: ``root`` holds something else.
@@ -100,18 +93,33 @@ def run_demo(root: Path, tasks: tuple[str, ...] = ("classify", "segment")) -> li
         data, reason = choose_data(task)
         print(f"\n== {task}: {reason}", file=sys.stderr)
         results.append(_one_task(root, demo_config(task, data), reason))
-    write_json(record, [to_dict(result) for result in results])
+    write_json(record, results)
     return results
 
 
-def _one_task(root: Path, config: TrainConfig, origin: str) -> Result:
+def _one_task(root: Path, config: TrainConfig, origin: str) -> dict[str, Any]:
     begin = time.monotonic()
     run = train(config, root / "runs", name="demo", overwrite=True)
-    metrics = evaluate(run, [split for split in run.counts() if split != "train"])
+    splits = evaluate(run, [split for split in run.counts() if split != "train"])["splits"]
     build([run])
     export = export_onnx(run)
     predictions = _predict(run, config, root / "samples" / config.task)
-    return Result(config.task, run, origin, time.monotonic() - begin, metrics, export, predictions)
+    split = "test" if "test" in splits else "val"
+    title, measure = MEASURES[config.task]
+    return {
+        "task": config.task,
+        "data": origin,
+        "measure": f"{split} {title}",
+        "value": splits[split][measure],
+        "parameters": export["parameters"],
+        "max_difference": export["verification"]["max_difference"],
+        "onnx": export["path"],
+        "onnx_bytes": export["bytes"],
+        "run": str(run.path),
+        "report": str(run.report_file),
+        "predictions": str(predictions),
+        "seconds": round(time.monotonic() - begin, 1),
+    }
 
 
 def _predict(run: Run, config: TrainConfig, folder: Path) -> Path:
@@ -123,7 +131,7 @@ def _predict(run: Run, config: TrainConfig, folder: Path) -> Path:
     options = DataOptions(limit=config.limit, val_fraction=config.val_fraction)
     dataset = load_dataset(config.data, config.task, options)
     split = dataset.splits.get("test", dataset.splits["val"]).subset(np.arange(SAMPLES))
-    written = write_folder(_only(dataset, split), folder)
+    written = write_folder(replace(dataset, splits={"samples": split}), folder)
     images = written / "samples" / ("images" if config.task == "segment" else "")
     output = folder / "predictions"
     command = [
@@ -142,35 +150,3 @@ PREDICT = (
     "from tfproj.cli.main import main\n"
     "sys.exit(main(['predict', *sys.argv[1:]]))"
 )
-
-
-def _only(dataset: Dataset, split: Split) -> Dataset:
-    return dataclasses.replace(dataset, splits={"samples": split})
-
-
-def headline(result: Result) -> tuple[str, float]:
-    """The measure that a reader looks for first: its name and value on test (or validation)."""
-    splits = result.metrics["splits"]
-    name = "test" if "test" in splits else "val"
-    if result.task == "classify":
-        return f"{name} accuracy", splits[name]["accuracy"]
-    return f"{name} mean AP", splits[name]["mean_average_precision_softmax"]
-
-
-def to_dict(result: Result) -> dict[str, Any]:
-    """Plain JSON types."""
-    name, value = headline(result)
-    return {
-        "task": result.task,
-        "data": result.origin,
-        "measure": name,
-        "value": value,
-        "parameters": result.export["parameters"],
-        "max_difference": result.export["verification"]["max_difference"],
-        "onnx": result.export["path"],
-        "onnx_bytes": result.export["bytes"],
-        "run": str(result.run.path),
-        "report": str(result.run.report_file),
-        "predictions": str(result.predictions),
-        "seconds": round(result.seconds, 1),
-    }

@@ -29,9 +29,10 @@ from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
 from tfproj.export.job import Options
 from tfproj.export.onnx_file import export_onnx
 from tfproj.inference.model_file import ModelFile, read_model
+from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs import config as configs
 from tfproj.runs.lock import require_unlocked
-from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, find_run
+from tfproj.runs.run import Run, check_place, find_run
 
 NEWEST = "newest"
 

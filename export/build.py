@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 from tfproj.errors import TfprojError
 from tfproj.evaluation.evaluate import predict_split
 from tfproj.experiment.plan import Plan

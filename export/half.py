@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 from tfproj.errors import TfprojError
 from tfproj.experiment.plan import Plan
 from tfproj.export.samples import Loss, Samples

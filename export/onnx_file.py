@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfproj import backend
-from tfproj.core.files import replacing
+from tfproj.core.files import write_bytes
 from tfproj.errors import missing_extra
 from tfproj.export.job import Job, Options, Rejected, prepare
 from tfproj.export.triton import write_repository
@@ -37,7 +37,7 @@ def export_onnx(
     job = prepare(run, output, options or Options())
     built = _built(job)
     Predictor(built.data).selftest()  # reads the very bytes that are written
-    _write(job.path, built.data)
+    write_bytes(job.path, built.data)
     kind = "quantization" if job.options.int8 else "half"
     result = {
         "path": str(job.path),
@@ -67,11 +67,6 @@ def _built(job: Job):
     except Rejected as error:
         if job.options.keep:
             rejected = job.path.with_name(f"{job.path.name}.rejected")
-            _write(rejected, error.data)
+            write_bytes(rejected, error.data)
             print(f"kept for inspection: {rejected}", file=sys.stderr)
         raise
-
-
-def _write(path: Path, data: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)

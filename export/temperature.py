@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 
 # Far outside what trained networks need (about 0.5 to 5), so that the search is never cut off.
 BOUNDS = (0.05, 20.0)
@@ -89,7 +90,5 @@ def unknown_threshold(scores: np.ndarray, labels: np.ndarray, temperature: float
 
 def negative_log_likelihood(scores: np.ndarray, labels: np.ndarray, temperature: float) -> float:
     """Mean of -log softmax(scores / temperature)[label] in nats."""
-    scaled = scores / temperature
-    scaled = scaled - scaled.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(scaled).sum(axis=1))
-    return float(np.mean(log_sum - scaled[np.arange(len(labels)), labels]))
+    log_probabilities = log_softmax(scores / temperature, axis=1)
+    return -float(log_probabilities[np.arange(len(labels)), labels].mean())

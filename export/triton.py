@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tfproj.core.files import replacing, write_text, writing
+from tfproj.core.files import write_bytes, write_text, writing
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import InputError
 from tfproj.inference.model_file import read_model
@@ -39,8 +39,7 @@ def write_repository(model: str | Path, folder: str | Path, name: str) -> Path:
     spec = Predictor(data, threads=1).spec
     with writing(path):
         (path / "1").mkdir(parents=True, exist_ok=True)
-    with replacing(path / "1" / "model.onnx") as temporary:
-        temporary.write_bytes(data)
+    write_bytes(path / "1" / "model.onnx", data)
     # Triton reads one label a line, in the order of the outputs.
     write_text(path / "labels.txt", "".join(f"{' '.join(c.split())}\n" for c in spec.classes))
     write_text(path / "config.pbtxt", config(spec, path.name))

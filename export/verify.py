@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 from tfproj.core.spec import ModelSpec
 from tfproj.experiment.plan import Plan
 from tfproj.export.isolated import Pass, predict_isolated

@@ -199,7 +199,7 @@ def test_figures_at_the_photographs_own_size_are_those_of_the_masks_given(mask_f
     from sklearn.metrics import accuracy_score, jaccard_score
 
     from tfproj.core import image
-    from tfproj.core.softmax import softmax
+    from tfproj.core.probabilities import softmax
     from tfproj.evaluation.evaluate import segmentation_metrics
     from tfproj.evaluation.report_data import predict_scores
     from tfproj.experiment.plan import plan

@@ -16,7 +16,7 @@ import pytest
 from tiny_models import SPECS, pixels, png, tiny_model, with_golden
 
 from tfproj.cli.main import main
-from tfproj.cli.progress import Progress
+from tfproj.cli.terminal import Progress
 from tfproj.errors import InputError
 from tfproj.inference.image_files import find_images
 

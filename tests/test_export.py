@@ -15,7 +15,7 @@ from PIL import Image
 
 from tfproj import Predictor
 from tfproj.cli.main import main
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import plan_evaluation

@@ -17,9 +17,8 @@ from tiny_models import png
 from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.core import image
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import mask_of_size, softmax
 from tfproj.core.spec import ModelSpec
-from tfproj.core.upsampling import mask_of_size
 from tfproj.export.triton import config, write_repository
 from tfproj.inference.selftest import read_vectors
 from tfproj.pretrained import names, pretrained_file

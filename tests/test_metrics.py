@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 from tfproj.evaluation import metrics
 from tfproj.evaluation.pixels import PixelScores
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from tfproj.core.words import plural
 from tfproj.report import figures, format, sentences
 from tfproj.report.statistics import calibration_error, reliability, wilson
 from tfproj.runs.history import best_epoch, out_of_patience
@@ -75,7 +76,7 @@ def test_other_words():
     ]  # fmt: skip
     assert [format.signed(v) for v in (0.0123, -0.0123, 0.0001)] == ["+1.2", "−1.2", "±0.0"]
     assert [format.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
-    assert format.plural(1, "image") == "1 image" and format.plural(2, "image") == "2 images"
+    assert plural(1, "image") == "1 image" and plural(2, "image") == "2 images"
     assert format.short("a$b\nc" + "d" * 30, 10) == r"a\$b cdddd…"
     assert format.significant(1234567.0) == "1.235e+06"
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from tfproj import backend
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 
 backend.setup()
 

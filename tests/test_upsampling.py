@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tfproj.core import image
-from tfproj.core.upsampling import mask_of_size
+from tfproj.core.probabilities import mask_of_size
 from tfproj.inference.results import Segmentation
 
 pytestmark = pytest.mark.light
@@ -83,7 +83,7 @@ def test_bands_of_rows_join_without_a_seam(monkeypatch):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), (19, 23)).astype(np.float32)
     whole = mask_of_size(probabilities, (170, 111))
     for pixels in (1, 111, 1000):
-        monkeypatch.setattr("tfproj.core.upsampling.BAND_PIXELS", pixels)
+        monkeypatch.setattr("tfproj.core.probabilities.BAND_PIXELS", pixels)
         np.testing.assert_array_equal(mask_of_size(probabilities, (170, 111)), whole)
 
 

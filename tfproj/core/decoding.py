@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tfproj.core import bounds, file_faults, file_kinds
+from tfproj.core import bounds, file_faults
 from tfproj.errors import InputError, first_line
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -80,7 +80,9 @@ def _explain_unopened(data: bytes) -> str:
     readers: dict[str, Any] = Image.OPEN  # format -> (reader, whether a file begins as one)
     name = next((name for name in FORMATS if readers[name][1](data[:16]) is True), None)
     if name is None:
-        kind = file_kinds.kind_of(data)
+        from tfproj.core.file_kinds import kind_of  # noqa: PLC0415 (for what is refused)
+
+        kind = kind_of(data)
         return f"not an image, or not one of {', '.join(FORMATS)}" + (kind and f": {kind}" or "")
     if name == "TIFF" and (fault := file_faults.tiff_fault(data)):
         return f"TIFF with {fault}; {SAVE_PLAIN}"

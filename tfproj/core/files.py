@@ -124,10 +124,15 @@ def _umask() -> int:
     return value
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_text(path: str | Path, text: str, errors: str = "strict") -> None:
     """Write UTF-8 text atomically, with LF on every system; ``errors`` as in ``str.encode``."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors=errors, newline="\n")
+    write_bytes(path, text.encode("utf-8", errors))
 
 
 def write_json(path: str | Path, value: Any) -> None:

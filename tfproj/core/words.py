@@ -10,6 +10,11 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def plural(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """``4.25`` -> ``4.2 s``, ``75`` -> ``1 min 15 s``, ``4000`` -> ``1 h 06 min``."""
     whole = round(seconds)

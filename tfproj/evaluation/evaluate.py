@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from tfproj import backend
 from tfproj.core.files import read_object, write_csv, write_json
-from tfproj.core.softmax import softmax
-from tfproj.core.upsampling import mask_of_size
+from tfproj.core.probabilities import mask_of_size, softmax
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan, plan_evaluation

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfproj.core.softmax import softmax
+from tfproj.core.probabilities import softmax
 
 BITS = 19  # of a score that are kept: sign, exponent and ten of the fraction
 CURVE_POINTS = 201

@@ -24,6 +24,7 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
+from tfproj.core.probabilities import mean_with_mirrored
 from tfproj.core.spec import ModelSpec, palette
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
@@ -40,14 +41,11 @@ def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> n
     """Scores float32 (B, classes) or (B, H, W, classes) of uint8 images (B, H, W, C).
 
     Args:
-        mirrored: the class of each class's mirror image, for the mean of these and of those of the
-            mirror images, brought back; empty: not.
+        mirrored: the class of each class's mirror image, to average with these; empty: not.
     """
-    scores = model.predict_on_batch(images)
     if mirrored:
-        others = model.predict_on_batch(images[:, :, ::-1])[..., list(mirrored)]
-        scores = (scores + (others[:, :, ::-1] if scores.ndim == 4 else others)) / 2
-    return scores
+        return mean_with_mirrored(model.predict_on_batch, images, mirrored)
+    return model.predict_on_batch(images)
 
 
 def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfproj.core.file_kinds import kind_of
 from tfproj.core.spec import (
     INPUT_NAME,
     METADATA_KEY,
@@ -27,7 +26,7 @@ from tfproj.core.spec import (
     is_class_name,
 )
 from tfproj.errors import InputError
-from tfproj.inference import onnx_schema
+from tfproj.inference import protobuf
 from tfproj.inference.protobuf import Reader, text
 
 # Far above any model of this package; what is larger was not written by it.
@@ -98,6 +97,8 @@ def read_model(
     try:
         return _check_model(data)
     except InputError as error:
+        from tfproj.core.file_kinds import kind_of  # noqa: PLC0415 (for what is refused)
+
         kind = kind_of(data)
         words = f"not an ONNX file, but {kind}; {WANTED}" if kind else " ".join(str(error).split())
         raise InputError(f"{name}: {words}") from None
@@ -127,7 +128,7 @@ def _check_model(data: bytes) -> ModelFile:
     if not data or data[4:8] == b"ORTM":
         raise InputError("not an ONNX file" if data else "the file is empty (0 bytes)")
     reader = Reader()
-    model = reader.message(memoryview(data), onnx_schema.MODEL, "the model")
+    model = reader.message(memoryview(data), protobuf.MODEL, "the model")
     for key, phrase in (("functions", "local functions"), ("training_info", "training graphs")):
         if key in model:
             raise InputError(f"it holds {phrase}; models of tfproj have none")
@@ -135,7 +136,7 @@ def _check_model(data: bytes) -> ModelFile:
         raise InputError("an ONNX file without a graph")
     metadata = _metadata(reader, model.get("metadata", []))
     spec = read_spec(metadata)
-    graph = reader.message(model["graph"][0], onnx_schema.GRAPH, "the graph")
+    graph = reader.message(model["graph"][0], protobuf.GRAPH, "the graph")
     _check_graph(reader, graph)
     _check_ends(reader, graph, spec)
     return ModelFile(data, spec, metadata)
@@ -145,7 +146,7 @@ def _metadata(reader: Reader, entries: list) -> dict[str, Any]:
     """The JSON object that the exporter wrote."""
     found: dict[str, str] = {}
     for entry in entries:
-        pair = reader.message(entry, onnx_schema.ENTRY, "the metadata")
+        pair = reader.message(entry, protobuf.ENTRY, "the metadata")
         key = text(pair.get("key", []), "a metadata key")
         if key in found:
             raise InputError(f"the metadata key {key!r} occurs twice")
@@ -187,7 +188,7 @@ def _check_graph(reader: Reader, graph: dict[str, list]) -> None:
     if len(nodes) > MAX_NODES:
         raise InputError(f"it has {len(nodes)} operators; at most {MAX_NODES}")
     for node in nodes:
-        _check_node(reader, reader.message(node, onnx_schema.NODE, "an operator"))
+        _check_node(reader, reader.message(node, protobuf.NODE, "an operator"))
     for tensor in graph.get("initializer", []):
         _check_tensor(reader, tensor)
 
@@ -198,9 +199,7 @@ def _check_node(reader: Reader, node: dict[str, list]) -> None:
     if domain not in STANDARD_DOMAINS:
         raise InputError(f"the operator {operator[:40]!r} belongs to the domain {domain[:40]!r}")
     for data in node.get("attribute", []):
-        attribute = reader.message(
-            data, onnx_schema.ATTRIBUTE, f"an attribute of {operator[:40]!r}"
-        )
+        attribute = reader.message(data, protobuf.ATTRIBUTE, f"an attribute of {operator[:40]!r}")
         if "g" in attribute or "graphs" in attribute:
             raise InputError(f"the operator {operator[:40]!r} holds a graph of its own")
         _check_attribute(reader, attribute, operator)
@@ -221,7 +220,7 @@ def _check_attribute(reader: Reader, attribute: dict[str, list], operator: str) 
 
 def _check_tensor(reader: Reader, data: memoryview) -> None:
     """A weight is in the file, of a plain type, and as long as its shape says."""
-    tensor = reader.message(data, onnx_schema.TENSOR, "a weight")
+    tensor = reader.message(data, protobuf.TENSOR, "a weight")
     name = text(tensor.get("name", []), "a weight's name")[:40]
     if "external_data" in tensor or tensor.get("data_location", [0]) != [0]:
         raise InputError(f"the weight {name!r} is in another file (external data)")
@@ -265,15 +264,13 @@ def _check_ends(reader: Reader, graph: dict[str, list], spec: ModelSpec) -> None
 
 def _value(reader: Reader, data: memoryview) -> tuple[str, int, list[int | None]]:
     """(name, element type, shape with None where a dimension is free) of an input or output."""
-    value = reader.message(data, onnx_schema.VALUE, "an input or output")
-    kind = reader.message((value.get("type") or [memoryview(b"")])[0], onnx_schema.TYPE, "a type")
+    value = reader.message(data, protobuf.VALUE, "an input or output")
+    kind = reader.message((value.get("type") or [memoryview(b"")])[0], protobuf.TYPE, "a type")
     if "tensor" not in kind:
         raise InputError("an input or output is not a tensor")
-    tensor = reader.message(kind["tensor"][0], onnx_schema.TENSOR_TYPE, "a type")
-    shape = reader.message(
-        (tensor.get("shape") or [memoryview(b"")])[0], onnx_schema.SHAPE, "a shape"
-    )
-    dims = [reader.message(dim, onnx_schema.DIM, "a shape") for dim in shape.get("dim", [])]
+    tensor = reader.message(kind["tensor"][0], protobuf.TENSOR_TYPE, "a type")
+    shape = reader.message((tensor.get("shape") or [memoryview(b"")])[0], protobuf.SHAPE, "a shape")
+    dims = [reader.message(dim, protobuf.DIM, "a shape") for dim in shape.get("dim", [])]
     name = text(value.get("name", []), "a name")
     return name, tensor.get("element", [0])[0], [dim.get("value", [None])[0] for dim in dims]
 

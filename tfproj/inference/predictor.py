@@ -26,9 +26,7 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.inference import answers
 from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.process_session import ProcessSession
 from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
-from tfproj.inference.selftest import SelfTest, replay
 from tfproj.inference.session import CPU
 from tfproj.pretrained import pretrained_file
 
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
 
     from tfproj.core.image import ImageLike
     from tfproj.inference.results import Prediction, Result
+    from tfproj.inference.selftest import SelfTest
 
 __all__ = ["Classification", "Predictor", "Segmentation"]
 
@@ -100,7 +99,7 @@ class Predictor:
         self._shape = (*self.spec.size, self.spec.channels)
         self._workers = min(threads or available_cpus(), MAX_DECODERS)
         size = None if self.spec.dynamic_size else self.spec.size
-        self._session = ProcessSession(file.data, name, threads, providers, size)
+        self._session = answers.ProcessSession(file.data, name, threads, providers, size)
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:
@@ -200,8 +199,7 @@ class Predictor:
             source = _reversed_colours(source)
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
-        # Here, since arrays need no Pillow.
-        from tfproj.core import image  # noqa: PLC0415
+        from tfproj.core import image  # noqa: PLC0415 (arrays need no Pillow)
 
         spec = self.spec
         return image.load_with_size(source, spec.size, spec.channels, resize=spec.resize)
@@ -231,6 +229,8 @@ class Predictor:
             InputError: the file has none.
             TfprojError: a difference above the file's tolerance.
         """
+        from tfproj.inference.selftest import replay  # noqa: PLC0415 (few ask for it)
+
         return replay(self.metadata, lambda data: self.run(self.load(data)[0][None])[1][0])
 
     def _fits(self, source: Any) -> TypeGuard[np.ndarray]:

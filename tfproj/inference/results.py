@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfproj.core.probabilities import mask_of_size
 from tfproj.core.spec import palette
 from tfproj.errors import InputError
 
@@ -100,10 +101,8 @@ class Segmentation:
         """uint8 (height, width) class indices, 0..classes-1, at the size of the image given.
 
         The probabilities are resized smoothly, and the most probable class of each pixel is taken;
-        of equal ones the first. See :func:`tfproj.core.upsampling.mask_of_size`.
+        of equal ones the first. See :func:`tfproj.core.probabilities.mask_of_size`.
         """
-        from tfproj.core.upsampling import mask_of_size  # noqa: PLC0415 (for masks alone)
-
         return mask_of_size(self.probabilities, self.size)
 
     def shares(self) -> dict[str, float]:

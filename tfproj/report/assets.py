@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tfproj.core.files import replacing, write_csv, write_json, writing
+from tfproj.core.files import replacing, write_bytes, write_csv, write_json, writing
 from tfproj.report.figures import INK, STYLE
 
 SVG = {"svg": "http://www.w3.org/2000/svg"}
@@ -47,8 +47,7 @@ class Assets:
         """Write ``NAME.png``; returns it as the page's templates show pictures."""
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", optimize=True)
-        with replacing(self.folder / f"{name}.png") as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        write_bytes(self.folder / f"{name}.png", buffer.getvalue())
         return {"content": buffer.getvalue(), "size": picture.size, "alt": alt}
 
     def csv(self, name: str, rows: list[dict[str, Any]]) -> None:

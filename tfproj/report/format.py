@@ -62,11 +62,6 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def plural(number: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def numbered(name: str) -> str:
     """The name of an example: ``no. 17`` where it is only an index."""
     return f"no. {name}" if name.isdigit() else name

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tfproj._version import __version__
 from tfproj.core.files import write_text, writing
+from tfproj.core.words import plural
 from tfproj.errors import InputError
 from tfproj.report import format
 
@@ -33,7 +34,7 @@ def environment() -> jinja2.Environment:
     )
     for function in (
         format.percent, format.decimal, format.count, format.significant, format.duration,
-        format.numbered, format.plural, format.listed, data_uri,
+        format.numbered, format.listed, plural, data_uri,
     ):  # fmt: skip
         result.filters[function.__name__] = function
     result.filters["shell"] = shlex.join

@@ -37,10 +37,10 @@ from tfproj.core.file_kinds import kind_of
 from tfproj.core.files import exists, read_json, read_object, sha256, write_json, writing
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
+from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs.config import TrainConfig, config_from_dict
 from tfproj.runs.lock import LOCK_FILE, require_unlocked
 
-DEFAULT_ROOT = "runs"
 SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
 
 

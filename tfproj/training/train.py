@@ -28,11 +28,11 @@ from tfproj.experiment import initial_weights
 from tfproj.experiment.plan import Plan, describe_splits, plan, plan_again
 from tfproj.models.checkpoint import load_weights
 from tfproj.models.encoders import load_imagenet
-from tfproj.runs import environment
+from tfproj.runs import DEFAULT_ROOT, environment
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import MONITORS, best_epoch, out_of_patience, tied_epochs
 from tfproj.runs.lock import locked
-from tfproj.runs.run import DEFAULT_ROOT, Run, check_place, create_run
+from tfproj.runs.run import Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
 from tfproj.training.cache import Cache, make_cache

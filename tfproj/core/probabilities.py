@@ -1,16 +1,39 @@
-"""From the probabilities at the network's size to a mask at the photograph's.
+"""From logits to probabilities, and from those at the network's size to a mask at the photograph's.
 
-``docs/onnx-contract.md`` has the same steps for ports to other languages. Bands of rows are worked
-on one after the other, so that no more than the mask itself is kept at the photograph's size.
+``docs/onnx-contract.md`` has the steps of the mask for ports to other languages. Bands of rows are
+worked on one after the other, so that no more than the mask itself is kept at the photograph's
+size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 BAND_PIXELS = 2**17  # as float32, three such arrays stay in a CPU's cache
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float32 over the last axis of float ``logits``."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    exponent = np.exp(shifted, dtype=np.float32)
+    return exponent / exponent.sum(axis=-1, keepdims=True)
+
+
+def mean_with_mirrored(
+    score: Callable[[np.ndarray], np.ndarray], images: np.ndarray, mirrored: Sequence[int]
+) -> np.ndarray:
+    """The mean of the scores of images and of those of their mirror images, brought back.
+
+    Args:
+        score: from (B, H, W, C) to float (B, classes) or (B, H, W, classes).
+        images: uint8 (B, H, W, C).
+        mirrored: the class of each class's mirror image: left and right change places.
+    """
+    scores, others = score(images), score(np.ascontiguousarray(images[:, :, ::-1]))
+    others = others[..., list(mirrored)]
+    return (scores + (others[:, :, ::-1] if scores.ndim == 4 else others)) / 2
 
 
 def mask_of_size(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
