@@ -266,6 +266,13 @@ def test_many_annotations(tmp_path):
     np.testing.assert_array_equal(split.read_mask(3), sets.drawn(3))
 
 
+def test_a_split_without_objects_is_background(tmp_path):
+    sets.coco(tmp_path)
+    changed(tmp_path / COCO.replace("train", "val"), lambda r: r.update(annotations=[]))
+    split = load_dataset(str(tmp_path)).splits["val"]
+    assert not split.read_mask(0).any() and not split.read_mask(1).any()
+
+
 def test_objects_without_a_shape_are_said(tmp_path):
     sets.coco(tmp_path)
     changed(tmp_path / COCO, annotation(segmentation=[]))

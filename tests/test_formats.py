@@ -241,7 +241,8 @@ def test_crowds_lie_beneath_as_their_category(tmp_path):
 
 def test_run_lengths_as_pycocotools_writes_them():
     """``pycocotools.mask.encode`` of a block with a hole, version 2.0.11."""
-    from tfproj.data.sources.formats.shapes import Drawing, run_lengths
+    from tfproj.data.sources.formats.run_lengths import run_lengths
+    from tfproj.data.sources.formats.shapes import Drawing
 
     mask = np.zeros((9, 7), np.uint8)
     mask[2:7, 1:6] = 1

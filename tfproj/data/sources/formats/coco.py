@@ -28,7 +28,8 @@ from tfproj.data.sources.formats.annotations import (
     size_of,
     within,
 )
-from tfproj.data.sources.formats.shapes import Drawing, drawn_dataset, polygon, run_lengths
+from tfproj.data.sources.formats.run_lengths import run_lengths
+from tfproj.data.sources.formats.shapes import Drawing, drawn_dataset, polygon
 from tfproj.errors import InputError
 
 LISTS = ("images", "annotations", "categories")
@@ -44,10 +45,8 @@ def found(folder: Path) -> str:
 def _files(folder: Path) -> list[Path]:
     """COCO files at the top and one folder below, sorted."""
     folders = [folder, *(path for path in image.list_visible(folder) if path.is_dir())]
-    listed = [sorted(place.glob("*.json")) for place in folders]
-    return [
-        path for paths in listed if len(paths) <= MANY_FILES for path in paths if _is_coco(path)
-    ]
+    listed = (sorted(place.glob("*.json")) for place in folders)
+    return [path for few in listed if len(few) <= MANY_FILES for path in few if _is_coco(path)]
 
 
 def _is_coco(path: Path) -> bool:
@@ -65,15 +64,14 @@ def read(folder: Path, findings: Findings) -> Dataset:
         raise InputError(f"{folder}: no COCO file: JSON with the lists {', '.join(LISTS)}")
     if any(path.stem.startswith("instances") for path in files):  # beside key points and stuff
         files = [path for path in files if path.stem.startswith("instances")]
-    parts = {
-        split: (path, read_json(path)) for split, path in by_split(files, "a COCO file").items()
-    }
-    tables = {split: _categories(data, path) for split, (path, data) in parts.items()}
+    paths = by_split(files, "a COCO file")
+    data = {split: read_json(path) for split, path in paths.items()}
+    tables = {split: _categories(data[split], path) for split, path in paths.items()}
     names = dict.fromkeys(name for table in tables.values() for name in table.values())
     classes = Classes(names, folder, drawn=True)
     drawings = {
-        split: _Reader(folder, path, split, tables[split], classes, findings).drawings(data)
-        for split, (path, data) in parts.items()
+        split: _Reader(folder, path, split, tables[split], classes, findings).drawings(data[split])
+        for split, path in paths.items()
     }
     return drawn_dataset(folder, classes, drawings, files)
 
@@ -119,7 +117,7 @@ class _Reader:
                 value = self._classes.void(value, "crowds count as their category")
             (crowds if record.get("iscrowd") else regions)[key] += [(value, s) for s in shapes]
             boxes += not shapes
-        if not any(regions.values()):
+        if boxes and not any((*regions.values(), *crowds.values())):
             raise InputError(f"{self._path}: no annotation has a polygon or RLE in 'segmentation'")
         if boxes:
             message = f"{boxes:,} annotations have no 'segmentation'; they are left out"
@@ -155,10 +153,8 @@ def _id(record: Any, key: str, place: str) -> int | str:
 
 def _shapes(record: dict[str, Any], size: tuple[int, int], place: str) -> list[np.ndarray]:
     """The polygons, or the one RLE, of an annotation; none where it is a box alone."""
-    shape = record.get("segmentation") or []
-    if isinstance(shape, dict):
-        return [run_lengths(shape, size, place)]
-    return [
-        polygon(part, size, place)
-        for part in field({"segmentation": shape}, "segmentation", list, place)
-    ]
+    if not record.get("segmentation"):
+        return []
+    if isinstance(record["segmentation"], dict):
+        return [run_lengths(record["segmentation"], size, place)]
+    return [polygon(part, size, place) for part in field(record, "segmentation", list, place)]

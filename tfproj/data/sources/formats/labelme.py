@@ -25,7 +25,8 @@ from tfproj.data.sources.formats.annotations import (
     size_of,
     within,
 )
-from tfproj.data.sources.formats.shapes import Drawing, drawn_dataset, packed, polygon
+from tfproj.data.sources.formats.run_lengths import packed
+from tfproj.data.sources.formats.shapes import Drawing, drawn_dataset, polygon
 from tfproj.errors import InputError
 
 CIRCLE = 360  # corners of what stands for a circle
