@@ -70,6 +70,13 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
         float,
         "Momentum of the moving average of the weights; lowered for short runs.",
     ),
+    "--teacher": (
+        "teacher",
+        str,
+        "Learn the answers of these, too: runs, pretrained models or ONNX files, by commas.",
+    ),
+    "--teacher-weight": ("teacher_weight", float, "Share of the teachers' answers in the loss."),
+    "--temperature": ("temperature", float, "Above 1 the teachers' answers are evened out."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
     "--keep": (
         "keep",

@@ -22,6 +22,7 @@ from tfproj.errors import InputError
 from tfproj.experiment.choice import choose
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
+from tfproj.experiment.teachers import Teacher, find_teachers
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run
@@ -39,6 +40,7 @@ class Plan:
         warnings: code -> sentence: what will make the result doubtful.
         own_data: whether the data are those of the training.
         choice: which preset was taken and why, where none was given.
+        teachers: whose answers it learns, too.
     """
 
     config: TrainConfig
@@ -48,6 +50,7 @@ class Plan:
     warnings: Mapping[str, str] = field(default_factory=dict)
     own_data: bool = True
     choice: str = ""
+    teachers: tuple[Teacher, ...] = ()
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -109,7 +112,8 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
-    return Plan(config, dataset, spec, warnings=warnings, choice=choice)
+    teachers = find_teachers(config.teacher, spec)
+    return Plan(config, dataset, spec, warnings=warnings, choice=choice, teachers=teachers)
 
 
 def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:

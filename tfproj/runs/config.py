@@ -40,9 +40,13 @@ CHOICES: dict[str, Sequence[str]] = {
 # (whether a value is in range, the range in words); None is a matter of the type.
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
-        ("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus"),
+        (
+            *("epochs", "batch_size", "learning_rate", "limit", "patience", "group_modulus"),
+            "temperature",
+        ),
         (lambda value: value > 0, "above 0"),
     ),
+    "teacher_weight": (lambda value: 0 < value <= 1, "above 0, at most 1"),
     "encoder_rate": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     **dict.fromkeys(
         ("weight_decay", "warmup_epochs", "dice"), (lambda value: value >= 0, "at least 0")
@@ -87,6 +91,9 @@ class TrainConfig:
     weight_decay: float = 0.0  # "adam": L2 term added to the gradient; else: decoupled
     label_smoothing: float = 0.0
     dice: float = 0.0  # weight of the soft Dice loss, for segment
+    teacher: str | None = None  # models whose answers are learned, separated by commas
+    teacher_weight: float = 0.8  # of their answers; that of the labels is the rest
+    temperature: float = 2.0  # of their answers: above 1 they are evened out
     ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
     augment: str | None = "none"  # name in AUGMENTATIONS; None: the preset's, see mirroring.py
     keep: str = "best"  # weights of the epoch with the best validation value, or of the "last"
@@ -95,7 +102,7 @@ class TrainConfig:
     precision: str = "auto"  # "mixed_bfloat16" where the hardware has it, else "float32"
     seed: int = 0
     # What was asked for, where the data are to choose the preset; None: it is chosen.
-    given: Mapping[str, Any] | None = None
+    given: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         size: Any = self.image_size  # as in JSON, or one side of a square

@@ -8,7 +8,9 @@ import keras
 
 from tfproj.experiment.plan import Plan
 from tfproj.models.registry import build_model
-from tfproj.training.losses import make_loss
+from tfproj.runs.config import TrainConfig
+from tfproj.training.distillation import DistillationLoss, LabelAccuracy
+from tfproj.training.losses import SoftmaxLoss
 from tfproj.training.metrics import MeanAveragePrecision
 from tfproj.training.optimizers import make_optimizer
 from tfproj.training.pipeline import steps_per_epoch
@@ -28,7 +30,7 @@ def compiled_model(planned: Plan, precision: str) -> tuple[keras.Model, int]:
     model.compile(
         optimizer=make_optimizer(config, steps),
         loss=make_loss(config, len(planned.spec.classes)),
-        metrics=_metrics(config.task, len(planned.spec.classes)),
+        metrics=_metrics(config, len(planned.spec.classes)),
         steps_per_execution=steps_per_call(
             steps, min(config.batch_size, count) * math.prod(planned.spec.size)
         ),
@@ -46,6 +48,18 @@ def steps_per_call(steps: int, pixels: int) -> int:
     return max(count for count in range(1, min(most, steps) + 1) if steps % count == 0)
 
 
-def _metrics(task: str, classes: int) -> list:
-    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    return [accuracy] if task == "classify" else [accuracy, MeanAveragePrecision(classes)]
+def _metrics(config: TrainConfig, classes: int) -> list:
+    kind = LabelAccuracy if config.teacher else keras.metrics.SparseCategoricalAccuracy
+    accuracy = kind("accuracy")
+    return [accuracy] if config.task == "classify" else [accuracy, MeanAveragePrecision(classes)]
+
+
+def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
+    """The loss of scores against class indices, meaned over examples (and pixels).
+
+    Keras' fused cross entropy is no faster: 0.97 times the UNet's images a second, 1.01 the CNN's.
+    """
+    options = {"smoothing": config.label_smoothing, "dice": config.dice}
+    if config.teacher:
+        return DistillationLoss(classes, config.teacher_weight, config.temperature, **options)
+    return SoftmaxLoss(classes, **options)

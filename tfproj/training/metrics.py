@@ -38,7 +38,9 @@ class MeanAveragePrecision(keras.metrics.Metric):
         self.counts.assign(keras.ops.zeros_like(self.counts))
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Class indices (B, ...) and scores (B, ..., classes)."""
+        """Class indices (B, ...) and scores (B, ..., classes); see Teachers.pack for others."""
+        if len(y_true.shape) == len(y_pred.shape):
+            y_true = y_true[..., 0]
         found = keras.ops.cond(
             self.counting.value,
             lambda: self._count(y_true, y_pred),

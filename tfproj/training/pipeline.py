@@ -21,6 +21,7 @@ import tensorflow as tf
 from tfproj.experiment.mirroring import flips
 from tfproj.training.augment import AUGMENT, mirror
 from tfproj.training.cache import Cache
+from tfproj.training.distillation import Teachers
 
 # Of an epoch that batch norm's statistics are taken from: so many batches, and so many images.
 FIRST_BATCHES = 16
@@ -57,6 +58,7 @@ def train_batches(
     seed: int,
     augment: str,
     mirrored: Sequence[int] | None = None,
+    teachers: Teachers | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of all ``epochs`` through one iterator.
 
@@ -65,9 +67,11 @@ def train_batches(
 
     Args:
         mirrored: the class of each class's mirror image, see ``ModelSpec.mirrored``; None: its own.
+        teachers: whose answers go with the labels.
 
     Returns:
-        (image uint8 (B, H, W, C), label int32 (B,) or mask uint8 (B, H, W)).
+        (image uint8 (B, H, W, C), label int32 (B,) or mask uint8 (B, H, W), or what
+        ``Teachers.pack`` makes of them).
     """
     batch_size = min(batch_size, len(cache))
     steps = steps_per_epoch(len(cache), batch_size)
@@ -75,6 +79,10 @@ def train_batches(
     classes = None if mirrored is None else np.array(mirrored)
 
     def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        images, targets = view(step)
+        return images, teachers.pack(images, targets) if teachers else targets
+
+    def view(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
         epoch, place = divmod(int(step), steps)
         order = epoch_order(seed, epoch, len(cache))
         chosen = order[place * batch_size : (place + 1) * batch_size]
@@ -86,7 +94,8 @@ def train_batches(
         return transform(*batch, np.random.default_rng([seed, int(step), 1]))
 
     dataset = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
-    dataset = dataset.map(_numpy_batch(gather, cache, batch_size))
+    kinds = (tf.float32, (1 + teachers.classes,)) if teachers else None
+    dataset = dataset.map(_numpy_batch(gather, cache, batch_size, kinds))
     return dataset.prefetch(4).with_options(_options())
 
 
@@ -119,9 +128,11 @@ def eval_batches(cache: Cache, batch_size: int) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).with_options(_options())
 
 
-def _numpy_batch(gather, cache: Cache, batch_size: int | None):
-    kinds = (tf.uint8, tf.as_dtype(cache.targets.dtype))
-    shapes = [(batch_size, *array.shape[1:]) for array in (cache.images, cache.targets)]
+def _numpy_batch(gather, cache: Cache, batch_size: int | None, packed: tuple | None = None):
+    """``packed``: (dtype, further shape) of targets that are not the cache's own."""
+    kind, more = packed or (tf.as_dtype(cache.targets.dtype), ())
+    kinds = (tf.uint8, kind)
+    shapes = (batch_size, *cache.images.shape[1:]), (batch_size, *cache.targets.shape[1:], *more)
 
     def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         tensors = tf.numpy_function(gather, [step], kinds, stateful=False)

@@ -37,6 +37,7 @@ from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
 from tfproj.training.cache import Cache, make_cache
 from tfproj.training.compiling import compiled_model
+from tfproj.training.distillation import Teachers
 from tfproj.training.doubts import CollapseAlarm, look_back
 from tfproj.training.probe import fit_last_layer
 from tfproj.training.transfer import initialise
@@ -78,6 +79,8 @@ def train(
     facts = environment.describe(precision)
     facts["seed"] = config.seed
     facts["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
+    if planned.teachers:
+        facts["teachers"] = [teacher.describe() for teacher in planned.teachers]
     if planned.source:
         facts["init"] = initial_weights.describe(planned.source)
         file = planned.source.file.resolve()
@@ -152,11 +155,12 @@ def _require_tensorboard(wanted: bool) -> None:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The compiled model, steps per epoch, and the decoded examples by split."""
+    """The compiled model, steps per epoch, the decoded examples by split, and teachers."""
 
     model: keras.Model
     steps: int
     caches: dict[str, Cache]
+    teachers: Teachers | None = None
 
 
 @contextlib.contextmanager
@@ -173,7 +177,9 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
             initialise(model, planned.spec, config.model_options, planned.source, images)
         elif encoder := config.model_options.get("encoder"):
             load_imagenet(model, encoder, config.encoder_weights)
-        yield _Prepared(model, steps, caches)
+        found = planned.teachers
+        teachers = Teachers(found, config.temperature) if found else None
+        yield _Prepared(model, steps, caches, teachers)
     finally:
         keras.config.set_dtype_policy("float32")
         for cache in caches.values():
@@ -211,7 +217,7 @@ def _fit_epochs(planned: Plan, prepared: _Prepared, done: int, listeners: list) 
     prepared.model.fit(
         pipeline.train_batches(
             caches["train"], config.batch_size, range(done, config.epochs), config.seed,
-            config.augment, planned.spec.mirrored,
+            config.augment, planned.spec.mirrored, prepared.teachers,
         ),
         epochs=config.epochs,
         initial_epoch=done,
