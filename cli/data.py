@@ -1,26 +1,30 @@
-"""``tfproj data list``, ``check`` and ``prepare``."""
+"""``tfproj data list``, ``check``, ``prepare`` and ``convert``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tfproj.cli.data_report import format_report
-from tfproj.cli.options import SuggestingGroup, common, print_json
+from tfproj.cli.options import SuggestingGroup, common, print_json, say_notes, say_warnings
 from tfproj.cli.terminal import quiet_libraries
 from tfproj.data import DATASETS, DataOptions, load_dataset
 from tfproj.data.check import check as check_data
+from tfproj.data.dataset import Dataset
+from tfproj.data.registry import read_dataset, require_sound
+from tfproj.data.sources.formats.recognise import FORMATS
 from tfproj.data.write_folder import write_folder
 
 
 @click.group(cls=SuggestingGroup)
 def data() -> None:
-    """List, check and prepare data sets.
+    """List, check, prepare and convert data sets.
 
     DATA is a name, tfds:NAME, or a directory: class folders (with or without train, val, test
-    above them), or images/ and masks/ with a classes.csv.
+    above them), images/ and masks/ with a classes.csv, or a format of another tool.
     """
 
 
@@ -35,8 +39,9 @@ def list_data(as_json: bool) -> None:
     rows += [
         ("tfds:NAME", "either", "any TensorFlow Datasets set with image and label or mask"),
         ("DIRECTORY", "either", "class folders, or images/ + masks/ + classes.csv"),
+        *(("--format " + name, known.task, known.summary) for name, known in FORMATS.items()),
     ]
-    click.echo("\n".join(f"{name:<19}{task:<10}{summary}" for name, task, summary in rows))
+    click.echo("\n".join(f"{name:<20}{task:<10}{summary}" for name, task, summary in rows))
 
 
 def _data_options(command: Callable) -> Callable:
@@ -46,6 +51,7 @@ def _data_options(command: Callable) -> Callable:
         click.option("--val-fraction", type=float, default=0.1, show_default=True),
         click.option("--group-modulus", type=click.IntRange(min=1), help="See 'tfproj train'."),
         click.option("--data-dir", help="Where the named data set lies."),
+        click.option("--format", help="How a directory is laid out. [default: recognised]"),
         click.argument("data"),
     ):
         command = option(command)
@@ -79,6 +85,30 @@ def prepare(data: str, output: str, as_json: bool, **options: Any) -> None:
     with quiet_libraries():
         dataset = load_dataset(data, options=DataOptions(**options))
         path = write_folder(dataset, output)
+    _say_written(dataset, path, as_json)
+
+
+@data.command()
+@click.argument("source")
+@click.option("--format", help="How SOURCE is laid out. [default: recognised]")
+@click.option("--output", required=True, metavar="DIR", help="A new or empty directory.")
+@common
+def convert(source: str, output: str, as_json: bool, **options: Any) -> None:
+    """Write SOURCE, a directory in any format that is read, in the plain layout.
+
+    That is class folders, or images/ and masks/ with a classes.csv, below the splits of SOURCE.
+    Images are copied as they are.
+    """
+    with quiet_libraries():
+        dataset = read_dataset(source, None, DataOptions(**options))
+        require_sound(dataset, dataset.findings)
+        say_notes(dataset)
+        say_warnings(dataset)
+        path = write_folder(dataset, output)
+    _say_written(dataset, path, as_json)
+
+
+def _say_written(dataset: Dataset, path: Path, as_json: bool) -> None:
     counts = {name: len(split) for name, split in dataset.splits.items()}
     if as_json:
         print_json({"path": str(path), "task": dataset.task, "examples": counts})

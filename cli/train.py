@@ -40,7 +40,20 @@ NEWEST = "newest"
 CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--data": ("data", str, "Data set: a name (tfproj data list), tfds:NAME, or a directory."),
     "--data-dir": ("data_dir", str, "Directory of the named data set."),
+    "--format": ("format", str, "How that directory is laid out. [default: recognised]"),
     "--model": ("model", str, "Model (tfproj models)."),
+    "--encoder": (
+        "encoder",
+        str,
+        "Pretrained network that the model begins with: lite0, or one of keras.applications, "
+        "which is downloaded.",
+    ),
+    "--encoder-weights": (
+        "encoder_weights",
+        str,
+        "File with the encoder's weights. [default: ImageNet's]",
+    ),
+    "--encoder-rate": ("encoder_rate", float, "The encoder's step size, as a share of the rest's."),
     "--epochs": ("epochs", int, "Passes over the training images."),
     "--batch-size": ("batch_size", int, "Images per step."),
     "--resize": ("resize", str, f"Images of other proportions: {', '.join(RESIZES)}."),
@@ -90,7 +103,8 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option(
                 "--preset",
                 default=None,
-                help=f"One of {names}. [default: default, finetune with --init]",
+                help=f"One of {names}. [default: photo for colour photographs, finetune with "
+                "--init, else default]",
             ),
             click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
             *(
@@ -166,7 +180,6 @@ def _train(
         if run.config().task != task:
             raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
         require_unlocked(run.path)
-        _announce()
         training = _load(planned := plan_again(run, epochs))
         with contextlib.suppress(InputError):
             exported = read_model(run.onnx_file, run.onnx_file.name)
@@ -174,7 +187,6 @@ def _train(
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
         check_place(runs_dir, task, name, overwrite)
-        _announce()
         training = _load(planned := plan(config))
         run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
     finish(run, no_evaluate, report, as_json)
@@ -230,18 +242,16 @@ def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
         click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
 
 
-def _announce() -> None:
-    """Something to see while data are read and TensorFlow is imported, which takes seconds."""
-    click.echo("reading the data and loading TensorFlow ...", err=True)
-
-
 def _load(planned: Plan) -> ModuleType:
-    """What trains; notes on the data and the input's size first, before TensorFlow is loaded."""
+    """What trains; first, before TensorFlow is loaded, what was chosen, and notes on the data."""
+    if planned.choice:
+        click.echo(planned.choice, err=True)
     say_notes(planned.dataset)
     say_warnings(planned.dataset)
     click.echo(explain_size(planned), err=True)
     for warning in planned.warnings.values():
         click.echo(f"warning: {warning}", err=True)
+    click.echo("loading TensorFlow ...", err=True)  # which takes seconds
     backend.setup()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 

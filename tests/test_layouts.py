@@ -29,10 +29,9 @@ def fill(root, images, masks, count=5):
 @pytest.mark.parametrize(
     ("images", "masks", "words"),
     [
-        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png", "SegmentationClass/ seems to hold"),
-        ("images/{}.jpg", "labels/{}.png", "labels/ seems to hold the masks of images/"),
+        ("photos/{}.jpg", "areas/{}.png", "areas/ seems to hold the masks of photos/"),
         ("Images/{}.jpg", "Masks/{}_mask.png", "Masks/ seems to hold the masks of Images/"),
-        ("train/{}.png", "trainannot/{}.png", "trainannot/ seems to hold the masks of train/"),
+        ("train/{}.png", "trainseg/{}.png", "trainseg/ seems to hold the masks of train/"),
         ("train/x/{}.jpg", "train/y/{}.png", "y/ seems to hold the masks of x/"),
         ("img_dir/train/{}.jpg", "ann_dir/train/{}.png", "ann_dir/ seems to hold the masks of"),
         ("leftImg8bit/a/{}_left.png", "gt/a/{}_gt.png", "gt/ seems to hold the masks of left"),
@@ -50,6 +49,25 @@ def test_images_and_masks_in_folders_of_other_names(tmp_path, images, masks, wor
         check(str(root))
 
 
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+        ("images/{}.jpg", "labels/{}.png"),
+        ("train/{}.png", "trainannot/{}.png"),
+        ("{}.jpg", "{}_mask.png"),
+    ],
+)
+def test_layouts_that_are_known_and_name_no_classes(tmp_path, images, masks):
+    fill(tmp_path, images, masks)
+    for task in (None, "segment"):
+        with pytest.raises(InputError, match="classes.csv: missing; list the classes"):
+            load_dataset(str(tmp_path), task)
+    (tmp_path / "classes.csv").write_text("name\na\nb\nc\n")
+    dataset = load_dataset(str(tmp_path))
+    assert dataset.task == "segment" and sum(map(len, dataset.splits.values())) == 5
+
+
 def test_folders_that_are_listed_as_classes(tmp_path):
     root = tmp_path / "set"
     fill(root, "photo/{}.png", "drawing/{}.png", 12)
@@ -64,7 +82,7 @@ def test_photographs_with_and_without_a_mask(class_folder):
 
 
 @pytest.mark.parametrize(
-    ("image", "mask"), [("{}", "{}_mask"), ("{}", "mask_{}"), ("{}_photo", "{}_gt_ids")]
+    ("image", "mask"), [("{}", "{}_areas"), ("{}", "mask_{}"), ("{}_photo", "{}_gt_ids")]
 )
 def test_masks_that_are_called_otherwise(tmp_path, mask_folder, image, mask):
     root = mask_folder()

@@ -69,6 +69,19 @@ def test_other_data_say_what_the_run_may_have_trained_on(run, folder):
     assert note.endswith("of the 3 images of 'val', 2 were not held out then")
 
 
+def test_other_data_may_have_another_format(run, folder, tmp_path):
+    config = json.loads(run.config_file.read_text())
+    run.config_file.write_text(json.dumps({**config, "format": "plain"}))
+    moved, other = folder.rename(tmp_path / "moved"), tmp_path / "other"
+    shutil.copytree(moved, other / "images")
+    names = [path.relative_to(moved).as_posix() for path in moved.glob("*/*.png")]
+    rows = "".join(f"{name},{name.split('/')[0]}\n" for name in sorted(names))
+    (other / "labels.csv").write_text("file,label\n" + rows)
+    assert plan_evaluation(run, data=str(other)).config.format is None
+    shutil.copy(other / "labels.csv", moved)  # what it is, is known from the run alone
+    assert plan_evaluation(run, data=str(moved)).config.format == "plain"
+
+
 def test_data_of_other_classes_are_refused(run, class_folder):
     owls = class_folder({"": {"cat": 3, "owl": 3}}, name="owls")
     with pytest.raises(InputError, match="class 'owl' is not one of the model's: cat, dog"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.files import expand_home
+from tfproj.core.files import expand_home, sha256
 from tfproj.data.findings import Finding
 from tfproj.errors import InputError
 
@@ -31,6 +31,7 @@ class DataOptions:
         val_fraction: share of the training groups to hold out where no ``val`` split exists.
         limit: at most so many training examples, and a tenth as many (at least 50) of the others.
         classes: class order of an earlier run, to which labels are matched by name.
+        format: how a directory is laid out, a name in FORMATS; None: recognised.
     """
 
     data_dir: str | None = None
@@ -38,6 +39,7 @@ class DataOptions:
     val_fraction: float = 0.1
     limit: int | None = None
     classes: tuple[str, ...] | None = None
+    format: str | None = None
 
     def __post_init__(self) -> None:
         if self.data_dir is not None:
@@ -109,6 +111,7 @@ class Dataset:
         notes: what was left out, for people.
         mask_values: what a mask file of the user's holds for each class.
         may_grow: whether files may be added to it, as to a directory.
+        annotations: files that say what several images hold, such as one of COCO.
         findings: what is wrong with it; ``load_dataset`` gives none that has errors.
     """
 
@@ -124,6 +127,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
     may_grow: bool = False
+    annotations: tuple[Path, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def fingerprint(self) -> str:
@@ -151,6 +155,8 @@ class Dataset:
         for split in self.splits.values():
             for file in (*(split.files or ()), *(split.masks or ())):
                 digest.update(_ends(file))
+        for file in self.annotations:  # in whose middle a number may change
+            digest.update(bytes.fromhex(sha256(file)))
         return digest.hexdigest()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from tfproj.data.dataset import Dataset, Split
 from tfproj.data.findings import Finding, Findings
 from tfproj.data.mask_set import MaskSet
 from tfproj.data.masks import require_same_size
+from tfproj.data.progress import progress
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Examiner:
         split = self._dataset.splits[name]
         sides, modes = (array("L"), array("L")), Counter()
         pixels, images = np.zeros((2, 256), np.int64)
-        for index in _progress(len(split), name):
+        for index in progress(len(split), name):
             picture = self._picture(split, index)
             if picture is not None:
                 modes[picture.mode] += 1
@@ -153,12 +153,3 @@ def _range(values: array) -> tuple[int, int, int] | None:
     if not values:
         return None
     return min(values), int(np.median(values)), max(values)
-
-
-def _progress(count: int, name: str) -> Iterator[int]:
-    """Indices with a bar on stderr, where that is a terminal and tqdm is installed."""
-    try:
-        from tqdm import tqdm  # noqa: PLC0415 - optional
-    except ImportError:
-        return iter(range(count))
-    return iter(tqdm(range(count), name, unit="image", leave=False, disable=None, file=sys.stderr))

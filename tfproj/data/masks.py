@@ -21,7 +21,19 @@ from tfproj.errors import InputError
 
 # Distance of two classes from which on noise of JPEG would fall between them, and be refused.
 APART = 32
+# What a mask holds where a pixel is not to be counted, and what tools call that.
+IGNORE = 255
+VOID_NAMES = {"void", "ignore", "unlabelled", "unlabeled", "__ignore__", "_ignore_"}
 INTERPOLATED = "resized with interpolation, or saved as JPEG; use nearest neighbour and PNG"
+
+
+def void_value(instead: int) -> int:
+    """What masks hold for pixels that a format says not to count: a class, and not :data:`IGNORE`.
+
+    Training counts every pixel so far. All readers ask here, and drop a class of which this makes
+    :data:`IGNORE`.
+    """
+    return instead
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tfproj.data.findings import Finding
 from tfproj.data.sources.digits import digits
 from tfproj.data.sources.facades import facades
 from tfproj.data.sources.fashion_mnist import fashion_mnist
-from tfproj.data.sources.folder import folder_dataset
+from tfproj.data.sources.formats.recognise import directory_dataset
 from tfproj.data.sources.synthetic import synthetic_facades
 from tfproj.data.sources.tfds import tfds_dataset
 from tfproj.data.splits import finish
@@ -82,7 +82,7 @@ def read_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
     """The data set with the splits that its source has; its findings say what is wrong with it.
 
     Args:
-        name: a key of :data:`DATASETS`, ``tfds:NAME``, or a directory (see ``folder``).
+        name: a key of :data:`DATASETS`, ``tfds:NAME``, or a directory (see ``formats``).
         task: what it is needed for; a mismatch is an error. None: whatever it is.
         options: where it lies.
 
@@ -90,6 +90,9 @@ def read_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
         InputError: unknown name, wrong task, nothing there, or nothing that can be used.
     """
     name = expand_home(name)
+    named = name in DATASETS or name.startswith("tfds:")
+    if named and options.format is not None:
+        raise InputError(f"--format is for directories; {name!r} is a data set by name")
     if name in DATASETS:
         source = DATASETS[name]
         if task not in (None, source.task):
@@ -104,7 +107,7 @@ def read_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
             raise InputError(f"--data-dir is for named data sets; {name!r} is a directory itself")
         if options.group_modulus and (Path(name) / "groups.csv").exists():
             raise InputError(f"{name}: groups.csv and --group-modulus both give groups; use one")
-        dataset = folder_dataset(Path(name), task)
+        dataset = directory_dataset(Path(name), task, options.format)
     else:
         raise unknown_name("unknown data set (or directory)", name, [*DATASETS, "tfds:NAME"])
     if task not in (None, dataset.task):

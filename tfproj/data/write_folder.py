@@ -6,7 +6,8 @@ Good for looking at the data, for other tools, and for images to try a model on.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -14,6 +15,7 @@ from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_csv, writing
 from tfproj.core.spec import default_colors, palette
 from tfproj.data.dataset import Dataset, Split
+from tfproj.data.progress import progress
 from tfproj.data.sources.tables import class_folder
 from tfproj.errors import InputError
 
@@ -47,6 +49,8 @@ def _write_all(dataset: Dataset, folder: Path) -> None:
     colors = dataset.colors or default_colors(len(dataset.classes))
     groups: list[dict[str, str]] = []
     for name, split in dataset.splits.items():
+        if not len(split):
+            continue
         print(f"writing {len(split):,} examples of {name} ...", file=sys.stderr)
         files = _write_split(dataset, split, folder / name, palette(colors))
         if split.groups is not None:
@@ -64,8 +68,9 @@ def _write_split(dataset: Dataset, split: Split, root: Path, mask_palette: list[
     names = []
     for folder in ("images", "masks") if dataset.task == "segment" else ():
         (root / folder).mkdir(parents=True)
-    for index in range(len(split)):
-        stem = Path(split.names[index]).stem
+    stems = _stems(split)
+    for index in progress(len(split), root.name):
+        stem = stems[index]
         if dataset.task == "segment":
             names.append(_write_image(split, index, root / "images" / stem).name)
             mask = Image.fromarray(split.read_mask(index))
@@ -78,14 +83,34 @@ def _write_split(dataset: Dataset, split: Split, root: Path, mask_palette: list[
     return names
 
 
+def _stems(split: Split) -> list[str]:
+    """File names without suffix, or paths where they are not unique (in a class)."""
+    paths = [PurePosixPath(name.replace("\\", "/")) for name in split.names]
+    labels = [None] * len(paths) if split.labels is None else split.labels.tolist()
+    counts = Counter(zip(labels, (path.stem for path in paths), strict=True))
+    return [
+        path.stem
+        if counts[label, path.stem] == 1
+        else str(path).replace("/", "_").replace(".", "_")
+        for label, path in zip(labels, paths, strict=True)
+    ]
+
+
 def _write_image(split: Split, index: int, target: Path) -> Path:
     """``target`` with the suffix of the file it is copied from, or ``.png``; the file."""
     source = split.read_image(index)
     if isinstance(source, Path):
         file = target.with_name(target.name + source.suffix)
+        _require_new(file)
         # Read here, where it is the source that is named; around this, it is the output.
         file.write_bytes(image.read_bytes(source))
     else:
         file = target.with_name(target.name + ".png")
+        _require_new(file)
         image.open_image(source, split.label_of(index)).save(file)
     return file
+
+
+def _require_new(file: Path) -> None:
+    if file.exists():
+        raise InputError(f"{file.name}: two images would have this name; rename one")

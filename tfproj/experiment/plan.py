@@ -19,6 +19,7 @@ from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
+from tfproj.experiment.choice import choose
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
@@ -37,6 +38,7 @@ class Plan:
         source: where the weights come from, for a new run with ``init``.
         warnings: code -> sentence: what will make the result doubtful.
         own_data: whether the data are those of the training.
+        choice: which preset was taken and why, where none was given.
     """
 
     config: TrainConfig
@@ -45,6 +47,7 @@ class Plan:
     source: Source | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
     own_data: bool = True
+    choice: str = ""
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -79,7 +82,14 @@ def _with_leak(dataset: Dataset, source: Source) -> Dataset:
 
 def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
     """The plan for a configuration that names its model."""
-    dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    options = data_options(config, classes)
+    dataset = load_dataset(config.data, config.task, options)
+    config, choice = choose(config, dataset)
+    if data_options(config, classes) != options:  # the chosen preset splits them otherwise
+        dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    if "encoder" in config.model_options and dataset.channels == 1:
+        note = "grey images: repeated as red, green and blue for the encoder"
+        dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
     config, dataset, doubt = choose_augment(config, dataset)
     resize = _choose_resize(config, dataset)
     config = dataclasses.replace(config, resize=resize)
@@ -99,7 +109,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
-    return Plan(config, dataset, spec, warnings=warnings)
+    return Plan(config, dataset, spec, warnings=warnings, choice=choice)
 
 
 def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
@@ -220,12 +230,14 @@ def _plan_on(run: Run, data: str) -> Plan:
     config = dataclasses.replace(run.config(), data=data, data_dir=None)
     if run.config().data == "facades" and not (Path(data) / "classes.csv").exists():
         config = dataclasses.replace(run.config(), data_dir=data)  # in a layout of its own
+    layout = None  # other data may have another, which is then recognised
     with contextlib.suppress(InputError):  # the options may fit the run's own data alone
         dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
+        layout = config.format
         if dataset.fingerprint() == begun["fingerprint"]:
             quick_check(dataset)
             return Plan(config, dataset, spec)
-    config = dataclasses.replace(config, limit=None, group_modulus=None)
+    config = dataclasses.replace(config, limit=None, group_modulus=None, format=layout)
     dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
     quick_check(dataset)
     return Plan(config, _with_overlap(dataset, set(begun["val"])), spec, own_data=False)
@@ -257,6 +269,7 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
         val_fraction=config.val_fraction,
         limit=config.limit,
         classes=classes,
+        format=config.format,
     )
 
 

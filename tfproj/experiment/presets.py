@@ -26,6 +26,8 @@ MUON = {
     "weight_decay": 5e-2,
 }
 
+ENCODER = "encoder"  # shorthand for a model with that encoder
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "classify": {
         # The course work: two plain convolutions, cross entropy, Adam.
@@ -65,6 +67,33 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "label_smoothing": 0.05,
             "ema": 0.999,
             "augment": "shift_flip_erase",
+        },
+        # For photographs: the features of an encoder trained on ImageNet, and a linear layer that
+        # is fitted to them. From choice.FINE_TUNED images on the encoder learns, too, slowly; its
+        # norms stay, as do the edges and textures of its first blocks.
+        "photo": {
+            "model": "encoder",
+            "model_options": {
+                "encoder": "lite0",
+                "batch_norm": True,
+                "dropout": 0.2,
+                "frozen": 4,
+                "frozen_norms": True,
+            },
+            "image_size": (288, 288),
+            "resize": "crop",
+            "probe": True,
+            "epochs": 9,
+            "batch_size": 16,
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "encoder_rate": 0.1,
+            "schedule": "cosine",
+            "warmup_epochs": 0.5,
+            "weight_decay": 1e-2,
+            "label_smoothing": 0.1,
+            "ema": 0.999,
+            "augment": "photo",
         },
         # Under 100,000 parameters, for where every kilobyte counts.
         "tiny": {
@@ -154,28 +183,54 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 def make_config(task: str, preset: str | None = None, **values: Any) -> TrainConfig:
     """A preset with single values changed; ``None`` means "as the preset has it".
 
-    The preset is ``default``, or ``finetune`` with ``init``; then the model is left open, for
-    :func:`tfproj.experiment.plan.plan` to take from the source.
+    Without a preset it is open: :func:`tfproj.experiment.plan.plan` chooses one by the data, as
+    :mod:`tfproj.experiment.choice` says, and ``default`` stands for it until then. With ``init``
+    it is ``finetune``, whose model is left open, for the plan to take from the source.
+
+    Args:
+        encoder: shorthand for a model with that encoder, see :data:`tfproj.models.registry.MODELS`;
+            the preset is then ``photo``.
 
     Raises:
         InputError: an unknown task, preset or key, or a value out of range.
     """
     if task not in TASKS:
         raise unknown_name("unknown task", task, TASKS)
-    if preset is None:
-        preset = "finetune" if values.get("init") else "default"
-    if not isinstance(preset, str) or preset not in PRESETS[task]:
-        raise unknown_name(f"unknown preset for {task}", preset, PRESETS[task])
-    reject_unknown_keys(values)
+    reject_unknown_keys(values, also=(ENCODER,))
     given = {key: value for key, value in values.items() if value is not None}
     check_type("init", "str | None", given.get("init"))
+    if preset is None and given.get("init"):
+        preset = "finetune"
+    elif preset is None and ENCODER in given:
+        preset = "photo"
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS[task]):
+        raise unknown_name(f"unknown preset for {task}", preset, PRESETS[task])
+    recipe = _recipe(task, preset or "default", given)
+    settled = {key: value for key, value in given.items() if key != ENCODER}
+    return TrainConfig(
+        **{**recipe, **settled, "task": task, "preset": preset or "default"},
+        given=None if preset else given,
+    )
+
+
+def _recipe(task: str, preset: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The values of a preset, without the model's where another one is asked for."""
     recipe = {**TASK_DEFAULTS[task], **PRESETS[task][preset]}
     if given.get("init"):
+        if ENCODER in given:
+            raise InputError("encoder and init: the source has its own network; leave out one")
         recipe |= {"model": "", "model_options": {}}  # the source's: plan looks it up
     if given.get("model", recipe["model"]) != recipe["model"]:
         recipe["model_options"] = {}  # a preset's options are for the preset's model
+    if ENCODER in given:
+        check_type(ENCODER, "str", given[ENCODER])
+        photo = PRESETS[task]["photo"]
+        own = {**photo["model_options"], **given.get("model_options", {}), ENCODER: given[ENCODER]}
+        if given.setdefault("model", photo["model"]) != photo["model"]:
+            raise InputError(f"model {given['model']!r} has no encoder; leave out one of the two")
+        given["model_options"] = own
     recipe["augment"] = None  # of this preset, as far as the classes allow: plan looks at them
-    return TrainConfig(**{**recipe, **given, "task": task, "preset": preset})
+    return recipe
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:
@@ -198,7 +253,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"{path}: expected 'key: value' lines")
     values = {key.replace("-", "_"): value for key, value in values.items()}
-    reject_unknown_keys(values, f"{path}: ")
+    reject_unknown_keys(values, f"{path}: ", also=(ENCODER,))
     return values
 
 

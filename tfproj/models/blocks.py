@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfproj.core.spec import INPUT_NAME, SCORES_NAME, ModelSpec
+from tfproj.models.depthwise import DepthwiseConv
 from tfproj.models.layers import BatchNorm, LineMean
 
 
@@ -58,7 +59,7 @@ def conv(
 
 def depthwise(size: int, name: str, use_bias: bool = True, strides: int = 1):
     """A convolution of every channel by itself, with square kernels."""
-    return keras.layers.DepthwiseConv2D(size, strides, padding="same", use_bias=use_bias, name=name)
+    return DepthwiseConv(size, strides, use_bias=use_bias, name=name)
 
 
 def strip_pooling(x, name: str, batch_norm: bool = False, initializer: str = "keras"):

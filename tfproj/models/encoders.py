@@ -79,12 +79,17 @@ def load_imagenet(model: keras.Model, encoder: str, weights: str | None) -> None
         return
     file = Path(weights) if weights else packaged_weights()
     arrays = [a for name, a in read_state_dict(file).items() if not name.endswith("_tracked")]
-    layers = [layer for layer in model.layers if is_encoder(layer) and layer.weights]
-    for layer in layers:
+    fitting = []
+    for layer in [layer for layer in model.layers if is_encoder(layer) and layer.weights]:
         given, arrays = arrays[: len(layer.weights)], arrays[len(layer.weights) :]
         given = [_keras_layout(array, layer) for array in given]
         if [w.shape for w in given] != [tuple(w.shape) for w in layer.weights]:
-            raise InputError(f"{file}: weights of another network than {encoder} ({layer.name})")
+            raise InputError(
+                f"{file}: weights of another network than {encoder} (at {layer.name}); "
+                f"encoder_weights {DRAWN!r} starts from random ones"
+            )
+        fitting.append((layer, given))
+    for layer, given in fitting:
         layer.set_weights(given)
 
 

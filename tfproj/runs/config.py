@@ -66,6 +66,7 @@ class TrainConfig:
     preset: str = "default"  # where the values below came from, before flags
     data: str = ""  # name in DATASETS, "tfds:NAME", or a directory
     data_dir: str | None = None  # where the named data set lies, if not in a usual place
+    format: str | None = None  # how that directory is laid out; None: recognised
     group_modulus: int | None = None  # files N and N + modulus belong to one group
     val_fraction: float = 0.1  # share of the training groups held out where no val split exists
     limit: int | None = None  # so many training examples at most, see DataOptions
@@ -74,6 +75,7 @@ class TrainConfig:
     image_size: tuple[int, int] | None = None  # (height, width); None: near the data set's own
     resize: str | None = None  # name in RESIZES; None: the plan chooses
     channels: int | None = None  # 1 grey, 3 RGB; None: the data set's own
+    probe: bool = False  # the first epoch fits the last layer alone, on features computed once
     epochs: int = 10
     batch_size: int = 32
     optimizer: str = "adam"
@@ -92,6 +94,8 @@ class TrainConfig:
     init: str | None = None  # run, pretrained model or ONNX file whose weights it starts from
     precision: str = "auto"  # "mixed_bfloat16" where the hardware has it, else "float32"
     seed: int = 0
+    # What was asked for, where the data are to choose the preset; None: it is chosen.
+    given: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         size: Any = self.image_size  # as in JSON, or one side of a square
@@ -106,8 +110,15 @@ class TrainConfig:
         """A larger batch where there is no backward pass to hold."""
         return 2 * self.batch_size if self.task == "classify" else self.batch_size
 
+    @property
+    def stepping_epochs(self) -> int:
+        """Epochs that take optimiser steps."""
+        return self.epochs - self.probe
+
     def to_dict(self) -> dict[str, Any]:
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        values = json.loads(json.dumps(dataclasses.asdict(self)))
+        del values["given"]
+        return values
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
@@ -124,9 +135,11 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**values)
 
 
-def reject_unknown_keys(values: Mapping[str, Any], where: str = "") -> None:
-    """InputError for a key that no configuration has; says the closest."""
-    known = [f.name for f in dataclasses.fields(TrainConfig)]
+def reject_unknown_keys(
+    values: Mapping[str, Any], where: str = "", also: Sequence[str] = ()
+) -> None:
+    """InputError for a key that no configuration has, nor ``also``; says the closest."""
+    known = [f.name for f in dataclasses.fields(TrainConfig) if f.name != "given"] + list(also)
     for key in values:
         if key not in known:
             raise unknown_name(f"{where}unknown key", key, known)
@@ -148,6 +161,8 @@ def _validate(config: TrainConfig) -> None:
         check_resize(config.resize, config.task)
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
+    if config.probe and config.task != "classify":
+        raise InputError("probe fits the last layer of a classifier, which is for classify only")
     if config.dice and config.task != "segment":
         raise InputError("dice is a loss of areas, which is for segment only")
 
@@ -159,12 +174,18 @@ def check_type(name: str, annotation: str, value: Any) -> None:
     kind = annotation.removesuffix(" | None")
     good = {
         "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
         "int": isinstance(value, int) and not isinstance(value, bool),
         "float": isinstance(value, (int, float)) and not isinstance(value, bool),
         "tuple[int, int]": isinstance(value, tuple) and all(type(side) is int for side in value),
         "Mapping[str, Any]": isinstance(value, Mapping),
     }[kind]
     if not good:
-        words = {"str": "text", "int": "a whole number", "float": "a number"}
+        words = {
+            "str": "text",
+            "bool": "true or false",
+            "int": "a whole number",
+            "float": "a number",
+        }
         wanted = {**words, "tuple[int, int]": "one or two sides in whole pixels"}.get(kind, kind)
         raise InputError(f"{name} is {value!r}; it must be {wanted}")

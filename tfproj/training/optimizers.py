@@ -140,17 +140,19 @@ def ema_momentum(config: TrainConfig, steps_per_epoch: int) -> float:
     The average starts at the random weights: one of 0.999 still holds most of them after a hundred
     steps, and a short training would keep a model that has learned nothing.
     """
-    return min(config.ema, max(0.0, 1 - 10 / (config.epochs * steps_per_epoch)))
+    steps = max(1, config.stepping_epochs * steps_per_epoch)
+    return min(config.ema, max(0.0, 1 - 10 / steps))
 
 
 def make_schedule(config: TrainConfig, steps_per_epoch: int):
     """A constant, or a linear warm-up followed by a cosine to zero at the last step."""
     if config.schedule == "constant":
         return config.learning_rate
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), config.epochs * steps_per_epoch - 1)
+    steps = max(1, config.stepping_epochs * steps_per_epoch)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else config.learning_rate,
-        decay_steps=config.epochs * steps_per_epoch - warmup,
+        decay_steps=steps - warmup,
         warmup_target=config.learning_rate if warmup else None,
         warmup_steps=warmup,
     )

@@ -38,6 +38,7 @@ from tfproj.training.augment import for_statistics
 from tfproj.training.cache import Cache, make_cache
 from tfproj.training.compiling import compiled_model
 from tfproj.training.doubts import CollapseAlarm, look_back
+from tfproj.training.probe import fit_last_layer
 from tfproj.training.transfer import initialise
 from tfproj.training.validation_weights import ValidationWeights, norms
 
@@ -181,25 +182,16 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
 
 def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> None:
     config, caches = planned.config, prepared.caches
-    history = _restore(run, prepared.model, prepared.steps)
+    history = _restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
     if done >= config.epochs or out_of_patience(history, config.task, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
-        prepared.model.fit(
-            pipeline.train_batches(
-                caches["train"], config.batch_size, range(done, config.epochs), config.seed,
-                config.augment, planned.spec.mirrored,
-            ),
-            epochs=config.epochs,
-            initial_epoch=done,
-            steps_per_epoch=prepared.steps,
-            shuffle=False,  # the pipeline shuffles
-            validation_data=pipeline.eval_batches(caches["val"], config.eval_batch_size),
-            callbacks=_callbacks(run, planned, prepared, history, tensorboard),
-            verbose=0,
-        )  # fmt: skip
+        listeners = _callbacks(run, planned, prepared, history, tensorboard)
+        if config.probe and not done:
+            fit_last_layer(prepared.model, planned, caches, listeners)
+        _fit_epochs(planned, prepared, max(done, int(config.probe)), listeners)
     except KeyboardInterrupt:
         raise TfprojError(
             f"interrupted after {len(run.history())} of {config.epochs} epochs; continue with: "
@@ -210,6 +202,25 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         raise unreadable or error from error
     _say_trained(run, config, done, time.monotonic() - begin)
     look_back(run, planned, prepared.model, caches)
+
+
+def _fit_epochs(planned: Plan, prepared: _Prepared, done: int, listeners: list) -> None:
+    config, caches = planned.config, prepared.caches
+    if done == config.epochs:
+        return
+    prepared.model.fit(
+        pipeline.train_batches(
+            caches["train"], config.batch_size, range(done, config.epochs), config.seed,
+            config.augment, planned.spec.mirrored,
+        ),
+        epochs=config.epochs,
+        initial_epoch=done,
+        steps_per_epoch=prepared.steps,
+        shuffle=False,  # the pipeline shuffles
+        validation_data=pipeline.eval_batches(caches["val"], config.eval_batch_size),
+        callbacks=listeners,
+        verbose=0,
+    )  # fmt: skip
 
 
 def _callbacks(
@@ -246,13 +257,13 @@ def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> No
     )
 
 
-def _restore(run: Run, model, steps: int) -> list[dict]:
+def _restore(run: Run, model, steps: int, probe: bool) -> list[dict]:
     """Load weights and optimiser of the last whole epoch; returns the history up to it."""
     if not run.last_weights.exists():
         return []
     model.optimizer.build(model.trainable_variables)
     load_weights(model, run.last_weights)
-    done = int(model.optimizer.iterations) // steps
+    done = int(model.optimizer.iterations) // steps + probe
     history = run.history()[:done]
     if len(history) != done:
         raise InputError(

@@ -53,7 +53,8 @@ class ValidationWeights:
         """Put what is kept into the model, until :meth:`swap_out`."""
         optimizer = self._model.optimizer
         averages = getattr(optimizer, "_model_variables_moving_average", None) or []
-        averages = averages if optimizer.use_ema else []
+        # Before the first step an average holds nothing.
+        averages = averages if optimizer.use_ema and int(optimizer.iterations) else []
         if not averages and self._arrived():
             return
         trained = optimizer._trainable_variables if averages else []
@@ -93,5 +94,6 @@ class ValidationWeights:
 
 
 def norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """The batch norms of a model."""
-    return [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    """The batch norms of a model whose statistics a training moves."""
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in model.layers if isinstance(layer, kind) and layer.trainable]

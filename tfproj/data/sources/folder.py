@@ -21,6 +21,7 @@ files of one name, they are given as ``SPLIT/a.jpg``, or ``SPLIT/dog/7.png`` wit
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,22 +29,26 @@ import numpy as np
 
 from tfproj.core import image
 from tfproj.core.words import nfc
-from tfproj.data.dataset import SPLITS, Dataset, Split, natural_channels, natural_size
+from tfproj.data.dataset import SPLITS, Dataset, Split
 from tfproj.data.findings import Findings
-from tfproj.data.masks import MaskCoding
 from tfproj.data.sources import layouts
-from tfproj.data.sources.files import images_in, match_pairs, pair_split
+from tfproj.data.sources.class_tables import NAMES, ClassTable, class_table
+from tfproj.data.sources.files import dataset_of, images_in, match_pairs, paired_dataset
 from tfproj.data.sources.tables import (
     SPLIT_FOLDERS,
     class_folder,
     colors_of,
-    mask_coding,
     read_classes,
     with_listed_groups,
 )
 from tfproj.errors import InputError
 
-TABLES = ("classes.csv", "groups.csv")
+# What folders of images are called that are no class.
+COMMON_FOLDERS = re.compile(
+    "(?i)(train|val|test|image|img|photo|data|jpegimage|label|mask|segmentation)"
+    "[a-z]*[_-]?[a-z]*[0-9]*"
+)
+TABLES = ("groups.csv", *NAMES)
 
 
 def folder_dataset(folder: Path, task: str | None = None) -> Dataset:
@@ -75,6 +80,28 @@ def _holds_pairs(root: Path) -> bool:
     """Whether a folder is meant for segmentation, even if one half of it is missing."""
     folders = set(_folders_in(root))
     return folders >= {"images", "masks"} or folders in ({"images"}, {"masks"})
+
+
+def evidence(folder: Path, task: str | None) -> str:
+    """What speaks for this layout, in words, where another one may be meant as well."""
+    roots = [folder, *(folder / name for names in SPLIT_FOLDERS.values() for name in names)]
+    roots = [root for root in roots if root.is_dir()]
+    pairs = [root for root in roots if set(_folders_in(root)) >= {"images", "masks"}]
+    if any(_holds_images(root / "images") for root in pairs) and task != "classify":
+        return "images/ and masks/"
+    classes = {name for root in roots for name in _folders_in(root) if _is_class(root / name)}
+    if len(classes) < 2 or task == "segment":
+        return ""
+    return "the class folders " + " and ".join(f"{name}/" for name in sorted(classes)[:2])
+
+
+def _is_class(folder: Path) -> bool:
+    """Whether it holds images, under a name that says no more than that."""
+    return not COMMON_FOLDERS.fullmatch(folder.name) and _holds_images(folder)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in image.SUFFIXES for path in image.list_visible(folder))
 
 
 def _tables_of(root: Path, folder: Path) -> tuple[str, ...]:
@@ -138,17 +165,7 @@ def _classification(folder: Path, roots: dict[str, Path], findings: Findings) ->
             if not path.is_dir() and path.name not in _tables_of(root, folder):
                 findings.warn(path, "ignored", "ignored: a file outside the class folders")
         splits[split] = _class_split(split, root, classes, findings)
-    return Dataset(
-        name=str(folder),
-        task="classify",
-        classes=tuple(classes),
-        colors=colors_of(listed),
-        splits=splits,
-        size=natural_size(splits["train"], multiple=1),
-        channels=natural_channels(splits["train"]),
-        origin=str(folder.resolve()),
-        may_grow=True,
-    )
+    return dataset_of(folder, "classify", classes, splits, colors=colors_of(listed))
 
 
 def _require_photographs(folder: Path, train: Path, listed: Sequence[str]) -> None:
@@ -190,30 +207,17 @@ def _listing(names: list[str]) -> str:
 
 
 def _segmentation(folder: Path, roots: dict[str, Path], findings: Findings) -> Dataset:
-    listed, coding = [], MaskCoding.plain(256)  # in which any value passes
+    table = ClassTable.of_any_value(folder)
     with findings.catch(folder / "classes.csv", "classes"):
-        listed = read_classes(folder, findings, required=True)
-        coding = mask_coding(listed, folder)
-    splits = {}
+        table = class_table(folder, findings)
+    pairs: dict[str, list[tuple[Path, Path]]] = {}
     for split, root in roots.items():
         _warn_of_strangers(root, ["images", "masks", *_tables_of(root, folder)], findings)
         if split == "test" and not (root / "masks").exists():  # as competitions have it
-            splits[split] = pair_split([], coding)
+            pairs[split] = []
             continue
         files = [images_in(root / name, findings) for name in ("images", "masks")]
-        pairs = match_pairs(*files, findings)
-        if not pairs and split == "train":
+        pairs[split] = match_pairs(*files, findings)
+        if not pairs[split] and split == "train":
             findings.error(root / "images", "layout", "no image with a mask")
-        splits[split] = pair_split(pairs, coding)
-    return Dataset(
-        name=str(folder),
-        task="segment",
-        classes=tuple(row["name"] for row in listed),
-        colors=colors_of(listed),
-        splits=splits,
-        size=natural_size(splits["train"], multiple=8),
-        channels=natural_channels(splits["train"]),
-        origin=str(folder.resolve()),
-        may_grow=True,
-        mask_values=coding.values,
-    )
+    return paired_dataset(folder, pairs, table)

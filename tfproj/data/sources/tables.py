@@ -17,6 +17,7 @@ from tfproj.data.masks import MaskCoding
 from tfproj.errors import InputError
 
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+MAX_BYTES = 2**30  # twice COCO's own largest file
 # What else tools call the column with the mask values.
 VALUE_COLUMNS = ("id", "index", "label")
 
@@ -42,17 +43,22 @@ def read_classes(folder: Path, findings: Findings, required: bool = False) -> li
                 "line under the header 'name' (columns 'color' and 'value' are optional)"
             )
         return []
-    rows = _read_csv(path, "name")
+    rows = read_csv(path, "name")
     _settle_columns(rows, path, findings)
+    require_classes(rows, path)
+    if required and len(rows) < 2:
+        raise InputError(f"{path}: lists one class; segmentation needs at least two")
+    return rows
+
+
+def require_classes(rows: list[dict[str, str]], path: Path) -> None:
+    """InputError unless each class has a name of its own, and colors are ``#RRGGBB``."""
     names = [row["name"] for row in rows]
     if len({class_folder(name) for name in names}) != len(names) or not all(names):
         raise InputError(f"{path}: every class needs a name of its own")
-    if required and len(names) < 2:
-        raise InputError(f"{path}: lists one class; segmentation needs at least two")
     for row in rows:
         if row.get("color") and not re.fullmatch(r"#[0-9A-Fa-f]{6}", row["color"]):
             raise InputError(f"{path}: color {row['color']!r} is not #RRGGBB")
-    return rows
 
 
 def _settle_columns(rows: list[dict[str, str]], path: Path, findings: Findings) -> None:
@@ -84,19 +90,19 @@ def warn_of_columns(
         findings.warn(path, "ignored", message)
 
 
-def mask_coding(listed: list[dict[str, str]], folder: Path) -> MaskCoding:
-    """Mask values and colours of the listed classes."""
+def mask_coding(listed: list[dict[str, str]], path: Path) -> MaskCoding:
+    """Mask values and colours of the classes that the table at ``path`` lists."""
     stated = any(row.get("value") for row in listed)
     values = [row.get("value", "") if stated else str(i) for i, row in enumerate(listed)]
     numbers = [int(v) if re.fullmatch("[0-9]{1,3}", v) else 256 for v in values]
     if max(numbers) > 255 or len(set(numbers)) != len(numbers):
         raise InputError(
-            f"{folder / 'classes.csv'}: values must be different numbers 0..255, not "
+            f"{path}: values must be different numbers 0..255, not "
             f"{', '.join(value or 'nothing' for value in values[:20])}"
         )
     colors = [row["color"].upper() for row in listed if row.get("color")]
     if len(set(colors)) != len(colors):
-        raise InputError(f"{folder / 'classes.csv'}: colors must differ, or masks can't tell them")
+        raise InputError(f"{path}: colors must differ, or masks can't tell them")
     return MaskCoding(tuple(numbers), colors_of(listed), stated)
 
 
@@ -106,7 +112,19 @@ def colors_of(listed: list[dict[str, str]]) -> tuple[str, ...]:
     return colors if colors and all(colors) else ()
 
 
-def _read_csv(path: Path, *required: str) -> list[dict[str, str]]:
+def read_text(path: Path) -> str:
+    """A text file; InputError where it is missing, too large, or no UTF-8."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MB")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: no UTF-8 text (byte {error.start:,})") from None
+
+
+def read_csv(path: Path, *required: str) -> list[dict[str, str]]:
     """Lines by column; the names of columns in lower case."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -135,7 +153,7 @@ def with_listed_groups(dataset: Dataset, folder: Path, findings: Findings) -> Da
     path = folder / "groups.csv"
     if not path.is_file():
         return dataset
-    rows = _read_csv(path, "file", "group")
+    rows = read_csv(path, "file", "group")
     warn_of_columns(rows, ("file", "group"), path, findings)
     group_of: dict[str, str] = {}
     for row in rows:

@@ -1,0 +1,1 @@
+"""Data sets as other tools write them, one reader each."""
