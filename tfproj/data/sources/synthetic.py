@@ -2,17 +2,16 @@
 
 Each example comes from ``numpy.random.default_rng([SEED, split, index])`` alone, so it can be
 drawn at any time, in any process, and is always the same. Picture and mask are drawn together on
-a canvas (``synthetic_drawing``); light, lens and sensor change only the picture.
+a canvas (``synthetic_drawing``); lens, light and sensor change only the picture.
 """
 
 from __future__ import annotations
 
 import functools
-import io
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from tfproj.data.dataset import DataOptions, Dataset, Split
 from tfproj.data.sources.facade_classes import FACADE_CLASSES, FACADE_COLORS
@@ -76,28 +75,11 @@ def draw(rng: Rng, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _photograph(rng: Rng, picture: Image.Image) -> np.ndarray:
-    """Lens, light, exposure, sensor, compression: uint8 (H, W, 3)."""
-    size = picture.size[0]
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.7) * size / SIZE))
-    gain = _light(rng, size)[..., None] * rng.uniform(0.75, 1.2) * (1 + rng.normal(0, 0.04, 3))
-    pixels = np.asarray(picture, np.float32) * gain.astype(np.float32)
-    pixels += rng.standard_normal((size, size, 1), np.float32) * np.float32(rng.uniform(1, 6))
-    pixels -= 0.6 * np.maximum(pixels - 200, 0)  # white walls keep their texture, as on film
-    data = io.BytesIO()
-    noisy = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    noisy.save(data, "JPEG", quality=int(rng.integers(60, 95)))
-    return np.array(Image.open(data))
-
-
-def _light(rng: Rng, size: int) -> np.ndarray:
-    """Uneven light and dirt, at times the shadow of a house opposite: float32 (size, size)."""
-    ramp = np.linspace(-1, 1, 14)
-    grid = 1 + rng.normal(0, 0.08) * ramp + rng.normal(0, 0.1) * ramp[:, None]
-    grid = (grid + rng.normal(0, 0.03, grid.shape)).astype(np.float32)
-    light = np.array(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC))
-    if rng.random() < 0.15:
-        edge = Image.new("L", (size, size), 255)
-        a, b, side = *rng.uniform(0, size, 2), rng.choice([0, size])
-        ImageDraw.Draw(edge).polygon([(a, 0), (b, size), (side, size), (side, 0)], 160)
-        light *= np.asarray(edge, np.float32) / 255
-    return light
+    """Lens, uneven light, exposure and sensor: uint8 (H, W, 3)."""
+    width, height = picture.size
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.7) * width / SIZE))
+    across, down = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
+    light = 1 + rng.normal(0, 0.1) * across + rng.normal(0, 0.1) * down
+    pixels = np.array(picture) * light[..., None] * (1 + rng.normal(-0.05, 0.07, 3))
+    pixels += rng.normal(0, rng.uniform(1, 6), (height, width, 1))
+    return pixels.clip(0, 255).astype(np.uint8)
