@@ -25,7 +25,7 @@ from tfproj.cli.options import (
 from tfproj.core.spec import RESIZES
 from tfproj.errors import InputError
 from tfproj.experiment import presets
-from tfproj.experiment.plan import Plan, explain_size, plan, plan_again
+from tfproj.experiment.plan import Plan, explain_size, plan, plan_resume
 from tfproj.export.job import Options
 from tfproj.export.onnx_file import export_onnx
 from tfproj.inference.model_file import ModelFile, read_model
@@ -187,7 +187,7 @@ def _train(
         if run.config().task != task:
             raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
         require_unlocked(run.path)
-        training = _load(planned := plan_again(run, epochs))
+        training = _load(planned := plan_resume(run, epochs))
         with contextlib.suppress(InputError):
             exported = read_model(run.onnx_file, run.onnx_file.name)
         training.resume(run, tensorboard, planned)

@@ -75,10 +75,18 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "data": spec.data,
             "license": job.license,
             "weights_sha256": job.digest,
+            **_teachers(job),
         },
         "versions": environment.versions(),
         **{name: value for name, value in vars(measured).items() if value is not None},
     }
+
+
+def _teachers(job: Job) -> dict[str, Any]:
+    """Whose answers it learned from, where it did."""
+    file = job.run.environment_file
+    found = job.run.environment().get("teachers") if file.is_file() else None
+    return {"teachers": found} if found else {}
 
 
 def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:

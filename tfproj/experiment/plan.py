@@ -60,11 +60,16 @@ def plan(config: TrainConfig) -> Plan:
         InputError: anything that would make the training fail or be meaningless.
     """
     if not config.init:
-        return _fitted(config)
+        return _with_teachers(_fitted(config))
     source = find_source(config.init, config.task)
-    planned = _fitted(with_source(config, source))
+    planned = _with_teachers(_fitted(with_source(config, source)))
     dataset = _with_leak(planned.dataset, source)
     return dataclasses.replace(planned, dataset=dataset, source=source)
+
+
+def _with_teachers(planned: Plan) -> Plan:
+    teachers = find_teachers(planned.config.teacher, planned.spec)
+    return dataclasses.replace(planned, teachers=teachers)
 
 
 def _with_leak(dataset: Dataset, source: Source) -> Dataset:
@@ -112,8 +117,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
-    teachers = find_teachers(config.teacher, spec)
-    return Plan(config, dataset, spec, warnings=warnings, choice=choice, teachers=teachers)
+    return Plan(config, dataset, spec, warnings=warnings, choice=choice)
 
 
 def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
@@ -199,6 +203,20 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
     kept = ("fingerprint", "contents") if "contents" in begun else ("fingerprint",)
     if any(begun.get(key) != now[key] for key in kept):
         raise InputError(f"{run.path}: the data set is not the one this run was started with")
+    return planned
+
+
+def plan_resume(run: Run, epochs: int | None = None) -> Plan:
+    """As :func:`plan_again`, for a run that is to be trained on.
+
+    Raises:
+        InputError: also where its teachers are gone or not what they were.
+    """
+    planned = _with_teachers(plan_again(run, epochs))
+    begun = run.environment().get("teachers", [])
+    for teacher, known in zip(planned.teachers, begun, strict=True):
+        if teacher.describe()["sha256"] != known["sha256"]:
+            raise InputError(f"{teacher.file}: not the teacher that this run was started with")
     return planned
 
 

@@ -25,7 +25,7 @@ from tfproj.core.files import write_json, write_text
 from tfproj.core.words import duration
 from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.experiment import initial_weights
-from tfproj.experiment.plan import Plan, describe_splits, plan, plan_again
+from tfproj.experiment.plan import Plan, describe_splits, plan, plan_resume
 from tfproj.models.checkpoint import load_weights
 from tfproj.models.encoders import load_imagenet
 from tfproj.runs import DEFAULT_ROOT, environment
@@ -119,7 +119,7 @@ def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> 
         InputError: nothing left to do, files missing, the data are not what they were, or
             another process trains it.
     """
-    planned = planned or plan_again(run)
+    planned = planned or plan_resume(run)
     _require_tensorboard(tensorboard)
     backend.setup()
     init, task = planned.config.init, planned.config.task
