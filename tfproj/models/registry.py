@@ -9,6 +9,7 @@ from typing import Any
 
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
+from tfproj.models.encoder_names import check_encoder
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def check_model(name: str, task: str, options: Mapping[str, Any]) -> None:
         good, words = OPTION_VALUES[key]
         if not good(value):
             raise InputError(f"{key} of model {name!r} is {value!r}; it must be {words}")
+    check_encoder(options)
 
 
 def check_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> None:
