@@ -28,6 +28,9 @@ COMMANDS = {
     "demo": ("demo", "demo", "The whole job in a few minutes."),
 }
 
+# What other tools call a command.
+OTHER_NAMES = {"val": "evaluate"}
+
 EPILOG = """\b
 Exit codes: 0 success; 1 the run failed, or some of the inputs did; 2 wrong usage or input.
 RUN is a path, TASK/NAME or NAME; left out, it is the newest run.
@@ -41,6 +44,7 @@ class LazyGroup(SuggestingGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        name = OTHER_NAMES.get(name, name)
         if name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[name]

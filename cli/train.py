@@ -51,7 +51,7 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--encoder-weights": (
         "encoder_weights",
         str,
-        "File with the encoder's weights. [default: ImageNet's]",
+        "File with the encoder's weights, or drawn: random ones. [default: ImageNet's]",
     ),
     "--encoder-rate": ("encoder_rate", float, "The encoder's step size, as a share of the rest's."),
     "--epochs": ("epochs", int, "Passes over the training images."),
@@ -100,6 +100,9 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--limit": ("limit", int, "Use at most this many training images."),
 }
 
+# What other tools call a flag.
+OTHER_NAMES = {"--learning-rate": "--lr", "--init": "--weights"}
+
 
 def train_options(task: str) -> Callable[[Callable], Callable]:
     """All flags of a train command."""
@@ -115,7 +118,10 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             ),
             click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
             *(
-                click.option(flag, field, type=kind, default=None, help=text)
+                click.option(
+                    flag, *filter(None, [OTHER_NAMES.get(flag)]), field,
+                    type=kind, default=None, help=text,
+                )
                 for flag, (field, kind, text) in CONFIG_FLAGS.items()
             ),
             click.option("--name", help="Name of the run. [default: DATA-PRESET-NUMBER]"),

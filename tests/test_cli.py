@@ -174,6 +174,16 @@ def test_lists_as_text_and_json(capsys):
     assert {"unet", "facades-best", "fashion_mnist-tiny-int8"} <= {r["name"] for r in records}
 
 
+def test_other_tools_words_are_known(capsys, tmp_path):
+    assert main(["val", "none", "--runs-dir", str(tmp_path)]) == 2
+    assert "none" in capsys.readouterr().err
+    words = ["train", "classify", "--data", str(tmp_path / "none"), "--lr", "0"]
+    assert main(words) == 2
+    assert "learning_rate is 0" in capsys.readouterr().err
+    assert main(["train", "segment", "--weights", "facadse"]) == 2
+    assert "facadse" in capsys.readouterr().err
+
+
 def test_models_prints_the_table_of_the_report(capsys):
     assert main(["models", "unet"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]

@@ -167,6 +167,15 @@ def input_multiple(name: str, options: Mapping[str, Any]) -> int:
     return MODELS[name].multiple(options)
 
 
+def scaling(name: str, options: Mapping[str, Any]) -> str:
+    """What a network does to the pixels first, in the words of an exported file."""
+    if "encoder" not in MODELS[name].options:
+        return "rescale by 1/255"
+    encoder = options.get("encoder", "lite0")
+    known = {"lite0": "(pixel - 127) / 128"}
+    return known.get(encoder, f"scale as keras.applications does for {encoder}")
+
+
 def build_model(spec: ModelSpec, options: Mapping[str, Any] | None = None):
     """The Keras model for a spec; see :class:`ModelEntry` for what it takes and gives."""
     options = dict(options or {})

@@ -84,7 +84,7 @@ class TrainConfig:
     batch_size: int = 32
     optimizer: str = "adam"
     learning_rate: float = 1e-3  # the peak, where a schedule changes it
-    encoder_weights: str | None = None  # file; None: ImageNet's as they are installed
+    encoder_weights: str | None = None  # file, or "drawn" at random; None: ImageNet's
     encoder_rate: float = 1.0  # the encoder's learning rate, as a factor of the above
     schedule: str = "constant"  # "cosine": linear warm-up to the peak, then cosine to zero
     warmup_epochs: float = 0.0
