@@ -59,9 +59,9 @@ def _write_all(dataset: Dataset, folder: Path) -> None:
     classes = zip(dataset.classes, colors, strict=True)
     rows = [{"name": name, "color": color} for name, color in classes]
     if dataset.void:
-        rows = [{**row, "value": value} for value, row in enumerate(rows)]
+        rows = [{**row, "value": str(value)} for value, row in enumerate(rows)]
         free = (c for c in (VOID_COLOR, *default_colors(len(rows) + 1)) if c not in colors)
-        rows.append({"name": "void", "color": next(free), "value": IGNORE})
+        rows.append({"name": "void", "color": next(free), "value": str(IGNORE)})
     write_csv(folder / "classes.csv", rows)
     if groups:
         write_csv(folder / "groups.csv", groups)
