@@ -203,13 +203,19 @@ def guide(data: str, frozen_epochs: int, tuned_epochs: int, side: int, seed: int
 
 
 def pretrained(side: int):
-    """Our encoder with ImageNet's weights, on images that are already scaled."""
+    """Our encoder with ImageNet's weights, on images that are already scaled.
+
+    With the wide last layer that Keras leaves in a network "without top", which ours goes without.
+    """
     import keras
 
     from tfproj.models import encoders, lite0
 
     images = keras.Input((side, side, 3))
-    base = keras.Model(images, lite0.lite0(images)[32])
+    x = lite0.lite0(images)[32]
+    x = keras.layers.Conv2D(1280, 1, use_bias=False, name="encoder_head")(x)
+    x = keras.layers.BatchNormalization(epsilon=lite0.EPSILON, name="encoder_head_bn")(x)
+    base = keras.Model(images, keras.layers.ReLU(6.0)(x))
     encoders.load_imagenet(base, "lite0", None)
     return base
 
@@ -222,7 +228,8 @@ def markdown(rows: list[dict[str, Any]], head: str) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     head = [head, *(f"{name} | seconds | of CPU" for name in methods)]
     lines = ["| " + " | ".join(head) + " |", "|---" * (1 + 3 * len(methods)) + "|"]
-    means = {of: [_means(rows, of, m) for m in methods] for of in {row["of"]: 0 for row in rows}}
+    cases = {row["of"]: 0 for row in rows} if isinstance(rows[0]["of"], str) else _numbers(rows)
+    means = {of: [_means(rows, of, method) for method in methods] for of in cases}
     if isinstance(rows[0]["of"], str):  # pairs, of one method
         columns = list(zip(*(cells[0] for cells in means.values()), strict=True))
         means["mean"] = [tuple(map(statistics.fmean, columns))]
@@ -231,6 +238,10 @@ def markdown(rows: list[dict[str, Any]], head: str) -> str:
         texts = [f"{c[0]:.3f} | {c[1]:.0f} | {c[2]:.0f}" if c else " | | " for c in cells]
         lines.append("| " + " | ".join([str(of), *texts]) + " |")
     return "\n".join(lines)
+
+
+def _numbers(rows: list[dict[str, Any]]) -> list[int]:
+    return sorted({row["of"] for row in rows})
 
 
 def _means(rows: list[dict[str, Any]], of: Any, method: str) -> tuple[float, ...]:
@@ -252,10 +263,10 @@ def chart(rows: list[dict[str, Any]], file: Path) -> None:
              "default": "preset default, random weights"}  # fmt: skip
     figure, axes = pyplot.subplots(figsize=(6.4, 3.2), layout="constrained")
     for method in dict.fromkeys(row["method"] for row in rows):
-        at = sorted({row["of"] for row in rows if row["method"] == method})
+        at = _numbers([row for row in rows if row["method"] == method])
         means = [_means(rows, of, method)[0] for of in at]
         axes.plot(at, means, marker="o", label=names[method])
-    ticks = sorted({row["of"] for row in rows})
+    ticks = _numbers(rows)
     axes.set(xscale="log", xlabel="training photographs a class", ylabel="accuracy, test")
     axes.set_xticks(ticks, map(str, ticks))
     axes.minorticks_off()
