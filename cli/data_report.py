@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tfproj.cli.options import table
 from tfproj.core.words import plural
-from tfproj.data.check_report import Report
+from tfproj.data.check_report import ClassCount, Report
 from tfproj.data.findings import Finding
 
 # So many lines for one code; --json has them all.
@@ -47,12 +47,13 @@ def _class_header(report: Report) -> list[str]:
 
 
 def _class_rows(report: Report) -> list[list[str]]:
-    """The count of each split and, for segmentation, the share of its pixels."""
+    """The count of each split and, for segmentation, the share of its pixels; then void."""
     rows = []
-    for name in report.classes:
-        row = [name]
+    void = any(split.void for split in report.splits.values())
+    for name in (*report.classes, *[None] * void):
+        row = [name or "(void)"]
         for split in report.splits.values():
-            count = split.classes[name]
+            count = split.classes[name] if name else split.void or ClassCount(0, 0.0)
             row.append(f"{count.images:,}")
             if report.task == "segment":
                 row.append("-" if count.pixels is None else f"{count.pixels:.1%}")

@@ -14,14 +14,16 @@ from tfproj.experiment.presets import PRESETS
 from tfproj.inference.model_file import read_model
 from tfproj.models.registry import MODELS, build_model, check_model, check_size
 
-# Input and classes of the original work, so that its table comes out.
+# Input and classes of the original work, so that its table comes out; what an encoder is for.
 ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
+PHOTOGRAPHS = {**ORIGINAL, "classify": ((288, 288), 3, 10)}
 
 
 @click.command(cls=SizedCommand)
 @click.argument("name", required=False)
 @click.option(
-    "--preset", default="original", show_default=True, help="Preset whose model options are used."
+    "--preset",
+    help="Preset whose model options are used. [default: original; photo, of a model with encoder]",
 )
 @image_size("[default: the original's]")
 @click.option("--channels", type=int, help="1 or 3. [default: the original's]")
@@ -29,7 +31,7 @@ ORIGINAL = {"classify": ((28, 28), 1, 10), "segment": ((256, 256), 3, 5)}
 @common
 def models(
     name: str | None,
-    preset: str,
+    preset: str | None,
     image_size: tuple[int, int] | None,
     channels: int | None,
     classes: int | None,
@@ -48,13 +50,14 @@ def models(
         return
     if name not in MODELS:
         raise unknown_name("unknown model", name, [*MODELS, *pretrained.names()])
-    task = MODELS[name].task
+    task, has_encoder = MODELS[name].task, "encoder" in MODELS[name].options
+    preset = preset or ("photo" if has_encoder else "original")
     if preset not in PRESETS[task]:
         raise unknown_name(f"unknown preset for {task}", preset, PRESETS[task])
     values = PRESETS[task][preset]
     own = values.get("model", name) == name
     options = values.get("model_options", {}) if own else {}
-    size, colors, count = ORIGINAL[task]
+    size, colors, count = (PHOTOGRAPHS if has_encoder else ORIGINAL)[task]
     size = image_size or size
     check_model(name, task, options)
     check_size(name, size, options)
@@ -73,7 +76,7 @@ def _list_models(as_json: bool) -> None:
         print_json([*built, *map(_pretrained_record, pretrained.names())])
         return
     for name, entry in MODELS.items():
-        click.echo(f"{name:<8}{entry.task:<10}{entry.summary}")
+        click.echo(f"{name:<14}{entry.task:<10}{entry.summary}")
     click.echo(f"pretrained: {', '.join(pretrained.names())}")
 
 

@@ -11,7 +11,7 @@ import tf2onnx
 
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import TfprojError, first_line
-from tfproj.export.simplify import tidy
+from tfproj.export.simplify import refill, tidy
 from tfproj.models.folding import fold_norms
 
 
@@ -57,6 +57,8 @@ def convert(model, opset: int):
         logging.getLogger("tf2onnx").removeHandler(warnings)
     if warnings.messages:
         raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {warnings.messages[0]}")
+    # A layer's constants can stay behind as inputs that nothing reads.
+    refill(proto.graph.input, [i for i in proto.graph.input if i.name == INPUT_NAME])
     return proto
 
 

@@ -18,7 +18,7 @@ from tfproj.core.spec import (
 )
 from tfproj.export.job import Job
 from tfproj.export.opset import IR_VERSION
-from tfproj.models.registry import input_multiple
+from tfproj.models.registry import input_multiple, scaling
 from tfproj.runs import environment
 
 
@@ -65,7 +65,7 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             name: {"dtype": "float32", "shape": shape, "meaning": meaning}
             for name, meaning in meanings.items()
         },
-        "preprocessing": preprocessing(spec),
+        "preprocessing": preprocessing(spec, scaling(spec.model, config.model_options)),
         "graph": {"opset": job.opset, "ir_version": IR_VERSION},
         "training": {
             "preset": config.preset,

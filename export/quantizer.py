@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from tfproj.export.upsampling import ROW, WEIGHTED, ending, upsample_by_convolut
 
 # Operators that onnxruntime computes in 8 bits on a CPU, or that only move data. ConvTranspose,
 # Softmax and LogSoftmax are not among them.
-OPERATORS = ("Add", "Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose",
+OPERATORS = ("Add", "Clip", "Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose",
              "GlobalAveragePool", "AveragePool", "Concat")  # fmt: skip
 # Operators that only move elements.
 MOVES = ("Transpose", "Reshape", "Concat")
@@ -56,6 +57,7 @@ class Quantizer:
         onnx.save(self._model, folder / "float32.onnx")
         nodes = self._model.graph.node
         self._ending = ending(self._model.graph)
+        self._scaled = _scaled_image(self._model.graph)
         fixed = [n.name for n in nodes if n.op_type == "ConvTranspose"]
         self.float_layers = list(dict.fromkeys([self._ending[-1], *fixed]))
         names = dict.fromkeys(_layer(n) for n in nodes if n.op_type in WEIGHTED)
@@ -80,7 +82,9 @@ class Quantizer:
                 # QInt8 activations take a path on x86 that is about half as fast.
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=[*self.float_layers, *self._ending, *spared],
+                nodes_to_exclude=[
+                    *(*self.float_layers, *self._ending, *self._scaled.nodes, *spared)
+                ],
                 calibrate_method=CalibrationMethod[method],
                 calibration_cache_path=self._folder / f"{method}.json",
                 extra_options={
@@ -88,10 +92,10 @@ class Quantizer:
                     "CalibStridedMinMax": math.gcd(len(self._images), CHUNK),
                     # Symmetric ranges would waste half of the levels behind a ReLU.
                     "CalibTensorRangeSymmetric": False,
-                    # The image itself: 0..255 is its own quantisation, with scale 1/255.
+                    # The image itself: 0..255 is its own quantisation, scaled as the network wants.
                     "TensorQuantOverrides": {
-                        name: [{"rmin": np.float32(0), "rmax": np.float32(1)}]
-                        for name in _input_tensors(self._model.graph)
+                        name: [{"rmin": self._scaled.least, "rmax": self._scaled.most}]
+                        for name in self._scaled.tensors
                     },
                 },
             )
@@ -102,7 +106,7 @@ class Quantizer:
         clean(model)
         _share_codings(model.graph)
         _move_bytes(model.graph)
-        _quantize_first(model.graph)
+        _quantize_first(model.graph, self._scaled.tensors[0])
         check(model)
         return model
 
@@ -142,17 +146,31 @@ def _layer(node: onnx.NodeProto) -> str:
     return node.name.partition(ROW)[0]
 
 
-def _input_tensors(graph: onnx.GraphProto) -> list[str]:
-    """Tensors that hold nothing but the scaled image: rescaled, and moved."""
-    names: list[str] = []
-    name = INPUT_NAME
+class _Scaled(NamedTuple):
+    """Nodes that scale the image, the range of what they make of 0..255, and where it stands."""
+
+    nodes: list[str]
+    least: np.float32
+    most: np.float32
+    tensors: list[str]  # the scaled image, and the same moved
+
+
+def _scaled_image(graph: onnx.GraphProto) -> _Scaled:
+    values, name = constants(graph), INPUT_NAME
+    pixels, nodes, tensors = np.float32([0, 255]), [], []
     while True:
         node = next(n for n in graph.node if name in n.input)
-        if node.op_type not in ("Cast", "Mul", "Reshape", "Transpose"):
-            return names
+        constant = values.get(node.input[-1])
+        if node.op_type in ("Mul", "Add") and constant is not None and constant.size == 1:
+            pixels = pixels * constant if node.op_type == "Mul" else pixels + constant
+            tensors = []
+        elif node.op_type not in ("Cast", *MOVES[:2]):
+            return _Scaled(nodes, np.float32(pixels.min()), np.float32(pixels.max()), tensors)
         name = node.output[0]
+        if node.op_type not in MOVES[:2]:
+            nodes.append(node.name)
         if node.op_type != "Cast":
-            names.append(name)
+            tensors.append(name)
 
 
 def _share_codings(graph: onnx.GraphProto) -> None:
@@ -191,13 +209,13 @@ def _move_bytes(graph: onnx.GraphProto) -> None:
     drop_unused(graph)
 
 
-def _quantize_first(graph: onnx.GraphProto) -> None:
-    """Quantise the scaled image before it is moved, not after.
+def _quantize_first(graph: onnx.GraphProto, scaled: str) -> None:
+    """Quantise the scaled image, a tensor of this name, before it is moved, not after.
 
     The uint8 image is cast, scaled and quantised, which gives its own bytes again. Without these
     steps OpenCV 4 would read it as signed bytes, and be up to 0.86 off in a probability.
     """
-    moves, name = [], _input_tensors(graph)[0]  # of the product
+    moves, name = [], scaled
     while len(readers := [n for n in graph.node if name in n.input]) == 1:
         (reader,), name = readers, readers[0].output[0]
         if reader.op_type == "QuantizeLinear" and moves:

@@ -32,6 +32,7 @@ ROLES = {
     "Reshape": ("shape",),
     "Mul": ("factor",),
     "Add": ("addend",),
+    "Clip": ("min", "max"),
 }
 NAMED_BY_LAYER = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "MaxPool")
 
@@ -281,8 +282,10 @@ def _rename(graph: onnx.GraphProto, layers: list[str]) -> None:
 def _node_name(node: onnx.NodeProto, layers: list[str]) -> str:
     if node.output[0] in (SCORES_NAME, PROBABILITIES_NAME) and node.op_type not in NAMED_BY_LAYER:
         return node.output[0]
+    # Of a depthwise convolution tf2onnx keeps the layer's name for the bias alone.
+    names = [node.name, *(node.input[2:] if node.op_type == "Conv" else ())]
     # TensorFlow appends _1, _2 ... to a scope that it enters again.
-    parts = [part.split(":")[0] for part in node.name.split("/")]
+    parts = [part.split(":")[0] for name in names for part in name.split("/")]
     for part in parts:
         stem = part.rsplit("_", 1)[0] if part.rpartition("_")[2].isdigit() else part
         layer = next((name for name in (part, stem) if name in layers), None)

@@ -12,6 +12,7 @@ from tfproj.cli.main import main
 from tfproj.core import image
 from tfproj.data import DataOptions, load_dataset
 from tfproj.data.check import check
+from tfproj.data.masks import IGNORE
 from tfproj.data.registry import read_dataset
 from tfproj.errors import InputError
 
@@ -83,9 +84,7 @@ def test_every_format_gives_the_same_masks_and_splits(tmp_path, name):
     SEGMENTATION[name](tmp_path)
     dataset = read_dataset(str(tmp_path), "segment", DataOptions())
     assert_drawn_set(dataset, ("train", "test") if name == "nnunet" else ("train", "val"))
-    assert dataset.findings == ()
-    # 255 may be void there, which is said.
-    assert bool(dataset.notes) == name.startswith("voc")
+    assert dataset.findings == dataset.notes == ()
 
 
 def assert_labelled_set(dataset):
@@ -221,7 +220,7 @@ def test_a_run_knows_when_an_annotation_changes(tmp_path):
     assert load_dataset(str(tmp_path)).contents() != before
 
 
-def test_crowds_lie_beneath_as_their_category(tmp_path):
+def test_crowds_are_void_and_lie_beneath(tmp_path):
     sets.coco(tmp_path)
     path = tmp_path / "annotations" / "instances_train2017.json"
     record = json.loads(path.read_text())
@@ -232,11 +231,9 @@ def test_crowds_lie_beneath_as_their_category(tmp_path):
     sets.write_text(path, record)
     dataset = read_dataset(str(tmp_path), None, DataOptions())
     expected = sets.drawn(0)
-    expected[expected == 0] = sets.CLASSES.index("tree")
+    expected[expected == 0] = IGNORE
     np.testing.assert_array_equal(dataset.splits["train"].read_mask(0), expected)
-    assert dataset.notes == (
-        "no pixel is left out of training yet: crowds count as their category",
-    )
+    assert dataset.void
 
 
 def test_run_lengths_as_pycocotools_writes_them():

@@ -77,6 +77,10 @@ class TestChoice:
         data = str(class_folder(size=(70, 90)))
         config = make_config("segment", encoder="lite0")
         assert (config.preset, config.model) == ("photo", "encoder_unet")
+        config = make_config("segment", encoder="MobileNetV3Small")
+        assert "drop_path" not in config.model_options  # an option of lite0
+        with pytest.raises(InputError, match="unknown encoder .*did you mean 'mobilenet"):
+            plan(make_config("classify", data=data, encoder="mobilenetv3smal"))
         config = plan(make_config("classify", "default", data=data, encoder="lite0")).config
         assert (config.preset, config.model, config.probe) == ("default", "encoder", False)
 

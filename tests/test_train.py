@@ -377,7 +377,7 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
 
 
 def test_dice_counts_every_class_of_the_batch_alike():
-    from tfproj.training.losses import make_loss
+    from tfproj.training.compiling import make_loss
 
     rng = np.random.default_rng(0)
     scores, masks = rng.normal(size=(2, 4, 4, 3)).astype(np.float32), np.zeros((2, 4, 4), np.uint8)
@@ -545,7 +545,7 @@ def _images(planned, split):
 
 
 def test_label_smoothing_spreads_the_target():
-    from tfproj.training.losses import make_loss
+    from tfproj.training.compiling import make_loss
 
     scores = np.array([[2.0, 0.0, -1.0]], np.float32)
     log_p = scores - np.log(np.exp(scores).sum())

@@ -39,7 +39,6 @@ _PREPROCESSING = {
     "alpha": "composited on white",
     "channels": {"1": "(19595 R + 38470 G + 7471 B + 32768) >> 16", "3": "R, G, B"},
     "input_range": [0, 255],
-    "in_graph": ["rescale by 1/255", "softmax over classes"],
 }
 _RESIZE = {
     "kernel": "bilinear",
@@ -186,11 +185,16 @@ def check_resize(resize: str, task: str) -> None:
         )
 
 
-def preprocessing(spec: ModelSpec) -> dict[str, Any]:
-    """What :mod:`tfproj.core.image` does before the graph, and what the graph does, as data."""
+def preprocessing(spec: ModelSpec, scaling: str = "rescale by 1/255") -> dict[str, Any]:
+    """What :mod:`tfproj.core.image` does before the graph, and what the graph does, as data.
+
+    Args:
+        scaling: what the graph does to the pixels, see :func:`tfproj.models.registry.scaling`.
+    """
     policy = {"policy": spec.resize, "keep_aspect": spec.resize != "stretch"}
     pad = {"pad": PAD} if spec.resize == "letterbox" else {}
-    return {**_PREPROCESSING, "resize": {**_RESIZE, **policy, **pad}}
+    in_graph = {"in_graph": [scaling, "softmax over classes"]}
+    return {**_PREPROCESSING, **in_graph, "resize": {**_RESIZE, **policy, **pad}}
 
 
 def mirrored(classes: Sequence[str]) -> tuple[int, ...]:

@@ -34,6 +34,8 @@ class SplitReport:
         classes: by class name, in label order; segmentation counts readable masks only.
         height, width: (smallest, median, largest) in pixels; None where nothing is readable.
         modes: images by Pillow mode, such as ``{"RGB": 812, "L": 1}``.
+        void: pixels that are not to be counted; their share is one of all pixels, that of a class
+            one of the others. None where there are none.
     """
 
     examples: int
@@ -41,6 +43,7 @@ class SplitReport:
     height: tuple[int, int, int] | None
     width: tuple[int, int, int] | None
     modes: Mapping[str, int]
+    void: ClassCount | None = None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Split:
         names: one per example, unique in the split: file name or index.
         read_image: index -> source that ``tfproj.core.image.load`` takes.
         labels: int32 (N,) class indices for classification, else None.
-        read_mask: index -> uint8 (H, W) class indices for segmentation, else None.
+        read_mask: index -> uint8 (H, W) class indices for segmentation, 255 for void; else None.
         groups: (N,) group of each example (views of one object), or None.
         files: image files, where the examples are files, else None.
         masks: mask files, likewise.
@@ -110,6 +110,7 @@ class Dataset:
         license: terms and source of the data, for the model's record.
         notes: what was left out, for people.
         mask_values: what a mask file of the user's holds for each class.
+        void: whether masks may hold 255, for pixels that are not to be counted.
         may_grow: whether files may be added to it, as to a directory.
         annotations: files that say what several images hold, such as one of COCO.
         findings: what is wrong with it; ``load_dataset`` gives none that has errors.
@@ -126,6 +127,7 @@ class Dataset:
     license: str = ""
     notes: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
+    void: bool = False
     may_grow: bool = False
     annotations: tuple[Path, ...] = ()
     findings: tuple[Finding, ...] = ()

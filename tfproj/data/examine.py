@@ -16,7 +16,7 @@ from tfproj.data.check_report import ClassCount, SplitReport
 from tfproj.data.dataset import Dataset, Split
 from tfproj.data.findings import Finding, Findings
 from tfproj.data.mask_set import MaskSet
-from tfproj.data.masks import require_same_size
+from tfproj.data.masks import IGNORE, require_same_size
 from tfproj.data.progress import progress
 
 
@@ -65,14 +65,17 @@ class Examiner:
             images = np.bincount(split.labels, minlength=len(self._dataset.classes))
         height, width = map(_range, sides)
         classes = self._classes(images, None if split.read_mask is None else pixels)
-        return SplitReport(len(split), classes, height, width, dict(modes.most_common()))
+        void = None
+        if split.read_mask is not None and images[IGNORE]:
+            void = ClassCount(int(images[IGNORE]), float(pixels[IGNORE] / pixels.sum()))
+        return SplitReport(len(split), classes, height, width, dict(modes.most_common()), void)
 
     def compared(self) -> Iterator[Finding]:
         """What is wrong with the masks read so far as a whole."""
         return self._masks.findings()
 
     def _classes(self, images: np.ndarray, pixels: np.ndarray | None) -> dict[str, ClassCount]:
-        total = 1 if pixels is None else max(1, int(pixels.sum()))
+        total = 1 if pixels is None else max(1, int(pixels[:IGNORE].sum()))
         return {
             name: ClassCount(int(images[i]), None if pixels is None else int(pixels[i]) / total)
             for i, name in enumerate(self._dataset.classes)

@@ -11,7 +11,7 @@ from tfproj.core import image
 from tfproj.data.dataset import Dataset, Split
 from tfproj.data.findings import Finding, Findings
 from tfproj.data.lossy import BLOCK, edge_blocks, kept_by_jpeg
-from tfproj.data.masks import used_colors
+from tfproj.data.masks import IGNORE, class_table_of, used_colors
 
 # Fewer masks whose edges all lie on multiples of 8 pixels may do so by chance.
 MANY = 5
@@ -30,7 +30,7 @@ class MaskSet:
         self._colors: dict[int, tuple[str, Path]] = {}
         self._values: dict[str, tuple[int, Path]] = {}
         self._palettes = Findings()
-        self._looked_at = 0
+        self._looked_at = self._pixels = self._void = 0
         self._turned: list[str] = []
         self._noisy: list[str] = []
         self._blocks = np.zeros((0, BLOCK * BLOCK), np.uint8)
@@ -39,6 +39,8 @@ class MaskSet:
     def add(self, split: Split, index: int, mask: np.ndarray) -> None:
         """Look at a readable mask, class indices uint8 (H, W), and at its image."""
         self._looked_at += 1
+        self._pixels += mask.size
+        self._void += np.count_nonzero(mask == IGNORE) if self._dataset.void else 0
         if split.masks is None:
             return
         turn = image.stored_turn(split.read_image(index))
@@ -47,7 +49,7 @@ class MaskSet:
             self._turned.append(split.label_of(index))
         self._compare_palette(split.masks[index])
         if self._dataset.mask_values:
-            mask = np.array(self._dataset.mask_values, np.uint8)[mask]
+            mask = class_table_of(self._dataset.mask_values)[mask]
         blocks = edge_blocks(mask)
         if kept_by_jpeg(blocks):
             self._noisy.append(split.mask_label_of(index))
@@ -60,6 +62,13 @@ class MaskSet:
         """Faults and doubts about the masks so far."""
         yield from self._palettes
         name, count = self._dataset.name, f"of {self._looked_at:,} masks"
+        if self._void:
+            message = (
+                f"{self._void / self._pixels:.2%} of the pixels {count} are void: they count for "
+                "nothing in training and evaluation"
+            )
+            nothing = self._void == self._pixels
+            yield Finding(name, "void", message, "error" if nothing else "warning")
         if self._turned:
             message = (
                 f"{len(self._turned):,} {count} belong to images that EXIF turns or mirrors, such "

@@ -15,25 +15,32 @@ import numpy as np
 from PIL import Image
 
 from tfproj.core import decoding, image
-from tfproj.core.spec import rgb
+from tfproj.core.spec import palette, rgb
 from tfproj.data.lossy import lossy_format
 from tfproj.errors import InputError
 
 # Distance of two classes from which on noise of JPEG would fall between them, and be refused.
 APART = 32
-# What a mask holds where a pixel is not to be counted, and what tools call that.
+# What a mask holds where a pixel is void, that is not to be counted, and what tools call that.
 IGNORE = 255
 VOID_NAMES = {"void", "ignore", "unlabelled", "unlabeled", "__ignore__", "_ignore_"}
+VOID_COLOR = "#E0E0C0"  # that of Pascal VOC
 INTERPOLATED = "resized with interpolation, or saved as JPEG; use nearest neighbour and PNG"
 
 
-def void_value(instead: int) -> int:
-    """What masks hold for pixels that a format says not to count: a class, and not :data:`IGNORE`.
+def class_table_of(indices: Sequence[int]) -> np.ndarray:
+    """uint8 (256,): what becomes of the class indices 0, 1, ... in a mask; void stays void."""
+    table = np.full(256, IGNORE, np.uint8)
+    table[: len(indices)] = indices
+    return table
 
-    Training counts every pixel so far. All readers ask here, and drop a class of which this makes
-    :data:`IGNORE`.
-    """
-    return instead
+
+def mask_picture(mask: np.ndarray, colors: Sequence[str]) -> Image.Image:
+    """Class indices uint8 (H, W) as a palette image, with a color for void where there is some."""
+    picture = Image.fromarray(mask)
+    void = [*["#000000"] * (IGNORE - len(colors)), VOID_COLOR] if (mask == IGNORE).any() else []
+    picture.putpalette(palette([*colors, *void]))
+    return picture
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,13 @@ class MaskCoding:
         values: the value in the file for each class, in class order.
         colors: ``#RRGGBB`` for each class, or empty where only values are known.
         stated: the values were given, not counted from the order of the classes.
+        void: 255, which is none of the values, is void.
     """
 
     values: tuple[int, ...]
     colors: tuple[str, ...] = ()
     stated: bool = False
+    void: bool = False
 
     @classmethod
     def plain(cls, count: int, colors: Sequence[str] = ()) -> MaskCoding:
@@ -172,8 +181,10 @@ def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
     picture = image.open_image(encoded, str(path), values=True)
     raw = _raw_values(picture, str(path))
     used = used_colors(picture, raw) if coding.colors else {}
+    if coding.void and used.get(IGNORE) not in coding.colors:
+        used.pop(IGNORE, None)
     indices = coding.palette_table(used, str(path))[raw] if used else coding.to_indices(raw)
-    if indices.max(initial=0) == 255 and len(coding.values) < 256 and (indices == 255).any():
+    if indices.max(initial=0) == 255 and unknown_pixels(raw, indices, coding).any():
         raise InputError(f"{path}: {explain_bad_values(raw, indices, coding)}")
     if lossy and coding.distance(raw.ndim) < APART:
         raise InputError(
@@ -181,6 +192,17 @@ def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
             "lie so close together; save it as PNG, from what it was before"
         )
     return indices
+
+
+def unknown_pixels(raw: np.ndarray, indices: np.ndarray, coding: MaskCoding) -> np.ndarray:
+    """bool (H, W): pixels that are no class and not void.
+
+    A mask of 0 and 255 alone is most likely one of two classes, so there 255 must be declared.
+    """
+    unknown = (indices == IGNORE) & (len(coding.values) < 256)
+    if coding.void and raw.ndim == 2 and raw[raw != IGNORE].any():
+        unknown &= raw != IGNORE
+    return unknown
 
 
 def require_same_size(
@@ -204,7 +226,7 @@ def require_same_size(
 
 def explain_bad_values(raw: np.ndarray, indices: np.ndarray, coding: MaskCoding) -> str:
     """One line on what is wrong with a mask and what would mend it."""
-    bad = indices == 255
+    bad = unknown_pixels(raw, indices, coding)
     count = len(coding.values)
     if raw.ndim == 3:
         return _explain_colors(raw[bad], bad.mean(), coding)
@@ -216,11 +238,11 @@ def explain_bad_values(raw: np.ndarray, indices: np.ndarray, coding: MaskCoding)
         shown = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
         shown += f" (beside {known} that are classes)" if known else ""
     if values == [0, 255]:
-        fix = "a {0, 255} mask: give 255 a class by the column 'value' of classes.csv"
+        fix = "a {0, 255} mask: give 255 a class, or 'void', by the column 'value' of classes.csv"
     elif values[0] == 1 and values[-1] == count:
         fix = "counted from 1: give the values in the column 'value' of classes.csv"
     elif set(values) - {255} <= set(coding.values):
-        fix = "255 often means 'no class': list a class of that 'value' in classes.csv"
+        fix = "255 often means 'no class': list 'void', or a class, of that 'value' in classes.csv"
     elif _looks_like_luma(values, coding):
         fix = "palette colours saved as grey: save the palette indices (Pillow mode P) instead"
     elif len(values) > 4 * count:

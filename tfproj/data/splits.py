@@ -12,6 +12,7 @@ import numpy as np
 
 from tfproj.data.dataset import SPLITS, DataOptions, Dataset, Split
 from tfproj.data.findings import Findings
+from tfproj.data.masks import class_table_of
 from tfproj.errors import InputError
 
 # The validation split must not change with the training seed, or runs could not be compared.
@@ -164,7 +165,7 @@ def _relabelled(split: Split, table: np.ndarray) -> Split:
     return dataclasses.replace(
         split,
         labels=None if split.labels is None else table[split.labels],
-        read_mask=None if read_mask is None else lambda i: table.astype(np.uint8)[read_mask(i)],
+        read_mask=None if read_mask is None else lambda i: class_table_of(table)[read_mask(i)],
     )
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-
-from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_csv, writing
-from tfproj.core.spec import default_colors, palette
+from tfproj.core.spec import default_colors
 from tfproj.data.dataset import Dataset, Split
+from tfproj.data.masks import IGNORE, VOID_COLOR, mask_picture
 from tfproj.data.progress import progress
 from tfproj.data.sources.tables import class_folder
 from tfproj.errors import InputError
@@ -52,18 +52,22 @@ def _write_all(dataset: Dataset, folder: Path) -> None:
         if not len(split):
             continue
         print(f"writing {len(split):,} examples of {name} ...", file=sys.stderr)
-        files = _write_split(dataset, split, folder / name, palette(colors))
+        files = _write_split(dataset, split, folder / name, colors)
         if split.groups is not None:
             pairs = zip(files, split.groups, strict=True)
             groups += [{"file": f"{name}/{file}", "group": group} for file, group in pairs]
     classes = zip(dataset.classes, colors, strict=True)
     rows = [{"name": name, "color": color} for name, color in classes]
+    if dataset.void:
+        rows = [{**row, "value": str(value)} for value, row in enumerate(rows)]
+        free = (c for c in (VOID_COLOR, *default_colors(len(rows) + 1)) if c not in colors)
+        rows.append({"name": "void", "color": next(free), "value": str(IGNORE)})
     write_csv(folder / "classes.csv", rows)
     if groups:
         write_csv(folder / "groups.csv", groups)
 
 
-def _write_split(dataset: Dataset, split: Split, root: Path, mask_palette: list[int]) -> list[str]:
+def _write_split(dataset: Dataset, split: Split, root: Path, colors: Sequence[str]) -> list[str]:
     """Write the examples; the names that they have when the folder is read."""
     names = []
     for folder in ("images", "masks") if dataset.task == "segment" else ():
@@ -73,8 +77,7 @@ def _write_split(dataset: Dataset, split: Split, root: Path, mask_palette: list[
         stem = stems[index]
         if dataset.task == "segment":
             names.append(_write_image(split, index, root / "images" / stem).name)
-            mask = Image.fromarray(split.read_mask(index))
-            mask.putpalette(mask_palette)
+            mask = mask_picture(split.read_mask(index), colors)
             mask.save(root / "masks" / f"{stem}.png")
         else:
             folder = root / class_folder(dataset.classes[split.labels[index]])

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tfproj import backend
 from tfproj.core.files import read_object, write_csv, write_json
 from tfproj.core.probabilities import mask_of_size, softmax
+from tfproj.errors import InputError
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan, plan_evaluation
@@ -162,6 +163,8 @@ def segmentation_metrics(
                 at_own_size += _confusion_at_own_size(one, truth, confusion)
             confusions.append(confusion)
     confusion = np.sum(confusions, axis=0)
+    if not confusion.any():
+        raise InputError(f"{planned.dataset.name}: every pixel of {split!r} is void; label some")
     result = {
         "examples": len(examples),
         **_overlap(confusion, classes),
@@ -214,8 +217,8 @@ def _image_row(name: str, confusion: np.ndarray, classes: Sequence[str]) -> dict
     }
     return {
         "name": name,
-        "pixel_accuracy": round(float(np.trace(confusion) / confusion.sum()), 6),
-        "mean_iou": round(metrics.mean(iou), 6),
+        "pixel_accuracy": round(float(np.trace(confusion) / max(1, confusion.sum())), 6),
+        "mean_iou": round(metrics.mean(iou) or 0.0, 6),
         **columns,
     }
 

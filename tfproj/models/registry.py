@@ -9,6 +9,7 @@ from typing import Any
 
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
+from tfproj.models.encoder_names import check_encoder
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def check_model(name: str, task: str, options: Mapping[str, Any]) -> None:
         good, words = OPTION_VALUES[key]
         if not good(value):
             raise InputError(f"{key} of model {name!r} is {value!r}; it must be {words}")
+    check_encoder(options)
 
 
 def check_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> None:
@@ -165,6 +167,15 @@ def nearest_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -
 def input_multiple(name: str, options: Mapping[str, Any]) -> int:
     """What the input's sides must be a multiple of, in pixels."""
     return MODELS[name].multiple(options)
+
+
+def scaling(name: str, options: Mapping[str, Any]) -> str:
+    """What a network does to the pixels first, in the words of an exported file."""
+    if "encoder" not in MODELS[name].options:
+        return "rescale by 1/255"
+    encoder = options.get("encoder", "lite0")
+    known = {"lite0": "(pixel - 127) / 128"}
+    return known.get(encoder, f"scale as keras.applications does for {encoder}")
 
 
 def build_model(spec: ModelSpec, options: Mapping[str, Any] | None = None):

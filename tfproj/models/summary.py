@@ -15,6 +15,7 @@ MB = 2**20
 LISTED = {
     "Conv2D": "Conv2d",
     "Conv2DTranspose": "ConvTranspose2d",
+    "DepthwiseConv2D": "DepthwiseConv2d",
     "MaxPooling2D": "MaxPool2d",
     "BatchNormalization": "BatchNorm2d",
     "GlobalAveragePooling2D": "AvgPool2d",
@@ -83,10 +84,11 @@ def summarize(model: keras.Model) -> Summary:
 
 def format_summary(summary: Summary) -> str:
     """The table as text, in the order and with the figures of the original report."""
-    lines = [f"{'Layer':<20}{'Name':<14}{'Output (C, H, W)':<20}{'Parameters':>12}"]
+    width = max(14, *(len(row.layer) + 2 for row in summary.rows))
+    lines = [f"{'Layer':<20}{'Name':<{width}}{'Output (C, H, W)':<20}{'Parameters':>12}"]
     for row in summary.rows:
         shape = ", ".join(map(str, row.shape))
-        lines.append(f"{row.kind:<20}{row.layer:<14}{shape:<20}{row.parameters:>12,}")
+        lines.append(f"{row.kind:<20}{row.layer:<{width}}{shape:<20}{row.parameters:>12,}")
     lines += [
         "",
         f"Total params {summary.parameters:,}",

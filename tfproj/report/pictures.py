@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
+from tfproj.data.masks import IGNORE
+
 GAP = 3  # px between tiles
 WRONG = np.array([229, 72, 77], np.float32)
 
@@ -84,15 +86,21 @@ def activations(maps: np.ndarray, columns: int) -> Image.Image:
     return mosaic([stretched(m) for m in maps], columns, scale=max(1, side // max(maps.shape[1:])))
 
 
+def has_void(truth: bytes) -> bool:
+    """Whether a mask file of class indices has pixels that are not counted."""
+    return Image.open(io.BytesIO(truth)).getextrema()[1] == IGNORE
+
+
 def error_map(picture: bytes, truth: bytes, prediction: bytes) -> Image.Image:
     """The photograph, grey and faint, with wrong pixels in red.
 
     Args:
-        picture, truth, prediction: image files of one size; masks hold class indices.
+        picture, truth, prediction: image files of one size; masks hold class indices, and 255
+            where nothing is wrong.
     """
     grey = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), np.float32)
     labels, answers = (np.asarray(Image.open(io.BytesIO(m))) for m in (truth, prediction))
     faint = (grey[..., None] * 0.45).repeat(3, axis=-1)
-    wrong = (labels != answers)[..., None]
+    wrong = ((labels != answers) & (labels != IGNORE))[..., None]
     mixed = np.where(wrong, 0.3 * faint + 0.7 * WRONG + 0.25 * (grey[..., None] - 128), faint)
     return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))

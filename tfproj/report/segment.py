@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from tfproj.core.thumbnails import encode
+from tfproj.data.masks import VOID_COLOR
 from tfproj.report import confusion, figures, pictures
 from tfproj.report.assets import Assets
 from tfproj.report.load import RunData
@@ -30,13 +31,18 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
     rows = [{"split": split, **row} for split, table in tables.items() for row in table]
     matrix = np.array(data.splits[data.shown]["confusion_matrix"], np.int64)
     findings = collapsed(data, tables[data.shown])
+    shown = examples(data)
+    void = any(pictures.has_void(example["panels"]["ground truth"]) for example in shown)
     assets.csv("per_class", rows)
     return {
         "measures": MEASURES,
-        "legend": list(zip(data.classes, data.spec.colors, strict=True)),
+        "legend": [
+            *zip(data.classes, data.spec.colors, strict=True),
+            *[("void, not counted", VOID_COLOR)] * void,
+        ],
         "tables": tables,
         "curve_figures": curve_figures(data, assets),
-        "examples": examples(data),
+        "examples": shown,
         "confusion": confusion.values(
             matrix, data.classes, assets, "Pixel confusion matrix, by true class"
         ),

@@ -29,8 +29,8 @@ def compiled_model(planned: Plan, precision: str) -> tuple[keras.Model, int]:
     model = build_model(planned.spec, config.model_options)
     model.compile(
         optimizer=make_optimizer(config, steps),
-        loss=make_loss(config, len(planned.spec.classes)),
-        metrics=_metrics(config, len(planned.spec.classes)),
+        loss=make_loss(config, len(planned.spec.classes), planned.dataset.void),
+        metrics=_metrics(config, len(planned.spec.classes), planned.dataset.void),
         steps_per_execution=steps_per_call(
             steps, min(config.batch_size, count) * math.prod(planned.spec.size)
         ),
@@ -48,18 +48,20 @@ def steps_per_call(steps: int, pixels: int) -> int:
     return max(count for count in range(1, min(most, steps) + 1) if steps % count == 0)
 
 
-def _metrics(config: TrainConfig, classes: int) -> list:
-    kind = LabelAccuracy if config.teacher else keras.metrics.SparseCategoricalAccuracy
-    accuracy = kind("accuracy")
+def _metrics(config: TrainConfig, classes: int, void: bool) -> list:
+    if config.teacher or void:
+        accuracy = LabelAccuracy(void=void)
+    else:
+        accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
     return [accuracy] if config.task == "classify" else [accuracy, MeanAveragePrecision(classes)]
 
 
-def make_loss(config: TrainConfig, classes: int) -> keras.losses.Loss:
-    """The loss of scores against class indices, meaned over examples (and pixels).
+def make_loss(config: TrainConfig, classes: int, void: bool = False) -> keras.losses.Loss:
+    """The loss of scores against class indices, meaned over examples (and pixels not ``void``).
 
     Keras' fused cross entropy is no faster: 0.97 times the UNet's images a second, 1.01 the CNN's.
     """
-    options = {"smoothing": config.label_smoothing, "dice": config.dice}
+    options = {"smoothing": config.label_smoothing, "dice": config.dice, "void": void}
     if config.teacher:
         return DistillationLoss(classes, config.teacher_weight, config.temperature, **options)
     return SoftmaxLoss(classes, **options)

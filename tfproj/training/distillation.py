@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from scipy.special import softmax
 
+from tfproj.data.masks import IGNORE
 from tfproj.experiment.teachers import Teacher
 from tfproj.inference.predictor import Predictor
 from tfproj.training.losses import SoftmaxLoss
@@ -69,6 +70,7 @@ class DistillationLoss(SoftmaxLoss):
         log_pupil = keras.ops.log_softmax(y_pred / self.temperature, axis=-1)
         log_answers = keras.ops.log(keras.ops.maximum(answers, 1e-12))
         divergence = keras.ops.sum(answers * (log_answers - log_pupil), axis=-1)
+        divergence = self.counted(divergence, y_true[..., 0])
         labelled = super().call(y_true[..., 0], y_pred)
         return (1 - self.weight) * labelled + self.weight * self.temperature**2 * divergence
 
@@ -79,8 +81,22 @@ class DistillationLoss(SoftmaxLoss):
 
 @keras.saving.register_keras_serializable("tfproj")
 class LabelAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Accuracy by the labels of packed targets, or by labels."""
+    """Accuracy by the labels of packed targets, or by labels.
+
+    Args:
+        void: pixels of the class 255 are not counted.
+    """
+
+    def __init__(self, name="accuracy", void=False, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.void = void
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        packed = len(y_true.shape) == len(y_pred.shape)
-        return super().update_state(y_true[..., 0] if packed else y_true, y_pred, sample_weight)
+        if len(y_true.shape) == len(y_pred.shape):
+            y_true = y_true[..., 0]
+        if self.void:
+            sample_weight = keras.ops.cast(y_true != IGNORE, "float32")
+        return super().update_state(y_true, y_pred, sample_weight)
+
+    def get_config(self):
+        return {**super().get_config(), "void": self.void}

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 
+from tfproj.data.masks import IGNORE
 from tfproj.experiment.mirroring import flips
 from tfproj.experiment.plan import Plan
 from tfproj.models.checkpoint import load_weights
@@ -98,7 +99,7 @@ def _forgotten(
     """Whether the kept weights know less of the training images than the training said."""
     last = history[-1]
     kept = last if config.keep == "last" else history[best_epoch(history, config.task) - 1]
-    right, chance = float(np.mean(answers == targets)), _chance(targets)
+    right, chance = float(np.mean((answers == targets)[_counted(targets)])), _chance(targets)
     noise = 3 * math.sqrt(kept["accuracy"] * (1 - kept["accuracy"]) / len(answers))
     # An earlier epoch than the last may know less by heart, but not less than half.
     if right >= kept["accuracy"] - MARGIN - noise:
@@ -155,11 +156,17 @@ def _answers(model: keras.Model, images: np.ndarray, config: TrainConfig) -> np.
 def _only_answer(model: keras.Model, cache: Cache, config: TrainConfig) -> int | None:
     """The class that is nearly every answer, where it is not nearly every target."""
     images, targets = _sample(cache, config)
-    counts = np.bincount(_answers(model, images, config).ravel())
+    counts = np.bincount(_answers(model, images, config)[_counted(targets)], minlength=1)
     collapsed = counts.max() >= ONE_CLASS * counts.sum() and _chance(targets) < ONE_CLASS - MARGIN
     return int(counts.argmax()) if collapsed else None
 
 
 def _chance(targets: np.ndarray) -> float:
     """Accuracy of the best single answer."""
-    return float(np.bincount(targets.ravel()).max() / targets.size)
+    counted = targets[_counted(targets)]
+    return float(np.bincount(counted, minlength=1).max() / max(1, counted.size))
+
+
+def _counted(targets: np.ndarray) -> np.ndarray:
+    """bool as ``targets``: labels, and pixels that are not void."""
+    return np.full(targets.shape, True) if targets.ndim == 1 else targets != IGNORE

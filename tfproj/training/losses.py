@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from tfproj.data.masks import IGNORE
+
 
 @keras.saving.register_keras_serializable("tfproj")
 class SoftmaxLoss(keras.losses.Loss):
@@ -21,11 +23,12 @@ class SoftmaxLoss(keras.losses.Loss):
         classes: number of classes.
         smoothing: share of the target spread evenly, 0..1.
         dice: weight of the Dice loss, >= 0; it is added to the loss of every pixel.
+        void: pixels of the class 255 are left out of all sums and means.
     """
 
-    def __init__(self, classes, smoothing=0.0, dice=0.0, name="softmax_loss", **kwargs):
+    def __init__(self, classes, smoothing=0.0, dice=0.0, void=False, name="softmax_loss", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.classes, self.smoothing, self.dice = classes, smoothing, dice
+        self.classes, self.smoothing, self.dice, self.void = classes, smoothing, dice, void
 
     def call(self, y_true, y_pred):
         """Class indices (B, ...) and scores (B, ..., classes) -> losses (B, ...)."""
@@ -35,11 +38,26 @@ class SoftmaxLoss(keras.losses.Loss):
         loss = log_z - keras.ops.sum(target * y_pred, axis=-1)
         if self.dice:
             probabilities = keras.ops.exp(y_pred - log_z[..., None])
+            if self.void:
+                probabilities = keras.ops.where(y_true[..., None] != IGNORE, probabilities, 0.0)
             loss = loss + self.dice * keras.ops.mean(_dice_losses(one_hot, probabilities))
-        return loss
+        return self.counted(loss, y_true)
+
+    def counted(self, losses, labels):
+        """Losses (B, ...), 0 where void, and scaled so that the mean is that of the others.
+
+        Where nothing is void they are the same to the bit; where all is, they are 0.
+        """
+        if not self.void:
+            return losses
+        counts = keras.ops.cast(labels != IGNORE, losses.dtype)
+        scale = keras.ops.sum(keras.ops.ones_like(counts)) / keras.ops.maximum(
+            keras.ops.sum(counts), 1
+        )
+        return keras.ops.where(labels != IGNORE, losses, 0.0) * scale
 
     def get_config(self):
-        own = ("classes", "smoothing", "dice")
+        own = ("classes", "smoothing", "dice", "void")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import keras
 
+from tfproj.data.masks import IGNORE
+
 
 @keras.saving.register_keras_serializable("tfproj")
 class MeanAveragePrecision(keras.metrics.Metric):
-    """Mean over the classes of the average precision by softmax, over all pixels seen.
+    """Mean over the classes of the average precision by softmax, over all pixels seen but void.
 
     ``metrics.average_precision`` sorts every pixel; this one counts them in bins of the log odds,
     so that an epoch's validation keeps some hundred kilobytes. The two differ by less than 0.001
@@ -58,8 +60,10 @@ class MeanAveragePrecision(keras.metrics.Metric):
         labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1, 1))
         classes = keras.ops.arange(self.classes, dtype="int32")[None]
         is_class = keras.ops.cast(labels == classes, "int32")
-        index = keras.ops.reshape((classes * 2 + is_class) * self.BINS + place, (-1,))
-        found = keras.ops.bincount(index, minlength=self.classes * 2 * self.BINS)
+        bins = self.classes * 2 * self.BINS
+        index = (classes * 2 + is_class) * self.BINS + place
+        index = keras.ops.where(labels == IGNORE, bins, index)  # behind all that are read
+        found = keras.ops.bincount(keras.ops.reshape(index, (-1,)), minlength=bins + 1)[:bins]
         return keras.ops.cast(keras.ops.reshape(found, self.counts.shape), "float64")
 
     def result(self):

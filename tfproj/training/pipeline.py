@@ -76,7 +76,9 @@ def train_batches(
     batch_size = min(batch_size, len(cache))
     steps = steps_per_epoch(len(cache), batch_size)
     transform = AUGMENT[augment]
-    classes = None if mirrored is None else np.array(mirrored)
+    classes = None if mirrored is None else np.arange(max(256, len(mirrored)))  # 255 is void
+    if classes is not None:
+        classes[: len(mirrored)] = mirrored
 
     def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
         images, targets = view(step)

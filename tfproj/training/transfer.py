@@ -82,6 +82,8 @@ def _load(model, spec: ModelSpec, source: Source, weights: Weights) -> list[str]
         given = weights.get(layer.name)
         if given is not None and layer is layers[0]:
             given = [_fit_channels(given[0], spec.channels), *given[1:]]
+        if given is not None and len(given) < len(shapes):  # an exported file has no bias of zeros
+            given = [*given, np.zeros(shapes[-1], np.float32)]
         if layer is layers[-1] and spec.classes != source.spec.classes:
             fresh.append(layer.name)
         elif given is None or [w.shape for w in given] != shapes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfproj.core.words import nfc
 from tfproj.data.findings import Findings
-from tfproj.data.masks import MaskCoding
+from tfproj.data.masks import IGNORE, MaskCoding
 from tfproj.data.sources.classes import Classes
 from tfproj.data.sources.tables import (
     colors_of,
@@ -39,7 +40,6 @@ class ClassTable:
         coding: of all that mask files hold, void included.
         path: the file that says so.
         indices: class index, or void, for each entry of ``coding``; empty where they are equal.
-        notes: what became of void pixels.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,6 @@ class ClassTable:
     coding: MaskCoding
     path: Path
     indices: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_any_value(cls, folder: Path) -> ClassTable:
@@ -60,14 +59,16 @@ class ClassTable:
         entries = self.indices or range(len(self.names))
         return tuple(self.coding.values[entries.index(i)] for i in range(len(self.names)))
 
+    @property
+    def void(self) -> bool:
+        """Whether masks may hold pixels that are not to be counted."""
+        return self.coding.void or IGNORE in self.indices
+
 
 def class_table(folder: Path, findings: Findings) -> ClassTable:
     """The table that lies in a directory; InputError where none does, or it is damaged."""
     rows, path = class_rows(folder, findings)
-    if path.name != "classes.csv":
-        return table_of(rows, path)
-    names = tuple(row["name"] for row in rows)  # of which none is void by what it is called
-    return ClassTable(names, colors_of(rows), mask_coding(rows, path), path)
+    return table_of(rows, path, spelled=path.name == "classes.csv")
 
 
 def class_rows(folder: Path, findings: Findings) -> tuple[list[dict[str, str]], Path]:
@@ -101,28 +102,31 @@ def _color(line: dict[str, str], path: Path) -> dict[str, str]:
 
 
 def table_of(
-    rows: list[dict[str, str]], path: Path, void: tuple[int, str] | None = None
+    rows: list[dict[str, str]],
+    path: Path,
+    void: tuple[int, str] | None = None,
+    spelled: bool = False,
 ) -> ClassTable:
     """The table with these rows of ``name``, and ``color`` or ``value``.
 
     Args:
         void: value and color of pixels that are not to be counted, where no class has them.
+        spelled: see :class:`Classes`.
     """
     require_classes(rows, path)
-    classes = Classes([row["name"] for row in rows], path)
+    classes = Classes([row["name"] for row in rows], path, spelled=spelled)
     indices = [classes.values[row["name"]] for row in rows]
     colors, coding = colors_of(rows), mask_coding(rows, path)
     firsts = [indices.index(index) for index in range(len(classes.names))]
     if void is not None and void[0] not in coding.values and void[1] not in coding.colors:
-        words = f"the value {void[0]} counts as {classes.names[classes.background]!r}"
-        indices.append(classes.void(classes.background, words))
+        indices.append(IGNORE)
         more = (*coding.colors, void[1]) if coding.colors else ()
         coding = MaskCoding((*coding.values, void[0]), more, coding.stated)
+    coding = dataclasses.replace(coding, void=IGNORE not in coding.values)
     return ClassTable(
         classes.names,
         tuple(colors[entry] for entry in firsts) if colors else (),
         coding,
         path,
         tuple(indices),
-        tuple(classes.notes),
     )

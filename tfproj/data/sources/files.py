@@ -13,7 +13,7 @@ from tfproj.core import image
 from tfproj.core.words import nfc
 from tfproj.data.dataset import Dataset, Split, natural_channels, natural_size
 from tfproj.data.findings import Findings
-from tfproj.data.masks import MaskCoding, read_mask
+from tfproj.data.masks import MaskCoding, class_table_of, read_mask
 from tfproj.data.sources.class_tables import ClassTable
 from tfproj.data.sources.layouts import other_names
 
@@ -91,12 +91,12 @@ def pair_split(
 
     ``indices``: what becomes of each entry of ``coding``, where they are not the classes in order.
     """
-    table = np.array(indices, np.uint8)
+    table = class_table_of(indices)
     images = [pair[0] for pair in pairs]
 
     def read(path: Path) -> np.ndarray:
         mask = read_mask(path, coding)
-        return table[mask] if len(table) else mask
+        return table[mask] if indices else mask
 
     return Split(
         names=[path.name for path in images],
@@ -117,7 +117,7 @@ def paired_dataset(
     splits = {
         split: pair_split(found, table.coding, table.indices) for split, found in pairs.items()
     }
-    more = {"colors": table.colors, "mask_values": table.class_values, "notes": table.notes}
+    more = {"colors": table.colors, "mask_values": table.class_values, "void": table.void}
     return dataset_of(folder, "segment", table.names, splits, annotations=annotations, **more)
 
 

@@ -12,7 +12,8 @@ Segmentation, with or without split folders::
 
 ``classes.csv`` lists the classes in label order, one per line under the header ``name`` with
 optional columns ``color`` (``#RRGGBB``) and ``value`` (what a mask file holds for the class).
-Segmentation needs it; classification uses sorted folder names where it is absent.
+Segmentation needs it; classification uses sorted folder names where it is absent. In masks, what a
+class called ``void`` has, and 255 where it is no class's, is not to be counted.
 ``groups.csv`` with the columns ``file,group`` names examples that belong together, such as
 views of one object: a group is never divided between training and validation. Where splits have
 files of one name, they are given as ``SPLIT/a.jpg``, or ``SPLIT/dog/7.png`` with class folders.

@@ -17,6 +17,7 @@ import numpy as np
 from tfproj.core import image
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
+from tfproj.data.masks import IGNORE
 from tfproj.data.sources.classes import Classes
 from tfproj.data.sources.formats.annotations import (
     base_of,
@@ -114,7 +115,7 @@ class _Reader:
                 raise InputError(f"{place}: no category has the id {record['category_id']}")
             shapes = _shapes(record, images[key].size, place)
             if record.get("iscrowd"):
-                value = self._classes.void(value, "crowds count as their category")
+                value, self._classes.void = IGNORE, True
             (crowds if record.get("iscrowd") else regions)[key] += [(value, s) for s in shapes]
             boxes += not shapes
         if boxes and not any((*regions.values(), *crowds.values())):

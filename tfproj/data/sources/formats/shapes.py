@@ -75,8 +75,7 @@ def drawn_dataset(
     splits = {
         split: drawn_split(drawn, folder, classes.background) for split, drawn in drawings.items()
     }
-    notes = tuple(classes.notes)
-    return dataset_of(folder, "segment", classes.names, splits, annotations, notes=notes)
+    return dataset_of(folder, "segment", classes.names, splits, annotations, void=classes.void)
 
 
 def names_of(files: Sequence[Path], root: Path) -> list[str]:

@@ -13,6 +13,7 @@ from tfproj.core import image
 from tfproj.core.words import nfc
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
+from tfproj.data.masks import IGNORE, VOID_COLOR
 from tfproj.data.sources.class_tables import NAMES, ClassTable, class_rows, table_of
 from tfproj.data.sources.files import paired_dataset
 from tfproj.data.sources.formats.annotations import by_split
@@ -21,7 +22,7 @@ from tfproj.errors import InputError
 
 IMAGES, MASKS = "JPEGImages", "SegmentationClass"
 SETS = Path("ImageSets", "Segmentation")
-BORDER = (255, "#E0E0C0")
+BORDER = (IGNORE, VOID_COLOR)
 # Of the data of the challenge, which say so in their annotations and list no classes.
 VOC_CLASSES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
