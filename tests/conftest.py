@@ -78,13 +78,24 @@ def mask_folder(tmp_path):
     return make
 
 
+def find_data(name):
+    """A folder of $TFPROJ_DATA with train/ inside, or else the test is skipped."""
+    for root in os.environ.get("TFPROJ_DATA", "").split(os.pathsep):
+        if root and (Path(root) / name / "train").is_dir():
+            return Path(root) / name
+    return pytest.skip(f"no folder {name} in $TFPROJ_DATA")
+
+
 @pytest.fixture(scope="session")
 def real_facades():
     """The Mini Facade folder."""
-    for root in os.environ.get("TFPROJ_DATA", "").split(os.pathsep):
-        if root and (Path(root) / "mini_facade" / "train").is_dir():
-            return Path(root) / "mini_facade"
-    return pytest.skip("no folder mini_facade in $TFPROJ_DATA")
+    return find_data("mini_facade")
+
+
+@pytest.fixture(scope="session")
+def real_flowers():
+    """400 training and 200 test photographs of five kinds of flowers."""
+    return find_data("flowers")
 
 
 @pytest.fixture(scope="session")

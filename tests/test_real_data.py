@@ -1,6 +1,8 @@
 """The main job on real images, short: it learns, exports, and predicts files."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -53,3 +55,26 @@ def test_train_export_predict(task, tmp_path, capsys):
 
 def metrics_data(task):
     return {"classify": "fashion_mnist", "segment": "facades"}[task]
+
+
+@pytest.fixture(scope="module")
+def flowers(real_flowers, tmp_path_factory):
+    """(metrics of the run, lines on stderr) of the command as a new user types it."""
+    runs = ["--runs-dir", str(tmp_path_factory.mktemp("runs")), "--json"]
+    command = [sys.executable, "-m", "tfproj", "train", "classify", "--data", str(real_flowers)]
+    done = subprocess.run([*command, *runs], capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["metrics"], done.stderr.splitlines()
+
+
+def test_photographs_are_learned_without_a_flag(flowers):
+    metrics, _ = flowers
+    assert metrics["splits"]["test"]["examples"] == 200
+    assert metrics["splits"]["test"]["accuracy"] >= 0.85
+
+
+def test_the_first_line_names_the_preset_and_why(flowers):
+    _, lines = flowers
+    assert lines[0].startswith("preset photo: colour images of ")
+    assert lines[0].endswith(" px (median), 64 or more; epochs 1")
+    assert not [line for line in lines if "collapse" in line]
