@@ -32,7 +32,7 @@ from tfproj.models.registry import build_model, check_model  # noqa: E402
 from tfproj.training.train import train  # noqa: E402
 
 # Trained, exported and asked, each for its task. Others:
-# TFPROJ_ENCODERS="mobilenet_v2 efficientnetv2-b0 ResNet50" pytest tests/test_applications.py -k works
+# TFPROJ_ENCODERS="mobilenet_v2 ResNet50" pytest tests/test_applications.py -k works
 NAMES = os.environ.get("TFPROJ_ENCODERS", "mobilenet_v3_small").split()
 
 
