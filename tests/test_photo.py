@@ -73,6 +73,10 @@ class TestChoice:
         again = plan_again(probed)
         assert again.config == probed.config() and again.choice == ""
 
+    def test_a_model_with_an_encoder_has_its_weights(self, class_folder):
+        config, _ = chosen(data=str(class_folder(size=(70, 90))), model="encoder")
+        assert config.model_options == {"encoder": "lite0", "batch_norm": True}
+
     def test_an_encoder_means_photo(self, class_folder):
         data = str(class_folder(size=(70, 90)))
         config = make_config("segment", encoder="lite0")

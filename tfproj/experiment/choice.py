@@ -8,6 +8,7 @@ from tfproj.data import Dataset
 from tfproj.data.dataset import median_size
 from tfproj.errors import InputError
 from tfproj.experiment.presets import make_config
+from tfproj.models.encoder_names import LITE0
 from tfproj.runs.config import TrainConfig
 
 # From this side on an encoder of photographs has something to see; what it takes at least.
@@ -69,6 +70,10 @@ def _for_encoder(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     Raises:
         InputError: a value that is for encoders where there is none, or the other way round.
     """
+    if config.model in ("encoder", "encoder_unet") and not config.init:
+        # Else the encoder would be the builder's own, of random weights.
+        options = {"encoder": LITE0, "batch_norm": True, **config.model_options}
+        config = dataclasses.replace(config, model_options=options)
     if "encoder" not in config.model_options:
         for name, plain in (("encoder_weights", None), ("encoder_rate", 1.0), ("probe", False)):
             if getattr(config, name) != plain and not config.init:
