@@ -25,9 +25,7 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 UNWANTED = ("BatchNormalization", "Dropout", "Identity", "If", "Loop", "Scan", "Shape")
 # What the inputs of an operator hold, from the second on.
 ROLES = {
-    "Conv": ("weight", "bias"),
-    "ConvTranspose": ("weight", "bias"),
-    "Gemm": ("weight", "bias"),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), ("weight", "bias")),
     "MatMul": ("weight",),
     "Reshape": ("shape",),
     "Mul": ("factor",),

@@ -32,9 +32,8 @@ from tfproj.models.registry import build_model, check_model  # noqa: E402
 from tfproj.training.train import train  # noqa: E402
 
 # Trained, exported and asked, each for its task. Others:
-# TFPROJ_ENCODERS="vgg16 xception" pytest tests/test_applications.py -k works
-QUICK = "mobilenet_v3_small mobilenet_v2 efficientnetv2-b0 ResNet50"
-NAMES = os.environ.get("TFPROJ_ENCODERS", QUICK).split()
+# TFPROJ_ENCODERS="mobilenet_v2 ResNet50" pytest tests/test_applications.py -k works
+NAMES = os.environ.get("TFPROJ_ENCODERS", "mobilenet_v3_small").split()
 
 
 @functools.cache
@@ -44,6 +43,14 @@ def network(name, side=64):
     model = build_model(spec, {"encoder": name})
     inputs = keras.Input((side, side, 3), dtype="uint8")
     return model, applications.features(inputs, name, 32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _let_go():
+    """Other tests need the memory."""
+    yield
+    network.cache_clear()
+    keras.backend.clear_session()
 
 
 def images(side=64):
@@ -92,7 +99,7 @@ def test_wrong_encoders_are_refused_before_keras_is_loaded(options, words):
         ("mobilenet_v2", {2: 96, 4: 144, 8: 192, 16: 576, 32: 1280}),
     ],
 )
-@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("side", [32])
 def test_features_are_the_last_of_their_stride(name, filters, side):
     """At 32 pixels an average over the image is as large as features of stride 32."""
     found = network(name, side)[1]
@@ -214,7 +221,7 @@ def test_no_download_is_one_line_within_ten_seconds(offline, monkeypatch, capsys
         start = time.monotonic()
         with pytest.raises(InputError) as caught:
             applications._downloaded(origin)
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 10
     text = str(caught.value)
     assert "_no_top_v2.h5: cannot be downloaded" in text and "\n" not in text
     assert "--encoder-weights FILE" in text and "--encoder lite0" in text

@@ -29,7 +29,8 @@ CNN = {"model": "cnn", "model_options": {"batch_norm": True}, "precision": "floa
 def test_kept_weights_that_collapse_and_forget_are_said_once(tmp_path, monkeypatch, capsys):
     # As if batch norm's statistics were not estimated: those of 20 steps are wrong.
     monkeypatch.setattr(validation_weights, "LEFT_OF_START", 2)
-    config = make_config("classify", data="digits", limit=60, epochs=20, augment="none", **CNN)
+    few = {"limit": 60, "batch_size": 128, "epochs": 20}  # the batch is as long as the epoch
+    config = make_config("classify", data="digits", augment="none", **few, **CNN)
     run = train(config, tmp_path)
     lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning: ")]
     assert len(lines) == 2

@@ -82,10 +82,8 @@ def test_skips_are_added(original_unet):
 
 def test_only_the_original_has_a_relu_on_the_scores():
     for name, preset in PRESETS["segment"].items():
-        layers = [
-            layer.name
-            for layer in build_model(spec("unet", (32, 32)), preset.get("model_options")).layers
-        ]
+        toy = spec(preset.get("model", "unet"), (32, 32))
+        layers = [layer.name for layer in build_model(toy, preset.get("model_options")).layers]
         assert ("scores_relu" in layers) == (name == "original")
 
 
@@ -112,11 +110,11 @@ def test_uint8_images_in_float32_scores_out(name, channels):
     import keras
 
     keras.utils.set_random_seed(0)
-    model = build_model(spec(name, (16, 24), channels))
-    images = np.random.default_rng(0).integers(0, 256, (3, 16, 24, channels), np.uint8)
+    model = build_model(spec(name, (32, 64), channels))
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 64, channels), np.uint8)
     scores = model.predict_on_batch(images)
     assert scores.dtype == np.float32
-    assert scores.shape == ((3, 5) if MODELS[name].task == "classify" else (3, 16, 24, 5))
+    assert scores.shape == ((3, 5) if MODELS[name].task == "classify" else (3, 32, 64, 5))
     assert np.isfinite(scores).all()
     assert np.ptp(scores) > 0
 
@@ -259,9 +257,13 @@ def test_what_can_not_be_built(change, options, message):
 def test_registry_names_the_options_that_builders_take():
     import inspect
 
-    from tfproj.models import cnn, resnet, unet
+    from tfproj.models import cnn, encoder, encoder_unet, lite0, resnet, unet
 
     builders = {"cnn": cnn.cnn, "resnet": resnet.resnet, "unet": unet.unet}
+    builders |= {"encoder": encoder.encoder, "encoder_unet": encoder_unet.encoder_unet}
     assert builders.keys() == MODELS.keys()
     for name, builder in builders.items():
-        assert tuple(inspect.signature(builder).parameters)[1:] == MODELS[name].options
+        taken = set(inspect.signature(builder).parameters) - {"spec"}
+        if "options" in taken:  # the encoder's
+            taken |= set(inspect.signature(lite0.lite0).parameters) - {"x", "last"}
+        assert taken - {"options"} == set(MODELS[name].options)

@@ -147,15 +147,17 @@ def test_validation_in_calls_of_many_steps_counts_every_example(tmp_path, task):
 )  # fmt: skip
 def test_the_size_of_the_input_is_said_with_its_reason(mask_folder, photographs, asked, words):
     folder = mask_folder({"train": 3, "val": 2}, size=photographs)
-    config = make_config("segment", data=str(folder), image_size=asked)
+    config = make_config("segment", "default", data=str(folder), image_size=asked)
     assert explain_size(plan(config)) == words
 
 
-def test_train_says_the_size_of_the_input_first(capsys):
+def test_train_says_the_preset_and_the_size_of_the_input_first(capsys):
     _load(plan(toy("classify", augment="none")))
     assert capsys.readouterr().err == (
+        "preset default: the model is given\n"
         "input 8 x 8 px (height x width, resize: stretch): the training images have 8 x 8 "
         "(median)\n"
+        "loading TensorFlow ...\n"
     )
 
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
@@ -23,6 +21,7 @@ from tfproj.experiment.choice import choose
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
 from tfproj.experiment.teachers import Teacher, find_teachers
+from tfproj.experiment.validation import validation_warnings
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.run import Run
@@ -116,34 +115,13 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         resize=resize,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
-    warnings = _validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
+    warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
     return Plan(config, dataset, spec, warnings=warnings, choice=choice)
 
 
 def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
     """The policy for images of other proportions than the network's input, where none is given."""
     return config.resize or "stretch"
-
-
-def _validation_warnings(dataset: Dataset) -> dict[str, str]:
-    """Whether the validation images can tell one epoch from another: code -> sentence."""
-    train, val = dataset.splits.get("train"), dataset.splits.get("val")
-    if not train or not val or train.labels is None or val.labels is None:
-        return {}
-    learned, measured = np.unique(train.labels), np.unique(val.labels)
-    missing = [dataset.classes[label] for label in learned if label not in measured]
-    if len(measured) < 2 <= len(learned):
-        doubt = f"every validation image is of class {dataset.classes[measured[0]]!r}"
-    elif len(val) < len(learned):
-        doubt = f"{len(val)} validation images are too few for {len(learned)} classes"
-    elif missing:
-        doubt = f"no validation image is of class {missing[0]!r}" + (
-            f" (and {len(missing) - 1} more)" if missing[1:] else ""
-        )
-    else:
-        return {}
-    remedy = "give a val split with every class, a larger --val-fraction, or --keep last"
-    return {"validation": f"{doubt}: the best epoch may be none; {remedy}"}
 
 
 def explain_size(planned: Plan) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-KINDS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+KINDS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
@@ -29,7 +29,7 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
             *(arrays[name] for name in node.input[2:]),
         ]
         for node in graph.node
-        if node.op_type in KINDS and node.input[1] in arrays
+        if node.op_type in KINDS
     }
 
 
