@@ -20,6 +20,7 @@ from tfproj.errors import InputError
 from tfproj.experiment.choice import choose
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
+from tfproj.experiment.presets import PRESETS
 from tfproj.experiment.teachers import Teacher, find_teachers
 from tfproj.experiment.validation import validation_warnings
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
@@ -131,7 +132,8 @@ def explain_size(planned: Plan) -> str:
     images = f"the training images have {height:g} x {width:g} (median)"
     taken = f"input {spec.height} x {spec.width} px (height x width, resize: {spec.resize})"
     if config.image_size:
-        return f"{taken}, as asked for; {images}"
+        own = PRESETS[config.task].get(config.preset, {}).get("image_size") == config.image_size
+        return f"{taken}, as {f'preset {config.preset} has it' if own else 'asked for'}; {images}"
     reasons = [images]
     if max(height, width) > MAX_NATURAL_SIDE >= max(planned.dataset.size):
         reasons.append(f"at most {MAX_NATURAL_SIDE} a side unless --image-size says otherwise")
