@@ -9,28 +9,40 @@ import keras
 import tensorflow as tf
 import tf2onnx
 
-from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.core.spec import (
+    INPUT_NAME,
+    PROBABILITIES_NAME,
+    SCORES_NAME,
+    ModelSpec,
+)
 from tfproj.errors import TfprojError, first_line
 from tfproj.export.simplify import refill, tidy
+from tfproj.export.unknown import LAYER, Surroundings, extended
+from tfproj.models.features import PLACES
 from tfproj.models.folding import fold_norms
 
 
-def simple_graph(model, spec: ModelSpec, options: dict[str, Any], opset: int) -> tuple[Any, int]:
+def simple_graph(
+    model, spec: ModelSpec, options: dict[str, Any], opset: int, found: Surroundings | None = None
+) -> tuple[Any, int]:
     """(``onnx.ModelProto``, number of weights) of a trained model, without norms and tidied.
 
     Args:
         model: what ``build_model(spec, options)`` gives, trained.
+        found: gives the file a score of unknown images.
 
     Raises:
         TfprojError: the conversion failed, or left what has no place in the file.
     """
     folded = fold_norms(model, spec, options)
     layers = [layer.name for layer in folded.layers]
-    return tidy(convert(folded, opset), layers, spec.dynamic_size), folded.count_params()
+    proto = convert(extended(folded, spec, found), opset)
+    layers += [LAYER, PLACES]
+    return tidy(proto, layers, spec.dynamic_size), folded.count_params()
 
 
 def convert(model, opset: int):
-    """A Keras model from images to scores as an ``onnx.ModelProto`` with both outputs.
+    """A Keras model from images to scores, or to outputs by name, as an ``onnx.ModelProto``.
 
     Height and width are static, the batch is free.
 
@@ -41,11 +53,11 @@ def convert(model, opset: int):
 
     @tf.function(input_signature=[signature])
     def graph(image):
-        scores = model(image, training=False)
-        return {
-            SCORES_NAME: tf.identity(scores, SCORES_NAME),
-            PROBABILITIES_NAME: tf.nn.softmax(scores, name=PROBABILITIES_NAME),
-        }
+        found = model(image, training=False)
+        found = found if isinstance(found, dict) else {SCORES_NAME: found}
+        outputs = {name: tf.identity(value, name) for name, value in found.items()}
+        probabilities = tf.nn.softmax(found[SCORES_NAME], name=PROBABILITIES_NAME)
+        return {**outputs, PROBABILITIES_NAME: probabilities}
 
     warnings = _Warnings()
     logging.getLogger("tf2onnx").addHandler(warnings)

@@ -9,10 +9,12 @@ from typing import Any
 import onnx
 
 from tfproj.core.spec import (
+    ACTIVATION_NAME,
     INPUT_NAME,
     METADATA_KEY,
     PROBABILITIES_NAME,
     SCORES_NAME,
+    UNKNOWN_NAME,
     ModelSpec,
     preprocessing,
 )
@@ -20,6 +22,13 @@ from tfproj.export.job import Job
 from tfproj.export.opset import IR_VERSION
 from tfproj.models.registry import input_multiple, scaling
 from tfproj.runs import environment
+
+MEANINGS = {
+    SCORES_NAME: "before softmax",
+    PROBABILITIES_NAME: "softmax of the scores over the last axis, 0..1",
+    UNKNOWN_NAME: "squared distance to the training images, about 1 for one of them",
+    ACTIVATION_NAME: "what each place adds to each score, which is their mean",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class Measured:
         verification: against Keras, see :class:`tfproj.export.verify.Verification`.
         half: what 16-bit weights cost, see :func:`tfproj.export.half.rounding`.
         quantization: what int8 costs and gains, see :mod:`tfproj.export.quantize`.
+        outputs: shape of each output but the probabilities, without the batch.
     """
 
     calibration: dict[str, Any] | None = None
@@ -39,18 +49,16 @@ class Measured:
     verification: dict[str, Any] | None = None
     half: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
+    outputs: dict[str, list] | None = None
 
 
 def describe(job: Job, measured: Measured) -> dict[str, Any]:
     """The metadata of a file, as plain JSON types."""
     spec, config = job.spec, job.planned.config
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
-    classes = len(spec.classes)
-    shape = ["N", classes] if spec.task == "classify" else ["N", *size, classes]
-    meanings = {
-        SCORES_NAME: "before softmax",
-        PROBABILITIES_NAME: "softmax of the scores over the last axis, 0..1",
-    }
+    shape = [len(spec.classes)] if spec.task == "classify" else [*size, len(spec.classes)]
+    known = {name: value for name, value in vars(measured).items() if value is not None}
+    shapes = {**known.pop("outputs", {}), SCORES_NAME: shape, PROBABILITIES_NAME: shape}
     return {
         **spec.to_dict(),
         "input": {
@@ -62,8 +70,9 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "multiple": input_multiple(spec.model, config.model_options),
         },
         "outputs": {
-            name: {"dtype": "float32", "shape": shape, "meaning": meaning}
-            for name, meaning in meanings.items()
+            name: {"dtype": "float32", "shape": ["N", *shapes[name]], "meaning": meaning}
+            for name, meaning in MEANINGS.items()
+            if name in shapes
         },
         "preprocessing": preprocessing(spec, scaling(spec.model, config.model_options)),
         "graph": {"opset": job.opset, "ir_version": IR_VERSION},
@@ -78,7 +87,7 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             **_teachers(job),
         },
         "versions": environment.versions(),
-        **{name: value for name, value in vars(measured).items() if value is not None},
+        **known,
     }
 
 

@@ -29,6 +29,11 @@ PAD = 114  # grey around a letterboxed picture, in each channel
 INPUT_NAME = "image"
 SCORES_NAME = "scores"
 PROBABILITIES_NAME = "probabilities"
+UNKNOWN_NAME = "unknown_score"
+ACTIVATION_NAME = "activation"
+# In the order of the graph. Only classifiers have the last two, and not all of them.
+OUTPUT_NAMES = (SCORES_NAME, PROBABILITIES_NAME, UNKNOWN_NAME, ACTIVATION_NAME)
+UNKNOWN_THRESHOLD = "unknown_score_threshold"  # of UNKNOWN_NAME, in the metadata's "calibration"
 
 # What tfproj.core.image does before the graph and what the graph does itself. docs/onnx-contract.md
 # spells each step out for a port to another language; both change together.

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from tfproj.core.hardware import available_cpus
-from tfproj.core.spec import ModelSpec
+from tfproj.core.spec import ACTIVATION_NAME, UNKNOWN_NAME, ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.inference import answers
 from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
+from tfproj.inference.results import Classification, Segmentation, calibration_value, thresholds
 from tfproj.inference.session import CPU
 from tfproj.pretrained import pretrained_file
 
@@ -56,10 +56,12 @@ class Predictor:
             available or can't run the model is an error, never replaced by another.
             ``OpenVINOExecutionProvider`` needs ``pip install 'tfproj[openvino]'``.
         unknown_below: classification: an image whose calibrated probability is below it, 0..1, is
-            labelled "unknown"; "auto": the threshold in the file; None: off.
+            labelled "unknown"; None: off. "auto" takes what is in the file: the threshold of its
+            score of unknown images, which sees more, else one of the probability.
         max_bytes: larger files are refused.
         flip: average the scores with those of the mirrored image, for a little accuracy at twice
             the time.
+        explain: classification: results have :meth:`Classification.heat` and ``overlay``.
         bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
             and PIL images say themselves what they hold.
 
@@ -67,11 +69,13 @@ class Predictor:
         spec: task, classes and input of the model.
         metadata: all that the file says of itself, plain JSON types.
         digest: length and CRC-32 of the file.
+        unknown_above: score of unknown images above which one is labelled "unknown"; None: off.
         temperature: scores are divided by it for calibrated probabilities; 1 where the file has
             none.
 
     Raises:
-        InputError: missing, not an ONNX model of tfproj, or an unavailable provider.
+        InputError: missing, not an ONNX model of tfproj, an unavailable provider, or a file that
+            lacks what ``unknown_below`` or ``explain`` ask for.
     """
 
     def __init__(
@@ -83,13 +87,22 @@ class Predictor:
         max_bytes: int = MAX_MODEL_BYTES,
         flip: bool = False,
         bgr: bool = False,
+        explain: bool = False,
     ):
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
         self.spec: ModelSpec = file.spec
         self.metadata: dict[str, Any] = file.metadata
         self.temperature = calibration_value(file.metadata, "temperature", 0.001, 1000, name) or 1.0
-        self.unknown_below = threshold(unknown_below, file.metadata, file.spec.task, name)
+        self.unknown_below, self.unknown_above = thresholds(unknown_below, file, name)
+        if explain and ACTIVATION_NAME not in file.outputs:
+            raise InputError(
+                f"{name}: has no class activation maps; they come with a new export of a model "
+                "that averages over space before its last layer: resnet, encoder"
+            )
+        self.explain = explain
+        self._more = (UNKNOWN_NAME,) * (self.unknown_above is not None)
+        self._more += (ACTIVATION_NAME,) * explain
         self.flip = flip
         self.bgr = bgr
         # Tells files apart; nothing to do with trust.
@@ -216,7 +229,8 @@ class Predictor:
         Raises:
             TfprojError: onnxruntime can't run it, or not within the memory limit.
         """
-        return answers.run(self._session, self.spec, pixels)
+        scores, probabilities = answers.run(self._session, self.spec, pixels)
+        return scores, probabilities
 
     def selftest(self) -> SelfTest:
         """Predict the images that the file carries and compare with its answers.
@@ -277,10 +291,9 @@ class Predictor:
                 yield item
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
-        if self.flip:
-            scores, probabilities = answers.run_mirrored(self.run, self.spec, pixels)
-        else:
-            scores, probabilities = self.run(pixels)
+        run = self._run if self._more else self.run
+        found = answers.run_mirrored(run, self.spec, pixels) if self.flip else run(pixels)
+        scores, probabilities, *more = found
         if not math.isfinite(np.add.reduce(probabilities, axis=None)):
             raise TfprojError("the model answers with values that are not numbers")
         spec = self.spec
@@ -289,7 +302,18 @@ class Predictor:
             return [Segmentation(spec.classes, spec.colors, p, s, size) for p, s, size in rows]
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
-        return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
+        results = [Classification(spec.classes, p, s, *shared) for p, s in pairs]
+        for name, values in zip(self._more, more, strict=True):
+            for result, value, size in zip(results, values, sizes, strict=True):
+                if name == UNKNOWN_NAME:
+                    result.unknown_score, result.unknown_above = float(value), self.unknown_above
+                else:
+                    result.activation = value
+                    result.geometry = (size, spec.size, spec.resize)
+        return results
+
+    def _run(self, pixels: np.ndarray) -> answers.Answers:
+        return answers.run(self._session, self.spec, pixels, self._more)
 
 
 def _reversed_colours(array: np.ndarray) -> np.ndarray:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfproj.core.probabilities import mask_of_size
-from tfproj.core.spec import palette
-from tfproj.errors import InputError
+from tfproj.core.spec import UNKNOWN_NAME, UNKNOWN_THRESHOLD, palette
+from tfproj.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from tfproj.core.image import ImageLike
+    from tfproj.inference.model_file import ModelFile
 
 UNKNOWN = "unknown"
 AUTO = "auto"
+MOST_UNKNOWN = 1e30  # of a threshold that any score could exceed
 
 
 # Not frozen: that makes a result six times as slow to build, 1.5 us where a small model takes 30.
@@ -33,6 +35,13 @@ class Classification:
         scores: float32 (classes,), before softmax: logits, of any size and sign.
         temperature: above 0; the scores are divided by it for :attr:`confidence`.
         unknown_below: least confidence for a label, 0..1; None: every image gets one.
+        unknown_score: how far the image is from those of the training, about 1 for one of them;
+            None: not asked for.
+        unknown_above: largest such score for a label; None: every image gets one.
+        activation: float32 (h, w, classes), what each place adds to each score, which is their
+            mean; None: not asked for.
+        geometry: (height, width) of the image and of the network's input, and how the one became
+            the other; as ``activation``.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +49,10 @@ class Classification:
     scores: np.ndarray = field(repr=False)
     temperature: float = 1.0
     unknown_below: float | None = None
+    unknown_score: float | None = None
+    unknown_above: float | None = None
+    activation: np.ndarray | None = field(default=None, repr=False)
+    geometry: tuple[tuple[int, int], tuple[int, int], str] | None = field(default=None, repr=False)
 
     @property
     def index(self) -> int:
@@ -68,13 +81,56 @@ class Classification:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the confidence is below the threshold; never without a threshold."""
+        """Whether a threshold says that the image is of no class; never without a threshold."""
+        if self.unknown_above is not None and self.unknown_score is not None:
+            return not self.unknown_score <= self.unknown_above  # what is no number is unknown
         return self.unknown_below is not None and self.confidence < self.unknown_below
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The ``count`` most probable (name, probability 0..1), highest first; all if fewer."""
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[i], float(self.probabilities[i])) for i in order]
+
+    def heat(self, label: str | None = None) -> np.ndarray:
+        """Where the network found what speaks for a class: class activation maps.
+
+        Args:
+            label: of the classes; None: the most probable.
+
+        Returns:
+            float32 (height, width) of the image that was given: 0 where least speaks for the
+            class, 1 where most does, NaN where the network saw nothing.
+
+        Raises:
+            InputError: the predictor was not told to ``explain``, or there is no such class.
+        """
+        from tfproj.core.heat import heat_map  # noqa: PLC0415 (arrays need no Pillow)
+
+        if self.activation is None or self.geometry is None:
+            raise InputError("no class activation maps: they come with Predictor(explain=True)")
+        if label is not None and label not in self.classes:
+            raise unknown_name("unknown class", label, self.classes)
+        best = int(self.probabilities.argmax())
+        index = best if label is None else self.classes.index(label)
+        return heat_map(self.activation[..., index], *self.geometry)
+
+    def overlay(self, source: ImageLike, label: str | None = None) -> Image.Image:
+        """The colours of :meth:`heat` over the image: blue is 0, yellow 1; darkened is not seen.
+
+        Args:
+            source: the same image, as given to ``predict``.
+            label: as for :meth:`heat`.
+
+        Returns:
+            Mode ``RGB``, 8 bits, of the size of the image that was given.
+
+        Raises:
+            InputError: as :meth:`heat`; the image can't be read or is of another size.
+        """
+        from tfproj.core.heat import heated  # noqa: PLC0415 (arrays need no Pillow)
+
+        heat = self.heat(label)
+        return heated(_picture(source, heat.shape), heat)
 
 
 @dataclass(eq=False)
@@ -139,12 +195,18 @@ class Segmentation:
         """
         from PIL import Image  # noqa: PLC0415 (arrays need no Pillow)
 
-        from tfproj.core import image  # noqa: PLC0415
-
-        below = image.convert(image.open_image(source), 3)
-        if below.size != self.size[::-1]:
-            raise InputError(f"overlay: the image is {below.size[::-1]}, the mask {self.size}")
+        below = _picture(source, self.size)
         return Image.blend(below, self.mask_image().convert("RGB"), alpha)
+
+
+def _picture(source: ImageLike, size: tuple[int, ...]) -> Image.Image:
+    """An image in colour; InputError unless it is of (height, width) ``size``."""
+    from tfproj.core import image  # noqa: PLC0415 (arrays need no Pillow)
+
+    found = image.convert(image.open_image(source), 3)
+    if found.size != size[::-1]:
+        raise InputError(f"overlay: the image is {found.size[::-1]}, the prediction's {size}")
+    return found
 
 
 Prediction = Classification | Segmentation
@@ -164,17 +226,22 @@ def calibration_value(
     return float(value)
 
 
-def threshold(value: float | str | None, metadata: dict, task: str, name: str) -> float | None:
-    """``unknown_below`` of the predictor as a number; InputError where it makes no sense."""
+def thresholds(
+    value: float | str | None, file: ModelFile, name: str
+) -> tuple[float | None, float | None]:
+    """(unknown_below, unknown_above) of the predictor; InputError where it makes no sense."""
     if value is None:
-        return None
-    if task != "classify":
+        return None, None
+    if file.spec.task != "classify":
         raise InputError(f"{name}: unknown_below is for classification; this is a segmenter")
     if value == AUTO:
-        found = calibration_value(metadata, "unknown_threshold", 0, 1, name)
+        above = calibration_value(file.metadata, UNKNOWN_THRESHOLD, 0, MOST_UNKNOWN, name)
+        if above is not None and UNKNOWN_NAME in file.outputs:
+            return None, above
+        found = calibration_value(file.metadata, "unknown_threshold", 0, 1, name)
         if found is None:
             raise InputError(f"{name}: the file has no threshold for unknown images; give one")
-        return found
+        return found, None
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InputError(f"unknown_below is {value!r}; it must be in 0..1, or {AUTO!r}")
-    return float(value)
+    return float(value), None
