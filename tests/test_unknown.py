@@ -233,3 +233,17 @@ def test_predict_writes_where_the_model_looks(exported, examples, tmp_path, caps
     assert len(rows) == 2 and ",unknown," in rows[0]
     assert "unknown (score" in capsys.readouterr().out
     assert main([*command, "--output", str(tmp_path / "in")]) == 2
+
+
+def test_the_report_shows_where_the_network_looks(run, toy_classifier, tmp_path):
+    pytest.importorskip("matplotlib")
+    from tfproj.evaluation.evaluate import evaluate
+    from tfproj.report import build
+
+    pages = []
+    for one in (run, toy_classifier):
+        evaluate(one, ["val"])
+        pages.append(build([one], tmp_path / f"{one.name}.html").read_text())
+    assert pages[0].count('alt="where the network finds ') > 10
+    assert "yellow is where the network found most" in pages[0]
+    assert 'alt="where' not in pages[1] and "average over space" in pages[1]

@@ -19,6 +19,7 @@ const record = readMetadata(file);
 // docs/onnx-contract.md, "int8".
 const extra = { session: { x64quantprecision: "1" } };
 const session = await ort.InferenceSession.create(file, { extra });
+const limit = record.calibration?.unknown_score_threshold;
 
 let failed = false;
 for (const vector of record.golden.vectors) {
@@ -33,13 +34,17 @@ for (const path of images) {
 }
 process.exit(failed ? 1 : 0);
 
-/** Probabilities (classes) or (height, width, classes) of one PNG file, and the picture's size. */
+/**
+ * Probabilities (classes) or (height, width, classes) of one PNG file, the picture's size, and how
+ * unlike the training images it is, where the file has a threshold for that.
+ */
 async function run(bytes) {
   const { pixels, size } = load(bytes, record);
   const shape = [1, record.height, record.width, record.channels];
   const image = new ort.Tensor("uint8", pixels, shape);
-  const { probabilities } = await session.run({ image }, ["probabilities"]);
-  return { answer: probabilities.data, size };
+  const wanted = limit === undefined ? ["probabilities"] : ["probabilities", "unknown_score"];
+  const { probabilities, unknown_score } = await session.run({ image }, wanted);
+  return { answer: probabilities.data, size, unknownScore: unknown_score?.data[0] };
 }
 
 /** Largest difference to a golden vector, which may hold every stride-th row and column only. */
@@ -62,11 +67,13 @@ function compare(answer, { shape, stride = 1, probabilities_base64 }) {
 }
 
 /** The most probable class, or the share of each class among the picture's pixels. */
-function summary({ answer, size }) {
+function summary({ answer, size, unknownScore }) {
   const classes = record.classes;
   if (record.task === "classify") {
     const best = answer.reduce((a, p, c) => (p > answer[a] ? c : a), 0);
-    return { label: classes[best], probability: answer[best] };
+    const unknown = limit !== undefined && !(unknownScore <= limit);
+    const label = unknown ? "unknown" : classes[best];
+    return { label, probability: answer[best], unknownScore };
   }
   const mask = maskOfSize(answer, [record.height, record.width, classes.length], size);
   const counts = new Array(classes.length).fill(0);
