@@ -108,6 +108,24 @@ def test_other_kinds_of_file_have_the_score_too(options, run, examples, tmp_path
     assert np.mean([r.is_unknown for r in predictor.predict(examples["test"])]) < 0.12
 
 
+def test_an_int8_file_has_statistics_of_its_own(run, exported, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfproj.export.quantize.speed_ratio", lambda *args: 2.5)
+    file = tmp_path / "int8.onnx"
+    export_onnx(run, file, Options(int8=True))
+    graph = onnx.load(file).graph
+    floats = {i.name for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    assert {"unknown/weight", "places/weight", "dense/weight"} <= floats
+    assert "stem/weight" not in floats
+    predictor, whole = (
+        Predictor(f, unknown_below="auto", explain=True) for f in (file, exported[0])
+    )
+    assert predictor.unknown_above != whole.unknown_above
+    found = predictor.predict(examples["test"])
+    assert np.mean([r.is_unknown for r in found]) < 0.12
+    assert all(r.is_unknown for r in predictor.predict(noise()))
+    np.testing.assert_allclose(found[0].activation.mean((0, 1)), found[0].scores, atol=1e-3)
+
+
 def test_a_graph_is_surveyed_again_by_its_own_features(run, exported):
     model = onnx.load(exported[0])
     planned = plan_evaluation(run)

@@ -72,8 +72,7 @@ function summary({ answer, size, unknownScore }) {
   if (record.task === "classify") {
     const best = answer.reduce((a, p, c) => (p > answer[a] ? c : a), 0);
     const unknown = limit !== undefined && !(unknownScore <= limit);
-    const label = unknown ? "unknown" : classes[best];
-    return { label, probability: answer[best], unknownScore };
+    return { label: classes[best], probability: answer[best], unknown, unknownScore };
   }
   const mask = maskOfSize(answer, [record.height, record.width, classes.length], size);
   const counts = new Array(classes.length).fill(0);
