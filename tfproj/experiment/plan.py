@@ -16,8 +16,10 @@ from tfproj.core.spec import ModelSpec
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
+from tfproj.data.masks import IGNORE
 from tfproj.errors import InputError
 from tfproj.experiment.choice import choose
+from tfproj.experiment.crops import crops_per_epoch
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
 from tfproj.experiment.presets import PRESETS
@@ -51,6 +53,11 @@ class Plan:
     own_data: bool = True
     choice: str = ""
     teachers: tuple[Teacher, ...] = ()
+
+    @property
+    def examples(self) -> int:
+        """How many an epoch has: training images, or crops of them."""
+        return crops_per_epoch(self.dataset.splits["train"], self.config.crop)
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -102,7 +109,8 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     resize = _choose_resize(config, dataset)
     config = dataclasses.replace(config, resize=resize)
     check_model(config.model, config.task, config.model_options)
-    size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
+    size = config.crop or config.image_size
+    size = size or nearest_size(config.model, dataset.size, config.model_options)
     check_size(config.model, size, config.model_options)
     spec = ModelSpec(
         task=config.task,
@@ -116,13 +124,17 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         resize=resize,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
+    if config.crop:  # what a crop has beyond a photograph's edge is void
+        if len(dataset.classes) > IGNORE:
+            raise InputError(f"crop: for at most {IGNORE} classes; there are more")
+        dataset = dataclasses.replace(dataset, void=True)
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
     return Plan(config, dataset, spec, warnings=warnings, choice=choice)
 
 
 def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
     """The policy for images of other proportions than the network's input, where none is given."""
-    return config.resize or "stretch"
+    return "tiles" if config.crop else config.resize or "stretch"
 
 
 def explain_size(planned: Plan) -> str:
@@ -130,6 +142,11 @@ def explain_size(planned: Plan) -> str:
     spec, config = planned.spec, planned.config
     height, width = median_size(planned.dataset.splits["train"])
     images = f"the training images have {height:g} x {width:g} (median)"
+    if config.crop:
+        return (
+            f"crops of {spec.height} x {spec.width} px (height x width) at the images' own scale, "
+            f"{planned.examples:,} an epoch; {images}"
+        )
     taken = f"input {spec.height} x {spec.width} px (height x width, resize: {spec.resize})"
     if config.image_size:
         own = PRESETS[config.task].get(config.preset, {}).get("image_size") == config.image_size

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfproj import backend
@@ -92,7 +91,7 @@ def train(
     with _prepared(planned, precision) as prepared:
         if replaces:
             for cache in prepared.caches.values():
-                cache.fill(np.arange(len(cache)))
+                cache.fill()
         run = create_run(root, config.task, name, stem, overwrite)
         with locked(run.path):
             _describe(run, planned, facts)
