@@ -102,8 +102,8 @@ def draw(planned: Plan, count: int, folder: Path) -> Samples:
     if part.labels is not None:
         targets = part.labels[indices]
     else:
-        size = planned.spec.size
-        targets = np.stack([image.resize_mask(part.read_mask(int(i)), size) for i in indices])
+        spec, masks = planned.spec, (part.read_mask(int(i)) for i in indices)
+        targets = np.stack([image.resize_mask(mask, spec.size, spec.resize) for mask in masks])
     return Samples(split, files, targets, len(planned.spec.classes))
 
 

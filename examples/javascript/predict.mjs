@@ -8,6 +8,10 @@ import { load } from "./image.mjs";
 import { maskOfSize } from "./mask.mjs";
 import { readMetadata } from "./metadata.mjs";
 
+process.on("uncaughtException", (error) => {
+  console.error(`error: ${error.message}`);
+  process.exit(1);
+});
 const [model, ...images] = process.argv.slice(2);
 if (!model) {
   console.error("usage: node predict.mjs MODEL.onnx [IMAGE.png ...]");

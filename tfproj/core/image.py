@@ -32,7 +32,7 @@ from PIL import Image
 
 from tfproj.core import bounds, decoding
 from tfproj.core.file_faults import Opened
-from tfproj.core.resizing import resized
+from tfproj.core.resizing import middle_window, resized
 from tfproj.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
@@ -267,10 +267,15 @@ def _to_array(
     return array[..., None] if channels == 1 else array
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a uint8 mask (H, W) of class indices to (height, width) by nearest neighbour."""
+def resize_mask(mask: np.ndarray, size: tuple[int, int], resize: str = "stretch") -> np.ndarray:
+    """A uint8 mask (H, W) of class indices at (height, width), as :func:`load` has the image.
+
+    By nearest neighbour; of the policies ``stretch`` and ``tiles``.
+    """
     if mask.shape == size:
         return mask
+    if resize == "tiles":
+        return middle_window(mask, size)
     picture = Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.array(picture)  # Pillow's own may not be written to
 

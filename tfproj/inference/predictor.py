@@ -177,6 +177,8 @@ class Predictor:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
+        if self.spec.resize == "tiles":
+            raise InputError("this version can't yet predict with a model trained on tiles")
         images = several(images)
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
