@@ -6,15 +6,17 @@ The best weights are evaluated in float32, as they are exported.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tfproj import backend
+from tfproj.core import image
 from tfproj.core.files import read_object, write_csv, write_json
 from tfproj.core.probabilities import mask_of_size, softmax
+from tfproj.data.masks import require_same_size
 from tfproj.errors import InputError
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
@@ -95,13 +97,35 @@ def _mirrored_before(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
 def predict_split(
     model, planned: Plan, split: str, flip: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of (scores float32, labels or masks) over a split, in its order."""
+    """Batches of (scores float32, labels or masks) over a split, in its order.
+
+    Of a model trained on crops, photographs one by one at their own sizes.
+    """
+    mirrored = planned.spec.mirrored if flip else ()
+    if planned.spec.resize == "tiles":
+        yield from _photographs(model, planned, split, mirrored)
+        return
     cache, batch = make_cache(planned, split), planned.config.eval_batch_size
     starts = range(0, len(cache), batch)
-    for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
+    for start in _progress(starts, split):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        mirrored = planned.spec.mirrored if flip else ()
         yield report_data.predict_scores(model, images, mirrored), targets
+
+
+def _progress(steps: Iterable[int], split: str) -> Iterable[int]:
+    return tqdm(steps, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False)
+
+
+def _photographs(
+    model, planned: Plan, split: str, mirrored: Sequence[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    examples, spec = planned.dataset.splits[split], planned.spec
+    for index in _progress(range(len(examples)), split):
+        source, label = examples.read_image(index), examples.label_of(index)
+        pixels, mask = image.load(source, None, spec.channels, label), examples.read_mask(index)
+        require_same_size(pixels.shape[:2], mask.shape, label)
+        scores = report_data.photograph_scores(model, pixels, spec.size, mirrored)
+        yield scores[None], mask[None]
 
 
 def classification_metrics(
@@ -145,9 +169,10 @@ def segmentation_metrics(
 ) -> tuple[dict, list[dict], dict]:
     """AP by raw and softmax scores, pixel accuracy, IoU, confusion matrix; one row per image.
 
-    All are measured at the network's size. Splits other than ``train`` have accuracy and IoU at the
-    images' own sizes, too, by the masks that the predictor gives: ``pixel_accuracy_full``,
-    ``per_class_accuracy_full``, ``mean_iou_full`` and ``iou_full``.
+    All are measured at the network's size; of a model trained on crops, at the images' own. Splits
+    other than ``train`` have accuracy and IoU at the images' own sizes, too, by the masks that the
+    predictor gives: ``pixel_accuracy_full``, ``per_class_accuracy_full``, ``mean_iou_full`` and
+    ``iou_full``.
 
     The third part is what only the report needs: see :func:`report_data.save`.
     """

@@ -32,6 +32,7 @@ from tfproj.data.masks import mask_picture
 from tfproj.evaluation.examples import choose_classified, choose_segmented
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
+from tfproj.training.crops import Grid
 
 EXAMPLE_BYTES = 2_500_000  # of all pictures: the page, where some stand twice, stays below 8 MB
 MAP_SIDE = 64  # px; activations are shrunk to this for the page
@@ -47,6 +48,25 @@ def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> n
     if mirrored:
         return mean_with_mirrored(model.predict_on_batch, images, mirrored)
     return model.predict_on_batch(images)
+
+
+def photograph_scores(
+    model, pixels: np.ndarray, size: tuple[int, int], mirrored: Sequence[int] = ()
+) -> np.ndarray:
+    """Scores float32 (H, W, classes) of a photograph uint8 (H, W, C) of any size.
+
+    By windows of ``size`` at its own scale, side by side.
+    """
+    rest = [(0, max(0, side - own)) for side, own in zip(size, pixels.shape, strict=False)]
+    padded = np.pad(pixels, (*rest, (0, 0)), "symmetric")
+    grid, scores = Grid(np.array([pixels.shape[:2]]), size), np.zeros(0)
+    for _, top, left, rows, columns in (grid.place(index, 0) for index in range(len(grid))):
+        bottom, right = top + size[0], left + size[1]
+        found = predict_scores(model, padded[None, top:bottom, left:right], mirrored)[0]
+        if not scores.size:
+            scores = np.empty((*padded.shape[:2], found.shape[-1]), np.float32)
+        scores[top + rows : bottom, left + columns : right] = found[rows:, columns:]
+    return scores[: pixels.shape[0], : pixels.shape[1]]
 
 
 def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict) -> None:
@@ -122,13 +142,18 @@ def _save_masks(
     entries = []
     for number, (index, roles) in enumerate(chosen.items()):
         picture = image.open_image(split.read_image(index), split.label_of(index))
-        pixels = image.to_array(picture, spec.size, spec.channels, spec.resize)
-        scores = predict_scores(model, pixels[None])[0]
+        truth = split.read_mask(index)
+        if spec.resize == "tiles":
+            pixels = image.to_array(picture, None, spec.channels)
+            scores = photograph_scores(model, pixels, spec.size)
+        else:
+            pixels = image.to_array(picture, spec.size, spec.channels, spec.resize)
+            scores = predict_scores(model, pixels[None])[0]
+            truth = image.resize_mask(truth, spec.size)
         shown = thumbnail(image.convert(picture, spec.channels), 256)
         data, suffix = encode(shown)
         stem = f"examples/{number:04d}"
         (folder / f"{stem}{suffix}").write_bytes(data)
-        truth = image.resize_mask(split.read_mask(index), spec.size, spec.resize)
         for kind, mask in (("truth", truth), ("prediction", scores.argmax(-1))):
             _save_mask(folder / f"{stem}_{kind}.png", mask, shown.size[::-1], spec)
         entry = {"index": index, "roles": roles, "file": f"{stem}{suffix}"}

@@ -34,7 +34,7 @@ def make_cache(planned: Plan, split: str) -> Cache:
 
     def lay(masks: crops.Masks) -> crops.Layout:
         if split != "train":
-            return crops.Grid(masks, spec.size)
+            return crops.Grid(masks.sizes, spec.size)
         return crops.Drawn(masks, spec.size, planned.examples, config.seed)
 
     return Crops(examples, *shape, len(spec.classes), lay)

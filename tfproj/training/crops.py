@@ -112,10 +112,10 @@ class Grid:
     The last crop of a row or column reaches back over the one before, what that has not counting.
     """
 
-    def __init__(self, masks: Masks, size: tuple[int, int]):
+    def __init__(self, sizes: np.ndarray, size: tuple[int, int]):
         self._places = [
             Place(photo, top, left, row - top, column - left)
-            for photo, (height, width) in enumerate(masks.sizes.tolist())
+            for photo, (height, width) in enumerate(sizes.tolist())
             for row in range(0, height, size[0])
             for column in range(0, width, size[1])
             for top, left in [
