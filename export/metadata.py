@@ -18,7 +18,7 @@ from tfproj.core.spec import (
 )
 from tfproj.export.job import Job
 from tfproj.export.opset import IR_VERSION
-from tfproj.models.registry import input_multiple, scaling
+from tfproj.models.registry import input_multiple, input_reach, scaling
 from tfproj.runs import environment
 
 
@@ -60,6 +60,7 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "shape": ["N", *size, spec.channels],
             "range": [0, 255],
             "multiple": input_multiple(spec.model, config.model_options),
+            "reach": input_reach(spec.model, config.model_options),
         },
         "outputs": {
             name: {"dtype": "float32", "shape": shape, "meaning": meaning}
@@ -75,18 +76,21 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "data": spec.data,
             "license": job.license,
             "weights_sha256": job.digest,
-            **_teachers(job),
+            **_recorded(job),
         },
         "versions": environment.versions(),
         **{name: value for name, value in vars(measured).items() if value is not None},
     }
 
 
-def _teachers(job: Job) -> dict[str, Any]:
-    """Whose answers it learned from, where it did."""
-    file = job.run.environment_file
-    found = job.run.environment().get("teachers") if file.is_file() else None
-    return {"teachers": found} if found else {}
+def _recorded(job: Job) -> dict[str, Any]:
+    """What the run recorded as it began: whose answers it learns, how large its images are."""
+    facts = job.run.environment() if job.run.environment_file.is_file() else {}
+    found = {
+        "teachers": facts.get("teachers"),
+        "median_size": facts.get("data", {}).get("median_size"),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:

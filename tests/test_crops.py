@@ -11,12 +11,11 @@ from tfproj.cli.main import main  # noqa: E402
 from tfproj.data.dataset import Split  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
-from tfproj.evaluation.report_data import photograph_scores  # noqa: E402
-from tfproj.experiment.plan import explain_size, plan  # noqa: E402
+from tfproj.experiment.plan import explain_size, plan, plan_evaluation  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.export.onnx_file import export_onnx  # noqa: E402
 from tfproj.export.samples import calibration_images, draw  # noqa: E402
-from tfproj.models.checkpoint import load_model  # noqa: E402
+from tfproj.inference.predictor import Predictor  # noqa: E402
 from tfproj.training import cache, crops  # noqa: E402
 from tfproj.training.cache import make_cache  # noqa: E402
 from tfproj.training.train import train  # noqa: E402
@@ -99,11 +98,12 @@ def test_a_rare_small_class_is_learned_at_its_own_scale(marks, cropped, tmp_path
 def test_validation_in_training_counts_every_pixel_once(cropped):
     measured = evaluate(cropped, ["val"])["splits"]["val"]
     best = max(row["val_mean_ap"] for row in cropped.history())
-    assert measured["mean_average_precision_softmax"] == pytest.approx(best, abs=1e-3)
+    # Tiles overlap, and blended answers are a little better than those of the grid.
+    assert best - 0.01 < measured["mean_average_precision_softmax"] < best + 0.1
     assert measured["pixel_accuracy"] == measured["pixel_accuracy_full"]
     assert np.sum(measured["confusion_matrix"]) == 2 * np.prod(SIZE)
     accuracy = next(r["val_accuracy"] for r in cropped.history() if r["val_mean_ap"] == best)
-    assert measured["pixel_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    assert measured["pixel_accuracy"] == pytest.approx(accuracy, abs=0.01)
 
 
 def test_the_plan_says_what_it_crops_and_how_often(marks):
@@ -239,29 +239,22 @@ def test_a_mask_of_another_size_or_an_unreadable_photograph_is_named(marks, tmp_
         found.batch(np.arange(5))
 
 
-def test_a_photograph_is_answered_in_windows_of_the_training(cropped, marks):
-    model = load_model(cropped)
-    pixels = np.asarray(Image.open(marks / "val" / "images" / "4.png"))
-    found = photograph_scores(model, pixels, (64, 64))
-    assert found.shape == (*SIZE, 3)
-    np.testing.assert_allclose(
-        found[64:128, 128:192], model.predict_on_batch(pixels[None, 64:128, 128:192])[0], atol=1e-5
-    )
-    small = photograph_scores(model, pixels[:30, :90], (64, 64))
-    assert small.shape == (30, 90, 3)
-
-
-def test_an_export_is_verified_and_calibrated_on_crops(cropped, tmp_path):
-    from tfproj.experiment.plan import plan_evaluation
-
+def test_an_export_is_verified_and_calibrated_on_crops(cropped, marks, tmp_path):
+    val = marks / "val" / "images"
     planned = plan_evaluation(cropped)
     samples = draw(planned, 20, tmp_path)
     assert samples.targets.shape == (20, 64, 64)
     assert {Image.open(file).size for file in samples.files} == {(64, 64)}
     assert calibration_images(planned, 12).shape == (12, 64, 64, 3)
     file = tmp_path / "model.onnx"
-    found = export_onnx(cropped, file)
-    assert found is None or file.is_file()
+    export_onnx(cropped, file)
+    # What the predictor makes of a photograph is what the evaluation measured.
+    confusion = np.zeros((3, 3), int)
+    for index, result in enumerate(Predictor(file).predict(sorted(val.glob("*.png")))):
+        truth = planned.dataset.splits["val"].read_mask(index)
+        np.add.at(confusion, (truth, result.mask), 1)
+    measured = evaluate(cropped, ["val"])["splits"]["val"]["confusion_matrix"]
+    assert np.abs(confusion - measured).sum() < 20
 
 
 def test_teacher_init_and_limit_go_with_crops(cropped, marks, tmp_path):

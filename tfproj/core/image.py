@@ -129,7 +129,7 @@ def open_image(source: ImageLike, label: str | None = None, *, values: bool = Fa
         InputError: missing, unreadable, empty, damaged, too large, not an image, or of a kind
             that the policy refuses.
     """
-    label = label or _label(source)
+    label = label or label_of(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, label)
     picture = _open(source, label)
@@ -137,7 +137,8 @@ def open_image(source: ImageLike, label: str | None = None, *, values: bool = Fa
         return decoding.decode(picture, label, values)
 
 
-def _label(source: ImageLike) -> str:
+def label_of(source: ImageLike) -> str:
+    """What error messages call an image: its path where it has one."""
     if isinstance(source, (str, os.PathLike)):
         return str(source)
     encoded = (bytes, bytearray, memoryview)
@@ -157,7 +158,7 @@ def header(source: ImageLike, label: str | None = None) -> tuple[tuple[int, int]
     Raises:
         InputError: as :func:`open_image`, but for damage after the header.
     """
-    label = label or _label(source)
+    label = label or label_of(source)
     if isinstance(source, np.ndarray):
         picture = _from_array(source, label)
         return picture.size[::-1], picture.mode
@@ -174,7 +175,7 @@ def stored_turn(source: ImageLike) -> int:
     """EXIF's orientation, 1 to 8, of an image as it is stored; 1 where it says none."""
     if isinstance(source, np.ndarray):
         return 1
-    picture: Opened = _open(source, _label(source))
+    picture: Opened = _open(source, label_of(source))
     if picture.format == "TIFF":
         return getattr(picture, "tag_v2", {}).get(decoding.ORIENTATION, 1)
     return decoding.orientation(picture) or 1
@@ -239,7 +240,7 @@ def load_with_size(
     resize: str = "stretch",
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """(what :func:`load` returns, the upright image's own (height, width))."""
-    label = label or _label(source)
+    label = label or label_of(source)
     if isinstance(source, np.ndarray):
         picture = _from_array(source, label)
         return _to_array(picture, size, channels, resize), picture.size[::-1]

@@ -14,7 +14,7 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,19 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
-from tfproj.core.probabilities import mean_with_mirrored
+from tfproj.core.probabilities import mean_with_mirrored, softmax
 from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
+from tfproj.core.tiling import Tiling, blocks
 from tfproj.data.dataset import Split
 from tfproj.data.masks import mask_picture
 from tfproj.evaluation.examples import choose_classified, choose_segmented
+from tfproj.experiment.tiling import tiling_of
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
-from tfproj.training.crops import Grid
 
 EXAMPLE_BYTES = 2_500_000  # of all pictures: the page, where some stand twice, stays below 8 MB
+TILES = 8  # windows at once
 MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
 
@@ -51,22 +53,19 @@ def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> n
 
 
 def photograph_scores(
-    model, pixels: np.ndarray, size: tuple[int, int], mirrored: Sequence[int] = ()
+    model, picture: Image.Image, tiling: Tiling, classes: int, mirrored: Sequence[int] = ()
 ) -> np.ndarray:
-    """Scores float32 (H, W, classes) of a photograph uint8 (H, W, C) of any size.
+    """Logarithms of probabilities float32 (H, W, classes) of a photograph in tiles at scale 1."""
 
-    By windows of ``size`` at its own scale, side by side.
-    """
-    rest = [(0, max(0, side - own)) for side, own in zip(size, pixels.shape, strict=False)]
-    padded = np.pad(pixels, (*rest, (0, 0)), "symmetric")
-    grid, scores = Grid(np.array([pixels.shape[:2]]), size), np.zeros(0)
-    for _, top, left, rows, columns in (grid.place(index, 0) for index in range(len(grid))):
-        bottom, right = top + size[0], left + size[1]
-        found = predict_scores(model, padded[None, top:bottom, left:right], mirrored)[0]
-        if not scores.size:
-            scores = np.empty((*padded.shape[:2], found.shape[-1]), np.float32)
-        scores[top + rows : bottom, left + columns : right] = found[rows:, columns:]
-    return scores[: pixels.shape[0], : pixels.shape[1]]
+    def answer(windows: np.ndarray) -> np.ndarray:
+        return softmax(predict_scores(model, windows, mirrored))
+
+    size = picture.height, picture.width
+    scores = np.empty((*size, classes), np.float32)
+    for top, left, block in blocks(picture, size, tiling, classes, answer, TILES):
+        rows, columns = block.shape[1:]
+        scores[top : top + rows, left : left + columns] = np.moveaxis(block, 0, -1)
+    return np.log(np.maximum(scores, np.finfo(np.float32).tiny), out=scores)
 
 
 def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict) -> None:
@@ -89,7 +88,8 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
             sample = _typical(rows)
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
-            entries = _save_masks(folder, model, split, rows, chosen, spec)
+            options = run.config().model_options
+            entries = _save_masks(folder, model, split, rows, chosen, spec, options)
             sample = next(i for i, roles in chosen.items() if "median" in roles)
             write_json(folder / "curves.json", facts.get("precision_recall", {}))
         source = split.read_image(sample)
@@ -136,16 +136,16 @@ def _save_thumbnails(
 
 def _save_masks(
     folder: Path, model, split: Split, rows: list[dict], chosen: dict[int, list[str]],
-    spec: ModelSpec,
+    spec: ModelSpec, options: Mapping[str, Any],
 ) -> list[dict]:  # fmt: skip
     """Input, truth and prediction of each chosen image, in the image's own proportions."""
-    entries = []
+    entries, tiling = [], tiling_of(spec, options)
     for number, (index, roles) in enumerate(chosen.items()):
         picture = image.open_image(split.read_image(index), split.label_of(index))
         truth = split.read_mask(index)
         if spec.resize == "tiles":
-            pixels = image.to_array(picture, None, spec.channels)
-            scores = photograph_scores(model, pixels, spec.size)
+            whole = image.convert(picture, spec.channels)
+            scores = photograph_scores(model, whole, tiling, len(spec.classes))
         else:
             pixels = image.to_array(picture, spec.size, spec.channels, spec.resize)
             scores = predict_scores(model, pixels[None])[0]

@@ -12,19 +12,17 @@ to be configured here.
 
 from __future__ import annotations
 
-import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
-from tfproj.errors import InputError, TfprojError
-from tfproj.inference import answers
-from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
+from tfproj.errors import InputError
+from tfproj.inference import answers, decoding
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
 from tfproj.inference.session import CPU
@@ -34,8 +32,10 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from tfproj.core.image import ImageLike
+    from tfproj.core.tiling import Tiling
     from tfproj.inference.results import Prediction, Result
     from tfproj.inference.selftest import SelfTest
+    from tfproj.inference.tiles import Tiler
 
 __all__ = ["Classification", "Predictor", "Segmentation"]
 
@@ -62,6 +62,10 @@ class Predictor:
             the time.
         bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
             and PIL images say themselves what they hold.
+        tiles: segmentation: take large images in overlapping windows, with flat memory; results
+            keep the mask alone. True: at the scale of the training photographs; a number: so many
+            of the model's pixels for one of the image. Files trained on tiles always do.
+        on_tile: called with (windows done, windows in all) of an image.
 
     Attributes:
         spec: task, classes and input of the model.
@@ -83,6 +87,8 @@ class Predictor:
         max_bytes: int = MAX_MODEL_BYTES,
         flip: bool = False,
         bgr: bool = False,
+        tiles: bool | float = False,
+        on_tile: Callable[[int, int], None] | None = None,
     ):
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
@@ -97,9 +103,19 @@ class Predictor:
         if threads is not None and threads < 1:
             raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
         self._shape = (*self.spec.size, self.spec.channels)
-        self._workers = min(threads or available_cpus(), MAX_DECODERS)
+        self._workers = min(threads or available_cpus(), decoding.MAX_DECODERS)
         size = None if self.spec.dynamic_size else self.spec.size
         self._session = answers.ProcessSession(file.data, name, threads, providers, size)
+        self._tiler: Tiler | None = None
+        if tiles is not False or self.spec.resize == "tiles":
+            from tfproj.inference import tiles as tiling  # noqa: PLC0415 (needs Pillow)
+
+            self._tiler = tiling.Tiler(self._run, file, tiles, bgr, on_tile, name)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How images are taken in tiles: windows, scale; None: each as a whole."""
+        return self._tiler.tiling if self._tiler else None
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:
@@ -177,9 +193,9 @@ class Predictor:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
-        if self.spec.resize == "tiles":
-            raise InputError("this version can't yet predict with a model trained on tiles")
-        images = several(images)
+        images = decoding.several(images)
+        if self._tiler:
+            return self._tiler.stream(images, batch_size, errors == "raise")
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
         return self._stream(images, batch_size, errors == "raise")
@@ -198,7 +214,7 @@ class Predictor:
             InputError: the image can't be read.
         """
         if self.bgr and isinstance(source, np.ndarray):
-            source = _reversed_colours(source)
+            source = decoding.reversed_colours(source)
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
         from tfproj.core import image  # noqa: PLC0415 (arrays need no Pillow)
@@ -255,36 +271,20 @@ class Predictor:
                 batch = np.concatenate([pixels.ravel() for pixels in batch])
             batch = batch.reshape(-1, *self._shape)
             if self.bgr:
-                batch = _reversed_colours(batch)
+                batch = decoding.reversed_colours(batch)
             yield from self._results(batch, [self._shape[:2]] * len(batch))
 
     def _stream(self, images: Iterable[ImageLike], batch_size: int, strict: bool) -> Iterator:
         """Whole batches of readable images, and errors at their places between them."""
-        ahead = decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
-        for batch in batches(ahead, batch_size, strict):
-            yield from self._answers(batch, strict)
+        ahead = decoding.decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
+        for batch in decoding.batches(ahead, batch_size, strict):
+            yield from decoding.answered(batch, self._results, strict)
 
-    def _answers(self, batch: list, strict: bool) -> Iterator:
-        good = [item for item in batch if not isinstance(item, InputError)]
-        results: Iterator = iter(())
-        if good:
-            pixels = good[0][0][None] if len(good) == 1 else np.stack([array for array, _ in good])
-            results = iter(self._results(pixels, [size for _, size in good]))
-        for item in batch:
-            if not isinstance(item, InputError):
-                yield next(results)
-            elif strict:
-                raise item
-            else:
-                yield item
+    def _run(self, pixels: np.ndarray) -> answers.Answers:
+        return answers.run_checked(self.run, self.spec, pixels, self.flip)
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
-        if self.flip:
-            scores, probabilities = answers.run_mirrored(self.run, self.spec, pixels)
-        else:
-            scores, probabilities = self.run(pixels)
-        if not math.isfinite(np.add.reduce(probabilities, axis=None)):
-            raise TfprojError("the model answers with values that are not numbers")
+        scores, probabilities = self._run(pixels)
         spec = self.spec
         if spec.task == "segment":
             rows = zip(probabilities, scores, sizes, strict=True)
@@ -292,10 +292,3 @@ class Predictor:
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
         return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
-
-
-def _reversed_colours(array: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3 or 4) with the first three channels in reverse; others as they are."""
-    if array.ndim < 3 or array.shape[-1] not in (3, 4):
-        return array
-    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])
