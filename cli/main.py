@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("train", "train", "Train a classifier or a segmenter."),
     "evaluate": ("evaluate", "evaluate", "Measure a run on its splits."),
     "report": ("report", "report", "Write what a run learned as one HTML file."),
+    "card": ("card", "card", "Write a run's model card as Markdown."),
     "export": ("export", "export", "Write a run's model as a verified ONNX file."),
     "predict": ("predict", "predict", "Predict images with an ONNX file; no TensorFlow."),
     "benchmark": ("benchmark", "benchmark", "Time an ONNX file on this machine."),
