@@ -218,8 +218,10 @@ def example(tmp_path_factory):
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    folder = tmp_path_factory.mktemp("javascript") / "example"
+    root = tmp_path_factory.mktemp("javascript")
+    folder = root / "examples" / "javascript"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
+    shutil.copytree(EXAMPLE.parents[1] / "export" / "browser", root / "export" / "browser")
     command = ["npm", "ci", "--no-audit", "--no-fund", "--fetch-retries=0"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     if result.returncode:
@@ -312,14 +314,19 @@ def test_javascript_refuses_what_it_does_not_know(example, toy_models, tmp_path,
 
 JAVASCRIPT_PIXELS = """
 import { readFileSync } from "node:fs";
-import { load } from "./image.mjs";
+import { prepare } from "../../export/browser/image.mjs";
+import { decodePng } from "../../export/browser/png.mjs";
 const cases = JSON.parse(readFileSync(0));
-const found = cases.map((c) => Array.from(load(Buffer.from(c.png, "base64"), c).pixels));
+const found = [];
+for (const c of cases) {
+  const picture = await decodePng(Buffer.from(c.png, "base64"));
+  found.push(Array.from(prepare(picture, c)));
+}
 console.log(JSON.stringify(found));
 """
 JAVASCRIPT_MASKS = """
 import { readFileSync } from "node:fs";
-import { maskOfSize } from "./mask.mjs";
+import { maskOfSize } from "../../export/browser/mask.mjs";
 const cases = JSON.parse(readFileSync(0));
 const masks = cases.map(({ data, shape, size }) => {
   const bytes = Uint8Array.from(Buffer.from(data, "base64"));
