@@ -73,6 +73,9 @@ def format_export(result: dict) -> str:
             f"temperature {fit['temperature']:.3f}: negative log likelihood {fit['nll_before']:.4f}"
             f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
         )
+    if result.get("thresholds"):
+        listed = ", ".join(f"{value:.3f}" for value in result["thresholds"])
+        lines.append(f"thresholds of the classes, by F1 on the validation split: {listed}")
     if half:
         lines += [
             f"weights of 16 bits: probabilities differ from those of the trained ones by at most "

@@ -27,8 +27,8 @@ def export_onnx(
 
     Returns:
         ``path``, ``bytes``, ``parameters``, and as in the file's metadata ``verification``,
-        ``calibration`` and ``half`` (or None) or, of an int8 file, ``quantization``; ``triton``
-        where a repository was written.
+        ``calibration``, ``thresholds`` and ``half`` (or None) or, of an int8 file,
+        ``quantization``; ``triton`` where a repository was written.
 
     Raises:
         Rejected: the answers differ from Keras; for int8, it is too inaccurate or not faster.
@@ -45,6 +45,7 @@ def export_onnx(
         "parameters": built.parameters,
         "verification": built.measured.verification,
         "calibration": built.measured.calibration,
+        "thresholds": built.measured.thresholds,
         kind: getattr(built.measured, kind),
     }
     if job.options.triton is not None:

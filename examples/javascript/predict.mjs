@@ -61,11 +61,15 @@ function compare(answer, { shape, stride = 1, probabilities_base64 }) {
   return worst;
 }
 
-/** The most probable class, or the share of each class among the picture's pixels. */
+/** The most probable class, all labels, or the share of each class among the picture's pixels. */
 function summary({ answer, size }) {
   const classes = record.classes;
   if (record.task === "classify") {
     const best = answer.reduce((a, p, c) => (p > answer[a] ? c : a), 0);
+    if (record.multi_label) {
+      const reached = (name, c) => answer[c] >= record.thresholds[c];
+      return { labels: classes.filter(reached), label: classes[best], probability: answer[best] };
+    }
     return { label: classes[best], probability: answer[best] };
   }
   const mask = maskOfSize(answer, [record.height, record.width, classes.length], size);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from tqdm import tqdm
 
 from tfproj import backend
 from tfproj.core.files import read_object, write_csv, write_json
-from tfproj.core.probabilities import mask_of_size, softmax
+from tfproj.core.probabilities import mask_of_size, sigmoid, softmax
 from tfproj.errors import InputError
+from tfproj.evaluation import labels as label_sets
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan, plan_evaluation
@@ -41,7 +43,8 @@ def evaluate(
     Returns:
         The content of ``metrics.json``: ``splits`` and, averaged with the mirror image,
         ``mirrored``, which an evaluation of the same weights and data without ``flip`` keeps. See
-        :func:`classification_metrics` and :func:`segmentation_metrics` for one split.
+        :func:`classification_metrics`, :func:`label_metrics` and :func:`segmentation_metrics` for
+        one split. With several labels an image also ``thresholds`` by class.
 
     Raises:
         InputError: files missing, no such split, or the data changed since training.
@@ -51,13 +54,18 @@ def evaluate(
     digest = run.weights_digest()  # before they are read: a training may replace them
     model = load_model(run)
     results, mirrored, rows, facts = {}, {}, [], {}
+    measure, chosen = METRICS[planned.config.kind], {}
+    if planned.config.multi_label:
+        chosen = choose_thresholds(model, planned)
+        measure = partial(label_metrics, thresholds=np.array(chosen["thresholds"]))
+        chosen["thresholds"] = _named(planned.spec.classes, chosen["thresholds"])
     for name in splits or planned.dataset.splits:
-        measure = METRICS[planned.config.task]
         results[name], examples, facts[name] = measure(model, planned, name)
         rows += [{"split": name, **example} for example in examples]
         if flip:
             mirrored[name], _, _ = measure(model, planned, name, flip=True)
-    measured = {**_describe(run, planned, digest, model.count_params()), "splits": results}
+    measured = {**_describe(run, planned, digest, model.count_params()), **chosen}
+    measured["splits"] = results
     measured["mirrored"] = mirrored or _mirrored_before(run, measured)
     shown = shown_split(results)
     of_shown = [row for row in rows if row["split"] == shown]
@@ -140,6 +148,61 @@ def classification_metrics(
     return result, rows, {}
 
 
+def choose_thresholds(model, planned: Plan) -> dict[str, Any]:
+    """From which probability on an image has a label, by the validation split.
+
+    Returns:
+        ``thresholds``, one of each class, and ``threshold_choice``: the number of ``examples``, and
+        the classes that have the ``default`` of 0.5, since too few images tell.
+    """
+    classes, count = planned.spec.classes, 0
+    found: list[float | None] = [None] * len(classes)
+    if "val" in planned.dataset.splits:
+        scores, labels = map(
+            np.concatenate, zip(*predict_split(model, planned, "val"), strict=True)
+        )
+        found, count = label_sets.choose_thresholds(sigmoid(scores), labels), len(labels)
+    default = [name for name, value in zip(classes, found, strict=True) if value is None]
+    if default:
+        names = ", ".join(map(repr, default[:5])) + (" ..." if default[5:] else "")
+        few = f"fewer than {label_sets.FEW} of {count:,} validation images with or without"
+        print(f"note: threshold {label_sets.DEFAULT} for {names}: {few}", file=sys.stderr)
+    return {
+        "thresholds": [label_sets.DEFAULT if value is None else value for value in found],
+        "threshold_choice": {"by": "F1", "examples": count, "default": default},
+    }
+
+
+def label_metrics(
+    model, planned: Plan, split: str, flip: bool = False, *, thresholds: np.ndarray
+) -> tuple[dict, list[dict], dict]:
+    """See :func:`tfproj.evaluation.labels.measure`, and the loss; one row per example."""
+    batches = predict_split(model, planned, split, flip)
+    scores, labels = map(np.concatenate, zip(*batches, strict=True))
+    classes, probabilities = planned.spec.classes, sigmoid(scores)
+    losses = (np.logaddexp(0, scores) - labels * scores).mean(1)
+    result = label_sets.measure(probabilities, labels, thresholds, classes)
+    given = probabilities >= thresholds
+
+    def joined(chosen: np.ndarray) -> str:
+        return "|".join(classes[index] for index in np.flatnonzero(chosen))
+
+    rows = [
+        {
+            "name": name,
+            "labels": joined(labels[index]),
+            "prediction": joined(given[index]),
+            "loss": round(float(losses[index]), 6),
+            **{
+                f"probability_{c}": round(float(p), 6)
+                for c, p in zip(classes, probabilities[index], strict=True)
+            },
+        }
+        for index, name in enumerate(planned.dataset.splits[split].names)
+    ]
+    return {"loss": float(losses.mean()), **result}, rows, {}
+
+
 def segmentation_metrics(
     model, planned: Plan, split: str, flip: bool = False
 ) -> tuple[dict, list[dict], dict]:
@@ -207,7 +270,11 @@ def _overlap(confusion: np.ndarray, classes: Sequence[str], suffix: str = "") ->
     return {f"{key}{suffix}": value for key, value in found.items()}
 
 
-METRICS = {"classify": classification_metrics, "segment": segmentation_metrics}
+METRICS = {
+    "classify": classification_metrics,
+    "segment": segmentation_metrics,
+    "multi_label": label_metrics,
+}
 
 
 def _image_row(name: str, confusion: np.ndarray, classes: Sequence[str]) -> dict:
