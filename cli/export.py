@@ -74,8 +74,8 @@ def format_export(result: dict) -> str:
             f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
         )
     if result.get("thresholds"):
-        listed = ", ".join(f"{value:.3f}" for value in result["thresholds"])
-        lines.append(f"thresholds of the classes, by F1 on the validation split: {listed}")
+        least, most = min(result["thresholds"]), max(result["thresholds"])
+        lines.append(f"thresholds of the classes, by F1: {least:.3f} to {most:.3f}")
     if half:
         lines += [
             f"weights of 16 bits: probabilities differ from those of the trained ones by at most "

@@ -71,7 +71,7 @@ def build(job: Job) -> Built:
         golden=golden_vectors(
             spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
         ),
-        **(choose_thresholds(trained, planned) if spec.multi_label else {}),
+        **(choose_thresholds(trained, planned, job.run) if spec.multi_label else {}),
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))

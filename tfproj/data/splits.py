@@ -173,27 +173,22 @@ def _reorder(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
             f"{dataset.name}: class {missing[0]!r} is not one of the model's: {', '.join(classes)}"
         )
     table = np.array([classes.index(name) for name in dataset.classes], np.int32)
-    count = len(classes)
-    splits = {name: _relabelled(split, table, count) for name, split in dataset.splits.items()}
+    splits = {k: _relabelled(split, table, len(classes)) for k, split in dataset.splits.items()}
     colors = dataset.colors if len(dataset.colors) == len(classes) else ()
     if colors:
         colors = tuple(dataset.colors[dataset.classes.index(name)] for name in classes)
     return dataclasses.replace(dataset, classes=tuple(classes), splits=splits, colors=colors)
 
 
-def _relabel(labels: np.ndarray, table: np.ndarray, classes: int) -> np.ndarray:
-    if labels.ndim == 1:
-        return table[labels]
-    moved = np.zeros((len(labels), classes), labels.dtype)
-    moved[:, table] = labels
-    return moved
-
-
 def _relabelled(split: Split, table: np.ndarray, classes: int) -> Split:
-    read_mask = split.read_mask
+    read_mask, labels = split.read_mask, split.labels
+    if labels is not None and labels.ndim == 2:
+        labels = labels @ np.eye(classes, dtype=labels.dtype)[table]
+    elif labels is not None:
+        labels = table[labels]
     return dataclasses.replace(
         split,
-        labels=None if split.labels is None else _relabel(split.labels, table, classes),
+        labels=labels,
         read_mask=None if read_mask is None else lambda i: class_table_of(table)[read_mask(i)],
     )
 

@@ -56,7 +56,7 @@ def evaluate(
     results, mirrored, rows, facts = {}, {}, [], {}
     measure, chosen = METRICS[planned.config.kind], {}
     if planned.config.multi_label:
-        chosen = choose_thresholds(model, planned)
+        chosen = choose_thresholds(model, planned, run)
         measure = partial(label_metrics, thresholds=np.array(chosen["thresholds"]))
         chosen["thresholds"] = _named(planned.spec.classes, chosen["thresholds"])
     for name in splits or planned.dataset.splits:
@@ -148,28 +148,33 @@ def classification_metrics(
     return result, rows, {}
 
 
-def choose_thresholds(model, planned: Plan) -> dict[str, Any]:
+def choose_thresholds(model, planned: Plan, run: Run) -> dict[str, Any]:
     """From which probability on an image has a label, by the validation split.
+
+    On other data, or none, those stay that an earlier evaluation chose for the same weights.
 
     Returns:
         ``thresholds``, one of each class, and ``threshold_choice``: the number of ``examples``, and
         the classes that have the ``default`` of 0.5, since too few images tell.
     """
-    classes, count = planned.spec.classes, 0
-    found: list[float | None] = [None] * len(classes)
+    classes = planned.spec.classes
+    known = read_object(run.metrics_file) if run.metrics_file.is_file() else {}
+    if not planned.own_data and known.get("weights_sha256") == run.weights_digest():
+        thresholds = [known["thresholds"][name] for name in classes]
+        return {"thresholds": thresholds, "threshold_choice": known["threshold_choice"]}
+    scores = labels = np.empty((0, len(classes)))
     if "val" in planned.dataset.splits:
-        scores, labels = map(
-            np.concatenate, zip(*predict_split(model, planned, "val"), strict=True)
-        )
-        found, count = label_sets.choose_thresholds(sigmoid(scores), labels), len(labels)
+        batches = predict_split(model, planned, "val")
+        scores, labels = map(np.concatenate, zip(*batches, strict=True))
+    found = label_sets.choose_thresholds(sigmoid(scores), labels)
     default = [name for name, value in zip(classes, found, strict=True) if value is None]
     if default:
         names = ", ".join(map(repr, default[:5])) + (" ..." if default[5:] else "")
-        few = f"fewer than {label_sets.FEW} of {count:,} validation images with or without"
+        few = f"fewer than {label_sets.FEW} of {len(labels):,} validation images with or without"
         print(f"note: threshold {label_sets.DEFAULT} for {names}: {few}", file=sys.stderr)
     return {
         "thresholds": [label_sets.DEFAULT if value is None else value for value in found],
-        "threshold_choice": {"by": "F1", "examples": count, "default": default},
+        "threshold_choice": {"by": "F1", "examples": len(labels), "default": default},
     }
 
 
@@ -179,28 +184,9 @@ def label_metrics(
     """See :func:`tfproj.evaluation.labels.measure`, and the loss; one row per example."""
     batches = predict_split(model, planned, split, flip)
     scores, labels = map(np.concatenate, zip(*batches, strict=True))
-    classes, probabilities = planned.spec.classes, sigmoid(scores)
-    losses = (np.logaddexp(0, scores) - labels * scores).mean(1)
-    result = label_sets.measure(probabilities, labels, thresholds, classes)
-    given = probabilities >= thresholds
-
-    def joined(chosen: np.ndarray) -> str:
-        return "|".join(classes[index] for index in np.flatnonzero(chosen))
-
-    rows = [
-        {
-            "name": name,
-            "labels": joined(labels[index]),
-            "prediction": joined(given[index]),
-            "loss": round(float(losses[index]), 6),
-            **{
-                f"probability_{c}": round(float(p), 6)
-                for c, p in zip(classes, probabilities[index], strict=True)
-            },
-        }
-        for index, name in enumerate(planned.dataset.splits[split].names)
-    ]
-    return {"loss": float(losses.mean()), **result}, rows, {}
+    classes, names = planned.spec.classes, planned.dataset.splits[split].names
+    result = label_sets.measure(scores, labels, thresholds, classes)
+    return result, label_sets.rows(names, scores, labels, thresholds, classes), {}
 
 
 def segmentation_metrics(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tfproj.core.probabilities import sigmoid
 from tfproj.evaluation import metrics
 
 DEFAULT = 0.5  # a threshold that no data chose
@@ -58,22 +59,22 @@ def _threshold(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def measure(
-    probabilities: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, classes: Sequence[str]
+    scores: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """What ``metrics.json`` holds of one split.
+    """What ``metrics.json`` holds of one split, by scores before the sigmoid.
 
     Average precision, and at the thresholds precision, recall, F1 and counts of each class;
     ``exact_match``: share of images with no wrong label; ``hamming_loss``: share of labels that are
     wrong. ``confusion_matrix``: images of a class (row) that was found (diagonal), or missed where
     another (column) was given wrongly.
     """
-    given, true = probabilities >= thresholds, labels > 0
+    given, true = sigmoid(scores) >= thresholds, labels > 0
     hits, false, missed = (
         (a & b).sum(0) for a, b in ((given, true), (given, ~true), (~given, true))
     )
     values = {
         "average_precision": [
-            average_precision(p, y) for p, y in zip(probabilities.T, labels.T, strict=True)
+            average_precision(s, y) for s, y in zip(scores.T, labels.T, strict=True)
         ],
         "precision": metrics.ratios(hits, hits + false),
         "recall": metrics.ratios(hits, hits + missed),
@@ -85,6 +86,7 @@ def measure(
     swapped = (true & ~given).T.astype(np.int64) @ (given & ~true)
     return {
         "examples": len(labels),
+        "loss": float(_losses(scores, labels).mean()),
         "mean_average_precision": metrics.mean(values["average_precision"]),
         "mean_f1": metrics.mean(values["f1"]),
         "exact_match": float((given == true).all(1).mean()),
@@ -92,3 +94,31 @@ def measure(
         **{key: dict(zip(classes, column, strict=True)) for key, column in values.items()},
         "confusion_matrix": (swapped + np.diag(hits)).tolist(),
     }
+
+
+def rows(
+    names: Sequence[str],
+    scores: np.ndarray,
+    labels: np.ndarray,
+    thresholds: np.ndarray,
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The lines of ``predictions.csv``; labels of an image are joined by ``|``."""
+    probabilities, losses = sigmoid(scores), _losses(scores, labels)
+    true, given = (
+        ["|".join(classes[i] for i in np.flatnonzero(one)) for one in chosen]
+        for chosen in (labels, probabilities >= thresholds)
+    )
+    columns = [f"probability_{name}" for name in classes]
+    return [
+        {"name": name, "labels": a, "prediction": b, "loss": round(loss, 6)}
+        | {column: round(p, 6) for column, p in zip(columns, of_each, strict=True)}
+        for name, a, b, loss, of_each in zip(
+            names, true, given, losses.tolist(), probabilities.tolist(), strict=True
+        )
+    ]
+
+
+def _losses(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Binary cross entropy of each image, meaned over the classes: (N,)."""
+    return (np.logaddexp(0, scores) - labels * scores).mean(1)

@@ -211,8 +211,8 @@ def label_thresholds(metadata: dict, spec: ModelSpec, name: str) -> np.ndarray |
         return None
     classes = len(spec.classes)
     values = metadata.get("thresholds")
-    numbers = isinstance(values, list) and all(type(v) in (int, float) for v in values)
-    if not numbers or len(values) != classes or not all(0 <= v <= 1 for v in values):
+    values = values if isinstance(values, list) else []
+    if len(values) != classes or not all(type(v) in (int, float) and 0 <= v <= 1 for v in values):
         raise InputError(f"{name}: metadata: thresholds are not {classes} numbers in 0..1")
     return np.array(values, np.float64)
 

@@ -30,8 +30,9 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
     shown = data.splits[data.shown]
     matrix = np.array(shown["confusion_matrix"], np.int64)
     found, missed = (np.array([*shown[key].values()]) for key in COUNTS[::2])
-    ap = {split: shown_ap(table) for split, table in tables.items()}
-    figure = figures.bars(list(data.classes)[:BAR_CLASSES], ap, "average precision")
+    ap = {s: [row["average_precision"] for row in table] for s, table in tables.items()}
+    few = {split: column[:BAR_CLASSES] for split, column in ap.items()}
+    figure = figures.bars(data.classes[:BAR_CLASSES], few, "average precision")
     return {
         "headlines": HEADLINES,
         "tables": tables,
@@ -52,10 +53,6 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
             "thresholds": data.measured["thresholds"],
         },
     }
-
-
-def shown_ap(table: list[dict[str, Any]]) -> list[float | None]:
-    return [row["average_precision"] for row in table[:BAR_CLASSES]]
 
 
 def per_class(data: RunData, split: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from tfproj.runs.config import TrainConfig
 from tfproj.training.distillation import DistillationLoss, LabelAccuracy
 from tfproj.training.losses import SoftmaxLoss
 from tfproj.training.metrics import MeanAveragePrecision
-from tfproj.training.multi_label import LabelAveragePrecision, SigmoidLoss, label_accuracy
+from tfproj.training.multi_label import LabelAveragePrecision, SigmoidLoss
 from tfproj.training.optimizers import make_optimizer
 from tfproj.training.pipeline import steps_per_epoch
 
@@ -52,8 +52,7 @@ def steps_per_call(steps: int, pixels: int) -> int:
 def _metrics(planned: Plan) -> list:
     config, classes, void = planned.config, len(planned.spec.classes), planned.dataset.void
     if config.multi_label:
-        accuracy = keras.metrics.MeanMetricWrapper(label_accuracy, "accuracy")
-        return [accuracy, LabelAveragePrecision(classes, len(planned.dataset.splits["val"]))]
+        return [LabelAveragePrecision(classes, len(planned.dataset.splits["val"]))]
     if config.teacher or void:
         accuracy = LabelAccuracy(void=void)
     else:

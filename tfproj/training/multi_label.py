@@ -1,4 +1,4 @@
-"""Loss and metrics where an image has any number of labels: each class is decided by itself."""
+"""Loss and metric where an image has any number of labels: each class is decided by itself."""
 
 from __future__ import annotations
 
@@ -25,13 +25,6 @@ class SigmoidLoss(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "smoothing": self.smoothing}
-
-
-@keras.saving.register_keras_serializable("tfproj")
-def label_accuracy(y_true, y_pred):
-    """Share of the labels (B, classes) that scores above 0 get right: (B,)."""
-    right = keras.ops.equal(y_pred > 0, keras.ops.cast(y_true, "bool"))
-    return keras.ops.mean(keras.ops.cast(right, "float32"), axis=-1)
 
 
 @keras.saving.register_keras_serializable("tfproj")
