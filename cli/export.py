@@ -108,6 +108,9 @@ def format_export(result: dict) -> str:
             f"temperature {fit['temperature']:.3f}: negative log likelihood {fit['nll_before']:.4f}"
             f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
         )
+    if result.get("thresholds"):
+        least, most = min(result["thresholds"]), max(result["thresholds"])
+        lines.append(f"thresholds of the classes, by F1: {least:.3f} to {most:.3f}")
     if half:
         lines += [
             f"weights of 16 bits: probabilities differ from those of the trained ones by at most "

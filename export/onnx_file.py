@@ -28,8 +28,8 @@ def export_onnx(
 
     Returns:
         ``path``, ``bytes``, ``parameters``, and as in the file's metadata ``verification``,
-        ``calibration`` and ``half`` (or None) or, of an int8 file, ``quantization``; ``triton``
-        and ``web`` where a repository or a page was written.
+        ``calibration``, ``thresholds`` and ``half`` (or None) or, of an int8 file,
+        ``quantization``; ``triton`` and ``web`` where a repository or a page was written.
 
     Raises:
         Rejected: the answers differ from Keras; for int8, it is too inaccurate or not faster.
@@ -46,6 +46,7 @@ def export_onnx(
         "parameters": built.parameters,
         "verification": built.measured.verification,
         "calibration": built.measured.calibration,
+        "thresholds": built.measured.thresholds,
         kind: getattr(built.measured, kind),
     }
     return result | also_written(job.path, job.options, job.name)

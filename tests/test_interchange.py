@@ -268,6 +268,19 @@ def test_javascript_answers_as_the_examples(example):
 
 
 @pytest.mark.javascript
+def test_javascript_gives_the_same_labels(example, toy_labels):
+    files = sorted((toy_labels.path.parents[2] / "data" / "images").glob("val_*.png"))[:12]
+    command = ["node", "predict.mjs", str(toy_labels.onnx_file), *map(str, files)]
+    done = subprocess.run(command, cwd=example, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = list(map(json.loads, done.stdout.splitlines()))
+    assert all(line["good"] for line in lines[: -len(files)])
+    expected = [sorted(r.labels) for r in Predictor(toy_labels.onnx_file).predict(files)]
+    assert [sorted(line["labels"]) for line in lines[-len(files) :]] == expected
+    assert {len(labels) for labels in expected} >= {0, 1, 2}
+
+
+@pytest.mark.javascript
 def test_javascript_keeps_proportions(example, kept_proportions, tmp_path):
     """The golden vectors, and pixels to the bit at sizes where the rounding matters."""
     model, record = kept_proportions.onnx_file, kept_proportions.spec()
@@ -299,7 +312,7 @@ def test_javascript_keeps_proportions(example, kept_proportions, tmp_path):
 
 @pytest.mark.javascript
 @pytest.mark.parametrize(
-    ("change", "words"), [({"resize": "squash"}, "unknown resize"), ({"schema": 3}, "schema 3")]
+    ("change", "words"), [({"resize": "squash"}, "unknown resize"), ({"schema": 4}, "schema 4")]
 )
 def test_javascript_refuses_what_it_does_not_know(example, toy_models, tmp_path, change, words):
     model = onnx.load(toy_models["classify"])

@@ -30,12 +30,14 @@ function compare(answer, { shape, stride = 1, probabilities_base64 }, width) {
   return worst;
 }
 
-/** The most probable class, or the share of each class among the picture's pixels. */
+/** The most probable class, all labels, or the share of each class among the picture's pixels. */
 export function summary(record, answer, { height, width }) {
   const { classes } = record;
   if (record.task === "classify") {
     const best = answer.reduce((a, p, c) => (p > answer[a] ? c : a), 0); // the first of equal ones
-    return { label: classes[best], probability: answer[best] };
+    const found = { label: classes[best], probability: answer[best] };
+    if (!record.multi_label) return found;
+    return { labels: classes.filter((_, c) => answer[c] >= record.thresholds[c]), ...found };
   }
   const mask = maskOfSize(answer, [record.height, record.width, classes.length], [height, width]);
   const counts = new Array(classes.length).fill(0);

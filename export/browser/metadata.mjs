@@ -37,7 +37,7 @@ export function readMetadata(file) {
     const pair = Object.fromEntries(fields(entry));
     if (text(pair[1]) !== "tfproj") continue;
     const record = JSON.parse(text(pair[2]));
-    if (![1, 2].includes(record.schema)) throw new Error(`a file of schema ${record.schema}`);
+    if (![1, 2, 3].includes(record.schema)) throw new Error(`a file of schema ${record.schema}`);
     return record;
   }
   throw new Error("an ONNX file, but not one that tfproj exported");

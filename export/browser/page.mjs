@@ -100,7 +100,8 @@ function draw(answer) {
   canvas.getContext("2d").putImageData(new ImageData(pixels, picture.width, picture.height), 0, 0);
   const share = mask ? (name) => answer.shares[name] : (_, i) => answer.probabilities[i];
   const rows = record.classes.map((name, i) => ({ name, color: record.colors[i], share: share(name, i) }));
-  if (!mask) rows.sort((a, b) => b.share - a.share).splice(SHOWN);
+  if (!mask) rows.sort((a, b) => b.share - a.share).splice(Math.max(SHOWN, answer.labels?.length ?? 0));
+  for (const one of rows) one.given = answer.labels?.includes(one.name);
   byId("classes").replaceChildren(...rows.map((one) => row(one)));
   byId("strength").hidden = !mask;
   byId("strength").oninput = () => draw(answer);
@@ -117,8 +118,9 @@ function blend(pixels, mask) {
   }
 }
 
-function row({ name, color, share }) {
+function row({ name, color, share, given }) {
   const item = document.createElement("li");
+  item.classList.toggle("given", Boolean(given));
   const label = Object.assign(document.createElement("span"), { textContent: name });
   const bar = document.createElement("meter");
   bar.value = share;
