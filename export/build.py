@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.core.probabilities import softmax
+from tfproj.core.probabilities import probabilities_of
 from tfproj.errors import InputError, TfprojError
-from tfproj.evaluation.evaluate import predict_split
+from tfproj.evaluation.evaluate import choose_thresholds, predict_split
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
 from tfproj.export.convert import free_size, simple_graph
@@ -68,7 +68,10 @@ def build(job: Job) -> Built:
     answer = answers_of(free_size(trained, spec))
     measured = Measured(
         calibration=_temperature(trained, planned),
-        golden=golden_vectors(spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE),
+        golden=golden_vectors(
+            spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
+        ),
+        **(choose_thresholds(trained, planned, job.run) if spec.multi_label else {}),
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
@@ -136,8 +139,8 @@ def answers_of(model) -> Answers:
 
 
 def _temperature(model, planned: Plan) -> dict[str, Any] | None:
-    """``calibration`` by the validation split; None for segmentation or without that split."""
-    if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
+    """``calibration`` by the validation split; None without it, or where it makes no sense."""
+    if planned.spec.kind != "classify" or "val" not in planned.dataset.splits:
         return None
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -12,6 +12,7 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
+from tfproj.export.web import check_page
 from tfproj.models.registry import check_size
 from tfproj.runs.run import Run
 
@@ -28,6 +29,8 @@ class Options:
         int8: quantise weights and activations.
         keep: write a file that was rejected as ``NAME.rejected``.
         triton: directory for a Triton model repository, which gets the file as well.
+        web: folder for a page that runs the file in a browser.
+        single_file: that page is one HTML file.
         data: a data set to take instead of the run's own, or where that lies now.
         no_data: verify on generated images, and leave out what only data can tell.
         image_size: (height, width) of the file's input; None: that of the training.
@@ -40,6 +43,8 @@ class Options:
     int8: bool = False
     keep: bool = False
     triton: str | None = None
+    web: str | None = None
+    single_file: bool = False
     data: str | None = None
     no_data: bool = False
     image_size: tuple[int, int] | None = None
@@ -113,6 +118,10 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
     if options.triton is not None:
         check_repository(options.triton, job.name)
+    if options.single_file and options.web is None:
+        raise InputError("--single-file needs --web")
+    if options.web is not None:
+        check_page(options.web, options.single_file)
     return job
 
 
