@@ -12,7 +12,7 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
-from tfproj.export.web import check_page
+from tfproj.export.web import check_page, require_whole
 from tfproj.models.registry import check_size
 from tfproj.runs.run import Run
 
@@ -122,6 +122,7 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
         raise InputError("--single-file needs --web")
     if options.web is not None:
         check_page(options.web, options.single_file)
+        require_whole(spec, run.name)
     return job
 
 

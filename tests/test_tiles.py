@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_models import tiny_model
 
 from tfproj import Predictor
 from tfproj.cli import terminal
@@ -19,6 +20,7 @@ from tfproj.evaluation.metrics import confusion_matrix, intersection_over_union,
 from tfproj.experiment.plan import plan_again, plan_evaluation
 from tfproj.experiment.tiling import plan_tiling
 from tfproj.export.onnx_file import Options, export_onnx
+from tfproj.export.web import write_page
 from tfproj.models.registry import build_model, input_multiple, input_reach
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +134,14 @@ def test_evaluation_in_tiles_is_that_of_the_predicted_masks(toy_segmenter, toy_m
     assert "in tiles, at " in capsys.readouterr().out
     with pytest.raises(InputError, match="measured on val and test"):
         evaluate(toy_segmenter, ["train"], tiling=tiling)
+
+
+def test_a_page_of_the_browser_takes_no_tiles(tmp_path):
+    model = tmp_path / "a.onnx"
+    model.write_bytes(tiny_model("segment", resize="tiles", schema=2))
+    with pytest.raises(InputError, match="--web takes images whole"):
+        write_page(model, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 def test_evaluation_of_a_classifier_has_no_tiles(toy_classifier, capsys):
