@@ -149,7 +149,9 @@ class Segmentation:
     def shares(self) -> dict[str, float]:
         """Share of the mask's pixels that each class takes, by name: 0..1, they sum to 1."""
         # A row at a time: bincount takes 8 bytes for each of what it counts.
-        counts = sum(np.bincount(row, minlength=len(self.classes)) for row in self.mask)
+        counts = np.zeros(len(self.classes), np.int64)
+        for row in self.mask:
+            counts += np.bincount(row, minlength=len(counts))
         return {
             name: float(count / counts.sum())
             for name, count in zip(self.classes, counts, strict=True)
