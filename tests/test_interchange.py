@@ -277,7 +277,7 @@ def test_javascript_gives_the_same_labels(example, toy_labels):
     assert all(line["good"] for line in lines[: -len(files)])
     expected = [sorted(r.labels) for r in Predictor(toy_labels.onnx_file).predict(files)]
     assert [sorted(line["labels"]) for line in lines[-len(files) :]] == expected
-    assert {len(labels) for labels in expected} >= {0, 1, 2}
+    assert len({len(labels) for labels in expected}) > 2
 
 
 @pytest.mark.javascript

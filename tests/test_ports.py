@@ -125,7 +125,7 @@ def test_cpp_gives_the_same_labels(program, toy_labels):
     lines = answers(program, toy_labels.onnx_file, *files)[-len(files) :]
     expected = [sorted(r.labels) for r in Predictor(toy_labels.onnx_file).predict(files)]
     assert [sorted(line["labels"]) for line in lines] == expected
-    assert {len(labels) for labels in expected} >= {0, 1, 2}
+    assert len({len(labels) for labels in expected}) > 2
 
 
 @pytest.mark.cpp
