@@ -23,6 +23,7 @@ COMMANDS = {
     "report": ("report", "report", "Write what a run learned as one HTML file."),
     "export": ("export", "export", "Write a run's model as a verified ONNX file."),
     "predict": ("predict", "predict", "Predict images with an ONNX file; no TensorFlow."),
+    "serve": ("serve", "serve", "Answer images over HTTP with ONNX files; no TensorFlow."),
     "data": ("data", "data", "List, check and prepare data sets."),
     "models": ("models", "models", "List models, or print the layers of one."),
     "demo": ("demo", "demo", "The whole job in a few minutes."),
