@@ -12,5 +12,6 @@ setup(
         "tfproj.report": ["templates/*"],
         "tfproj.pretrained": ["*.onnx", "*.md"],
         "tfproj.serving": ["openapi.json", "page.html"],
+        "tfproj.export": ["browser/*"],
     },
 )

@@ -310,7 +310,7 @@ def test_a_client_that_takes_no_answer_is_let_go():
         path = f"/v2/models/{HOUSES}/infer"
         wire = request("POST", path, asked + image.tobytes(), **length)
         connection = socket.create_connection(("127.0.0.1", port), 60)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         connection.sendall(wire)
         assert connection.recv(12) == b"HTTP/1.1 200"
         time.sleep(3)
