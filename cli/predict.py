@@ -129,7 +129,7 @@ def _run(
         click.echo(f"note: {_printable(say_left_out(left_out))}", err=True)
     path = model_file(model, runs_dir)
     predictor = _open(path, options)
-    _require_current(path, model, predictor.metadata)
+    require_current(path, model, predictor.metadata)
     if predictor.spec.task == "segment" and options["output"] is not None:
         require_apart(images, options["output"])
     if selftest:
@@ -155,7 +155,7 @@ def _open(path: Path, options: dict[str, Any]) -> Predictor:
     )  # fmt: skip
 
 
-def _require_current(path: Path, model: str, metadata: dict[str, Any]) -> None:
+def require_current(path: Path, model: str, metadata: dict[str, Any]) -> None:
     """Whether the export of a run is of the weights that the run has now.
 
     Raises:

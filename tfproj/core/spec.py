@@ -34,6 +34,9 @@ INPUT_NAME = "image"
 SCORES_NAME = "scores"
 PROBABILITIES_NAME = "probabilities"
 
+# That servers take at once: of 256 x 256 images with five classes, 250 MB at most.
+MAX_BATCH_SIZE = {"classify": 64, "segment": 16}
+
 # What tfproj.core.image does before the graph and what the graph does itself. docs/onnx-contract.md
 # spells each step out for a port to another language; both change together.
 _PREPROCESSING = {

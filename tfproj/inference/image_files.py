@@ -177,8 +177,8 @@ def stream_files(
             yield record
 
 
-def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
-    """The record of one image: plain JSON types."""
+def describe(path: str | Path, result: Result, top: int) -> dict[str, Any]:
+    """The record of one image, a file or what else it is called: plain JSON types."""
     record: dict[str, Any] = {"image": str(path)}
     if isinstance(result, InputError):
         record["error"] = " ".join(str(result).split())
