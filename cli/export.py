@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.cli.options import SizedCommand, common, image_size, print_json, runs_dir
+from tfproj.cli.predict import model_file
+from tfproj.export.budget import Budget, export_within
 from tfproj.export.job import Options
 from tfproj.export.onnx_file import export_onnx
+from tfproj.export.web import write_page
+from tfproj.pretrained import means_pretrained
 from tfproj.runs.run import find_run
 
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
-@click.command()
+
+@click.command(cls=SizedCommand)
 @click.argument("run", required=False)
 @click.option("--onnx", is_flag=True, expose_value=False, help="The format, and the only one.")
 @click.option(
@@ -34,23 +41,51 @@ from tfproj.runs.run import find_run
 @click.option(
     "--keep-rejected", "keep", is_flag=True, help="Write a rejected file as FILE.rejected."
 )
+@image_size("[default: that of the training]")
+@click.option(
+    "--max-ms", type=_ABOVE_0, help="Choose what takes at most so long for an image here."
+)
+@click.option("--max-mb", type=_ABOVE_0, help="Choose what takes at most so many megabytes.")
 @click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
+@click.option("--web", metavar="DIR", help="Also write a page that runs the file in a browser.")
+@click.option("--single-file", is_flag=True, help="That page as one HTML file.")
 @runs_dir
 @common
 def export(
-    run: str | None, output: str | None, runs_dir: str, as_json: bool, **options: Any
+    run: str | None,
+    output: str | None,
+    runs_dir: str,
+    as_json: bool,
+    max_ms: float | None,
+    max_mb: float | None,
+    **options: Any,
 ) -> None:
     """Write the best weights of RUN as one ONNX file, checked against Keras.
 
-    No file is written where the answers differ.
+    No file is written where the answers differ. With --max-ms or --max-mb: the first that fits of
+    float32, --half and --int8, at the size of the training, three quarters of it, and half.
+
+    With --web, RUN may also be an exported file or a pretrained model: only the page is made then.
     """
+    if options["web"] is not None and run is not None and is_file(run, runs_dir):
+        page = write_page(model_file(run, runs_dir), options["web"], options["single_file"])
+        print_json({"web": str(page)}) if as_json else click.echo(page)
+        return
     found = find_run(run, runs_dir)
     click.echo(f"exporting {found.path} ...", err=True)
-    result = export_onnx(found, output, Options(**options))
+    if max_ms is None and max_mb is None:
+        result = export_onnx(found, output, Options(**options))
+    else:
+        result = export_within(found, output, Options(**options), Budget(max_ms, max_mb))
     if as_json:
         print_json({"run": str(found.path), **result})
     else:
         click.echo(format_export(result))
+
+
+def is_file(model: str, runs_dir: str) -> bool:
+    """Whether the argument is a file that was exported, and no run."""
+    return Path(model).suffix == ".onnx" or means_pretrained(model, runs_dir)
 
 
 def format_export(result: dict) -> str:
@@ -73,6 +108,9 @@ def format_export(result: dict) -> str:
             f"temperature {fit['temperature']:.3f}: negative log likelihood {fit['nll_before']:.4f}"
             f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
         )
+    if result.get("thresholds"):
+        least, most = min(result["thresholds"]), max(result["thresholds"])
+        lines.append(f"thresholds of the classes, by F1: {least:.3f} to {most:.3f}")
     if half:
         lines += [
             f"weights of 16 bits: probabilities differ from those of the trained ones by at most "
@@ -81,8 +119,11 @@ def format_export(result: dict) -> str:
             *_metrics(half["metrics"], ("float32", "half")),
         ]
     lines += _quantization(result.get("quantization"))
+    lines += _budget(result.get("budget"))
     if result.get("triton"):
         lines.append(f"Triton model repository: {result['triton']}")
+    if result.get("web"):
+        lines.append(f"page: {result['web']}")
     return "\n".join(lines)
 
 
@@ -120,3 +161,22 @@ def _quantization(facts: dict | None) -> list[str]:
         f"left in float32: {excluded}",
         *_metrics(facts["metrics"], ("float32", "int8")),
     ]
+
+
+def _budget(facts: dict | None) -> list[str]:
+    if not facts:
+        return []
+    chosen = facts["chosen"]
+    found = chosen["p50_ms"][chosen["threads"]]
+    lines = [
+        f"{_candidate(one)}: {one['reason']}" for one in facts["tried"] if one["reason"] is not None
+    ]
+    return [
+        *lines,
+        f"{_candidate(chosen)}: fits with {chosen['mb']:.2f} MB, {found:.2f} ms an image on "
+        f"{chosen['threads']} thread{'s' * (chosen['threads'] > 1)}",
+    ]
+
+
+def _candidate(facts: dict) -> str:
+    return f"{facts['kind']} at {facts['size'][0]} x {facts['size'][1]}"

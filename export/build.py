@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.core.probabilities import softmax
-from tfproj.errors import TfprojError
-from tfproj.evaluation.evaluate import predict_split
+from tfproj.core.probabilities import probabilities_of
+from tfproj.errors import InputError, TfprojError
+from tfproj.evaluation.evaluate import choose_thresholds, predict_split
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
 from tfproj.export.convert import free_size, simple_graph
@@ -23,7 +23,7 @@ from tfproj.export.opset import IR_VERSION
 from tfproj.export.temperature import measure_temperature
 from tfproj.export.verify import Answers, comparison_samples, keras_scores, verify
 from tfproj.models.checkpoint import load_model
-from tfproj.models.registry import input_multiple
+from tfproj.models.registry import build_model, input_multiple
 from tfproj.runs.run import Run
 
 
@@ -55,7 +55,7 @@ def build(job: Job) -> Built:
         TfprojError: conversion failed.
     """
     planned, spec = job.planned, job.spec
-    exact = trained = load_model(job.run)
+    exact = trained = _loaded(job)
     require_finite(trained, job.run)
     if job.options.half:
         trained = half.halved(exact, planned)
@@ -68,11 +68,29 @@ def build(job: Job) -> Built:
     answer = answers_of(free_size(trained, spec))
     measured = Measured(
         calibration=_temperature(trained, planned),
-        golden=golden_vectors(spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE),
+        golden=golden_vectors(
+            spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
+        ),
+        **(choose_thresholds(trained, planned, job.run) if spec.multi_label else {}),
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
     return Built(proto, parameters, measured, attach(proto, describe(job, measured)))
+
+
+def _loaded(job: Job):
+    """The trained model, at the size of the file."""
+    model, spec = load_model(job.run), job.planned.spec
+    if model.input_shape[1:3] == spec.size:
+        return model
+    other = build_model(spec, job.planned.config.model_options)
+    try:
+        other.set_weights(model.get_weights())
+    except ValueError:  # shapes that differ
+        size = " x ".join(map(str, model.input_shape[1:3]))
+        message = f"model {spec.model!r} has weights for images of {size} px alone"
+        raise InputError(f"{message}; leave --image-size out") from None
+    return other
 
 
 def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Answers) -> Measured:
@@ -121,8 +139,8 @@ def answers_of(model) -> Answers:
 
 
 def _temperature(model, planned: Plan) -> dict[str, Any] | None:
-    """``calibration`` by the validation split; None for segmentation or without that split."""
-    if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
+    """``calibration`` by the validation split; None without it, or where it makes no sense."""
+    if planned.spec.kind != "classify" or "val" not in planned.dataset.splits:
         return None
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

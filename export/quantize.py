@@ -114,9 +114,15 @@ class Judge:
         self.metrics, self._probabilities = self._measure(built.data)
 
     def _measure(self, data: bytes) -> tuple[dict[str, float], np.ndarray]:
-        results = Predictor(data).predict(self._samples.files, batch_size=8)
-        metrics = self._samples.measure(np.stack([r.scores for r in results]))
-        return metrics, np.stack([r.probabilities for r in results])
+        predictor, files = Predictor(data), self._samples.files
+        # Not predict, which takes images in tiles where the file says so.
+        batches = (
+            np.stack([predictor.load(file)[0] for file in files[start : start + 8]])
+            for start in range(0, len(files), 8)
+        )
+        parts = zip(*map(predictor.run, batches), strict=True)
+        scores, probabilities = map(np.concatenate, parts)
+        return self._samples.measure(scores), probabilities
 
     def try_(self, quantizer: Quantizer, method: str, excluded: Sequence[str]) -> Trial:
         """Quantise and measure."""

@@ -14,6 +14,7 @@ from tfproj.core.spec import ModelSpec
 from tfproj.data import Split
 from tfproj.data.dataset import array_split
 from tfproj.evaluation import metrics
+from tfproj.evaluation.labels import average_precision
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan
 from tfproj.export.golden import GOLDEN_SEED, golden_images
@@ -24,6 +25,7 @@ from tfproj.training.cache import make_cache
 DECIDING = {
     "classify": ("accuracy", 0.003),
     "segment": ("mean_average_precision_softmax", 0.005),
+    "multi_label": ("mean_average_precision", 0.005),
 }
 
 
@@ -60,8 +62,8 @@ class Samples:
     Attributes:
         split: which they are from; "generated": drawn, without data.
         files: images as a user would give them.
-        targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size; None where
-            nobody knows.
+        targets: int32 (N,) or uint8 (N, classes) labels, or uint8 (N, H, W) masks at the model's
+            size; None where nobody knows.
         classes: number of classes.
     """
 
@@ -70,15 +72,23 @@ class Samples:
     targets: np.ndarray | None
     classes: int
 
+    @property
+    def kind(self) -> str:
+        """One of ``tfproj.core.spec.KINDS``, where the targets are known."""
+        return ("classify", "multi_label", "segment")[self.targets.ndim - 1]
+
     def measure(self, scores: np.ndarray) -> dict[str, float]:
-        """``accuracy``, or ``mean_average_precision_raw`` and ``_softmax``; else nothing.
+        """``accuracy``, or ``mean_average_precision``, of pixels ``_raw`` and ``_softmax``.
 
         Args:
             scores: float32 (N, classes) or (N, H, W, classes), before softmax.
         """
         if self.targets is None:
             return {}
-        if self.targets.ndim == 1:
+        if self.kind == "multi_label":
+            each = map(average_precision, scores.T, self.targets.T)
+            return {"mean_average_precision": metrics.mean([*each])}
+        if self.kind == "classify":
             return {"accuracy": float(np.mean(scores.argmax(-1) == self.targets))}
         pixels = PixelScores(self.classes)
         pixels.add(scores, self.targets)
@@ -87,7 +97,7 @@ class Samples:
 
     def loss(self, before: dict[str, float], after: dict[str, float]) -> Loss:
         """Between two results of :meth:`measure`."""
-        metric, allowed = DECIDING["classify" if self.targets.ndim == 1 else "segment"]
+        metric, allowed = DECIDING[self.kind]
         return Loss(metric, before[metric], after[metric], allowed)
 
 
@@ -155,8 +165,11 @@ def calibration_images(planned: Plan, count: int) -> np.ndarray:
     rng = np.random.default_rng(planned.config.seed)
     if planned.spec.resize == "tiles":
         return _crops(planned, "train", count)[0]  # which are drawn by classes
-    if split.labels is not None:
+    if split.labels is not None and split.labels.ndim == 1:
         chosen = balanced_labels(split.labels, count, rng)
+    elif split.labels is not None:
+        pool = rng.permutation(len(split))[: 4 * count]
+        chosen = pool[balanced_shares(split.labels[pool].astype(float), count)]
     else:
         pool = rng.permutation(len(split))[: 4 * count]
         shares = np.stack(

@@ -1,12 +1,15 @@
 """Tiles of trained models: exact in files of any size, measured alike, and without a seam."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_models import tiny_model
 
 from tfproj import Predictor
 from tfproj.cli import terminal
@@ -18,8 +21,13 @@ from tfproj.evaluation.evaluate import evaluate
 from tfproj.evaluation.metrics import confusion_matrix, intersection_over_union, mean
 from tfproj.experiment.plan import plan_again, plan_evaluation
 from tfproj.experiment.tiling import plan_tiling
+from tfproj.export.job import prepare
+from tfproj.export.metadata import Measured
 from tfproj.export.onnx_file import Options, export_onnx
+from tfproj.export.quantize import Judge
+from tfproj.export.web import write_page
 from tfproj.models.registry import build_model, input_multiple, input_reach
+from tfproj.runs.run import Run
 
 ROOT = Path(__file__).parent.parent
 
@@ -132,6 +140,34 @@ def test_evaluation_in_tiles_is_that_of_the_predicted_masks(toy_segmenter, toy_m
     assert "in tiles, at " in capsys.readouterr().out
     with pytest.raises(InputError, match="measured on val and test"):
         evaluate(toy_segmenter, ["train"], tiling=tiling)
+
+
+def test_a_file_of_a_model_for_tiles(toy_segmenter, toy_models, tmp_path):
+    """Exported, verified and measured by windows, and predicted by blended ones."""
+    run = Run(shutil.copytree(toy_segmenter.path, tmp_path / "runs" / "segment" / "tiled"))
+    for file in (run.config_file, run.spec_file):
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps({**record, "resize": "tiles"}))
+    result = export_onnx(run, run.onnx_file)
+    assert result["verification"]["max_difference"] < 1e-4
+    predictor = Predictor(run.onnx_file)
+    assert predictor.metadata["schema"] == 2 and predictor.tiling.scale == (1, 1)
+    assert predictor.selftest().vectors == 5
+    picture = facade((70, 111))
+    (found,) = predictor.predict(picture)
+    (asked,) = Predictor(toy_models["segment"], tiles=1.0).predict(picture)
+    np.testing.assert_array_equal(found.mask, asked.mask)
+    file = SimpleNamespace(data=run.onnx_file.read_bytes(), measured=Measured())
+    judge = Judge(prepare(run, None, Options()), file, 4, tmp_path)
+    assert judge.metrics.keys() == result["verification"]["metrics"].keys()
+
+
+def test_a_page_of_the_browser_takes_no_tiles(tmp_path):
+    model = tmp_path / "a.onnx"
+    model.write_bytes(tiny_model("segment", resize="tiles", schema=2))
+    with pytest.raises(InputError, match="--web takes images whole"):
+        write_page(model, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 def test_evaluation_of_a_classifier_has_no_tiles(toy_classifier, capsys):

@@ -117,6 +117,38 @@ def test_at_another_scale_it_is_the_mask_of_the_resized_image(size, scale):
     assert np.mean(tiled_mask(picture, tiling, 3, pointwise, 3) != expected) < 1e-3
 
 
+def test_bands_of_a_resized_image_fit_together():
+    """Where each is resized by itself, no row knows less of its neighbours than in one piece."""
+    picture, tiling = Image.fromarray(noise((600, 40), 1)), Tiling((64, 64), (0.3, 0.3), multiple=8)
+    seen = []
+
+    def remember(windows):
+        seen.append(windows[0, :, :12, 0])
+        return pointwise(windows)
+
+    tiled_mask(picture, tiling, 3, remember)
+    small = np.asarray(picture.resize((12, 600), 2).resize((12, 180), 2)).astype(int)
+    starts = tiling.axis(180, 64).starts
+    assert len(seen) == len(starts) > 2
+    for start, strip in zip(starts, seen, strict=True):
+        rows = small[start : start + 64]
+        assert np.abs(strip[: len(rows)] - rows).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(5, 6), (70, 66)])
+def test_beyond_its_end_an_image_is_mirrored(size):
+    def from_the_right(windows):
+        """The answer is what lies four pixels further below and to the right."""
+        return pointwise(np.roll(windows, (-4, -4), (1, 2)))
+
+    pixels = noise(size)
+    extended = np.pad(pixels, ((0, 4), (0, 4), (0, 0)), "symmetric")
+    expected = pointwise(extended[4:, 4:]).argmax(-1)
+    tiling = Tiling((64, 64), multiple=16, reach=4)
+    mask = tiled_mask(Image.fromarray(pixels), tiling, 3, from_the_right)
+    np.testing.assert_array_equal(mask, expected)
+
+
 def box_mean(windows, radius=5):
     """A network that sees ``radius`` pixels, and zeros beyond the window."""
     padded = np.pad(

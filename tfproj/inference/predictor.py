@@ -1,13 +1,10 @@
 """Run an exported model without TensorFlow: numpy, onnxruntime and Pillow.
 
-    from tfproj import Predictor
+from tfproj import Predictor
 
-    predictor = Predictor("model.onnx")
-    for result in predictor.predict(["a.jpg", "b.png"]):
-        print(result.label, result.probability)
-
-A model exported by ``tfproj export`` says all about itself (task, classes, input), so nothing has
-to be configured here.
+predictor = Predictor("model.onnx")
+for result in predictor.predict(["a.jpg", "b.png"]):
+    print(result.label, result.probability)
 """
 
 from __future__ import annotations
@@ -22,9 +19,9 @@ import numpy as np
 from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
-from tfproj.inference import answers, decoding
+from tfproj.inference import answers, decoding, results
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
+from tfproj.inference.results import Classification, MultiLabel, Segmentation
 from tfproj.inference.session import CPU
 from tfproj.pretrained import pretrained_file
 
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
     from tfproj.inference.selftest import SelfTest
     from tfproj.inference.tiles import Tiler
 
-__all__ = ["Classification", "Predictor", "Segmentation"]
+__all__ = ["Classification", "MultiLabel", "Predictor", "Segmentation"]
 
 _UINT8 = np.dtype(np.uint8)
 
@@ -58,13 +55,11 @@ class Predictor:
         unknown_below: classification: an image whose calibrated probability is below it, 0..1, is
             labelled "unknown"; "auto": the threshold in the file; None: off.
         max_bytes: larger files are refused.
-        flip: average the scores with those of the mirrored image, for a little accuracy at twice
-            the time.
+        flip: average the scores with those of the mirrored image: a little better, half as fast.
         bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
             and PIL images say themselves what they hold.
-        tiles: segmentation: take large images in overlapping windows, with flat memory; results
-            keep the mask alone. True: at the scale of the training photographs; a number: so many
-            of the model's pixels for one of the image. Files trained on tiles always do.
+        tiles: segmentation: take large images in overlapping windows, and keep the mask alone.
+            True: at the trained scale; a number: the model's pixels for one of the image.
         on_tile: called with (windows done, windows in all) of an image.
 
     Attributes:
@@ -73,6 +68,8 @@ class Predictor:
         digest: length and CRC-32 of the file.
         temperature: scores are divided by it for calibrated probabilities; 1 where the file has
             none.
+        thresholds: of a model of several labels an image, float64 (classes,): from which
+            probability on an image has the label; else None. You may set others.
 
     Raises:
         InputError: missing, not an ONNX model of tfproj, or an unavailable provider.
@@ -94,10 +91,11 @@ class Predictor:
         file = read_model(model, name, max_bytes)
         self.spec: ModelSpec = file.spec
         self.metadata: dict[str, Any] = file.metadata
-        self.temperature = calibration_value(file.metadata, "temperature", 0.001, 1000, name) or 1.0
-        self.unknown_below = threshold(unknown_below, file.metadata, file.spec.task, name)
-        self.flip = flip
-        self.bgr = bgr
+        found = results.calibration_value(file.metadata, "temperature", 0.001, 1000, name)
+        self.temperature = found or 1.0
+        self.unknown_below = results.threshold(unknown_below, file.metadata, file.spec.kind, name)
+        self.thresholds = results.label_thresholds(file.metadata, file.spec, name)
+        self.flip, self.bgr = flip, bgr
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
         if threads is not None and threads < 1:
@@ -142,14 +140,19 @@ class Predictor:
             batch_size: images that go through the model at once.
 
         Returns:
-            One result for each image, in order: :class:`Classification` or, of a segmenter,
-            :class:`Segmentation`.
+            One result for each image, in order: :class:`Classification`, or :class:`MultiLabel` of
+            a model for several labels, or :class:`Segmentation` of a segmenter.
 
         Raises:
             InputError: an image that can't be read; nothing is returned then.
             TfprojError: the model failed.
         """
         return list(self.stream(images, batch_size))
+
+    def predict_one(self, image: ImageLike) -> Prediction:
+        """Predict one image; arguments, result and errors as of :meth:`predict`."""
+        (result,) = self.predict([image])
+        return result
 
     @overload
     def stream(
@@ -291,4 +294,6 @@ class Predictor:
             return [Segmentation(spec.classes, spec.colors, p, s, size) for p, s, size in rows]
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
+        if self.thresholds is not None:
+            return [MultiLabel(spec.classes, p, s, self.thresholds) for p, s in pairs]
         return [Classification(spec.classes, p, s, *shared) for p, s in pairs]

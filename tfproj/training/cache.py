@@ -47,7 +47,7 @@ class Cache:
 
     Attributes:
         images: uint8 (N, height, width, channels).
-        targets: int32 (N,) labels, or uint8 (N, height, width) masks.
+        targets: int32 (N,) or uint8 (N, classes) labels, or uint8 (N, height, width) masks.
         image_shape, target_shape, target_dtype: of one example.
         error: what could not be read; TensorFlow would bury it in its own error.
     """
@@ -64,17 +64,17 @@ class Cache:
         self._workers, self._resize = workers, resize
         self._filled = np.zeros(len(split), bool)
         self.error: InputError | None = None
-        masks = split.read_mask is not None
-        self.image_shape, self.target_shape = (*size, channels), size if masks else ()
-        self.target_dtype = np.dtype(np.uint8) if masks else split.labels.dtype
+        self.image_shape, labels = (*size, channels), split.labels
+        self.target_shape = size if labels is None else labels.shape[1:]
+        self.target_dtype = np.dtype(np.uint8) if labels is None else labels.dtype
         self._make_room()
 
     def _make_room(self) -> None:
-        shapes = (len(self), *self.image_shape), (len(self), *self.target_shape)
-        if self.target_shape:
-            self.images, self.targets = allocate(*shapes)
+        images, masks = (len(self), *self.image_shape), (len(self), *self._size)
+        if self._split.labels is None:
+            self.images, self.targets = allocate(images, masks)
         else:
-            self.images, self.targets = *allocate(shapes[0]), self._split.labels
+            self.images, self.targets = *allocate(images), self._split.labels
 
     def __len__(self) -> int:
         return len(self._split)
