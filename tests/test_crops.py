@@ -80,7 +80,7 @@ def crops_of(split, size, lay, classes=3):
 
 
 def drawn(split, size, length, seed=0):
-    return crops_of(split, size, lambda masks: crops.Drawn(masks, size, length, seed))
+    return crops_of(split, size, lambda *masks: crops.Drawn(*masks, size, length, seed))
 
 
 def test_a_rare_small_class_is_learned_at_its_own_scale(marks, cropped, tmp_path):
@@ -111,8 +111,8 @@ def test_the_plan_says_what_it_crops_and_how_often(marks):
     assert (planned.spec.size, planned.spec.resize, planned.dataset.void) == ((64, 64), "tiles", 1)
     assert planned.examples == round(4 * 600 * 800 / 64**2) == 469
     assert explain_size(planned) == (
-        "crops of 64 x 64 px (height x width) at the images' own scale, 469 an epoch; the "
-        "training images have 600 x 800 (median)"
+        "input 64 x 64 px (height x width, resize: tiles): crops at the images' own scale, 469 an "
+        "epoch; the training images have 600 x 800 (median)"
     )
     # Fewer crops than make a sensible batch, as few images: the batch is made smaller.
     open_config = make_config("segment", data=str(marks), crop=(304, 400))
@@ -191,7 +191,7 @@ def test_every_pixel_of_a_class_is_found_and_every_photograph_is_shown():
 @pytest.mark.parametrize("size", [(100, 130), (64, 64), (20, 200), (20, 30)])
 def test_the_grid_counts_every_pixel_once(size):
     mask = np.random.default_rng(0).integers(0, 3, size).astype(np.uint8)
-    grid = crops_of(split_of([mask]), (32, 48), lambda m: crops.Grid(m.sizes, (32, 48)))
+    grid = crops_of(split_of([mask]), (32, 48), lambda sizes, *_: crops.Grid(sizes, (32, 48)))
     images, targets = grid.batch(np.arange(len(grid)))
     counted = targets != 255
     assert counted.sum() == mask.size

@@ -14,18 +14,15 @@ import numpy as np
 from tqdm import tqdm
 
 from tfproj import backend
-from tfproj.core import image
 from tfproj.core.files import read_object, write_csv, write_json
 from tfproj.core.probabilities import mask_of_size, sigmoid, softmax
 from tfproj.core.tiling import Tiling
-from tfproj.data.masks import require_same_size
 from tfproj.errors import InputError
 from tfproj.evaluation import labels as label_sets
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
-from tfproj.evaluation.tiled import tiled_confusion
+from tfproj.evaluation.tiled import photographs, tiled_confusion
 from tfproj.experiment.plan import Plan, plan_evaluation
-from tfproj.experiment.tiling import tiling_of
 from tfproj.models.checkpoint import load_model
 from tfproj.runs.run import Run, shown_split
 from tfproj.training.cache import make_cache
@@ -133,31 +130,13 @@ def predict_split(
     """
     mirrored = planned.spec.mirrored if flip else ()
     if planned.spec.resize == "tiles":
-        yield from _photographs(model, planned, split, mirrored)
+        yield from photographs(model, planned, split, mirrored)
         return
     cache, batch = make_cache(planned, split), planned.config.eval_batch_size
     starts = range(0, len(cache), batch)
-    for start in _progress(starts, split):
+    for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
         yield report_data.predict_scores(model, images, mirrored), targets
-
-
-def _progress(steps: Iterable[int], split: str) -> Iterable[int]:
-    return tqdm(steps, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False)
-
-
-def _photographs(
-    model, planned: Plan, split: str, mirrored: Sequence[int]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    examples, spec = planned.dataset.splits[split], planned.spec
-    tiling = tiling_of(spec, planned.config.model_options)
-    for index in _progress(range(len(examples)), split):
-        source, label = examples.read_image(index), examples.label_of(index)
-        picture = image.convert(image.open_image(source, label), spec.channels)
-        mask = examples.read_mask(index)
-        require_same_size(picture.size[::-1], mask.shape, label)
-        scores = report_data.photograph_scores(model, picture, tiling, len(spec.classes), mirrored)
-        yield scores[None], mask[None]
 
 
 def classification_metrics(

@@ -14,7 +14,7 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,48 +24,19 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
-from tfproj.core.probabilities import mean_with_mirrored, softmax
 from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
-from tfproj.core.tiling import Tiling, blocks
 from tfproj.data.dataset import Split
 from tfproj.data.masks import mask_picture
 from tfproj.evaluation.examples import choose_classified, choose_labelled, choose_segmented
+from tfproj.evaluation.tiled import photograph_scores, predict_scores
 from tfproj.experiment.tiling import tiling_of
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
 
 EXAMPLE_BYTES = 2_500_000  # of all pictures: the page, where some stand twice, stays below 8 MB
-TILES = 8  # windows at once
 MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
-
-
-def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
-    """Scores float32 (B, classes) or (B, H, W, classes) of uint8 images (B, H, W, C).
-
-    Args:
-        mirrored: the class of each class's mirror image, to average with these; empty: not.
-    """
-    if mirrored:
-        return mean_with_mirrored(model.predict_on_batch, images, mirrored)
-    return model.predict_on_batch(images)
-
-
-def photograph_scores(
-    model, picture: Image.Image, tiling: Tiling, classes: int, mirrored: Sequence[int] = ()
-) -> np.ndarray:
-    """Logarithms of probabilities float32 (H, W, classes) of a photograph in tiles at scale 1."""
-
-    def answer(windows: np.ndarray) -> np.ndarray:
-        return softmax(predict_scores(model, windows, mirrored))
-
-    size = picture.height, picture.width
-    scores = np.empty((*size, classes), np.float32)
-    for top, left, block in blocks(picture, size, tiling, classes, answer, TILES):
-        rows, columns = block.shape[1:]
-        scores[top : top + rows, left : left + columns] = np.moveaxis(block, 0, -1)
-    return np.log(np.maximum(scores, np.finfo(np.float32).tiny), out=scores)
 
 
 def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict) -> None:

@@ -16,10 +16,9 @@ from tfproj.core.spec import ModelSpec
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
-from tfproj.data.masks import IGNORE
 from tfproj.errors import InputError
 from tfproj.experiment.choice import choose
-from tfproj.experiment.crops import crops_per_epoch
+from tfproj.experiment.crops import crops_per_epoch, with_void
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
 from tfproj.experiment.presets import PRESETS
@@ -106,7 +105,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         note = "grey images: repeated as red, green and blue for the encoder"
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
     config, dataset, doubt = choose_augment(config, dataset)
-    resize = _choose_resize(config, dataset)
+    resize = "tiles" if config.crop else config.resize or "stretch"
     config = dataclasses.replace(config, resize=resize)
     check_model(config.model, config.task, config.model_options)
     size = config.crop or config.image_size
@@ -125,17 +124,10 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         multi_label=config.multi_label,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
-    if config.crop:  # what a crop has beyond a photograph's edge is void
-        if len(dataset.classes) > IGNORE:
-            raise InputError(f"crop: for at most {IGNORE} classes; there are more")
-        dataset = dataclasses.replace(dataset, void=True)
+    if config.crop:
+        dataset = with_void(dataset)
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
     return Plan(config, dataset, spec, warnings=warnings, choice=choice)
-
-
-def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
-    """The policy for images of other proportions than the network's input, where none is given."""
-    return "tiles" if config.crop else config.resize or "stretch"
 
 
 def explain_size(planned: Plan) -> str:
@@ -143,12 +135,9 @@ def explain_size(planned: Plan) -> str:
     spec, config = planned.spec, planned.config
     height, width = median_size(planned.dataset.splits["train"])
     images = f"the training images have {height:g} x {width:g} (median)"
-    if config.crop:
-        return (
-            f"crops of {spec.height} x {spec.width} px (height x width) at the images' own scale, "
-            f"{planned.examples:,} an epoch; {images}"
-        )
     taken = f"input {spec.height} x {spec.width} px (height x width, resize: {spec.resize})"
+    if config.crop:
+        return f"{taken}: crops at the images' own scale, {planned.examples:,} an epoch; {images}"
     if config.image_size:
         own = PRESETS[config.task].get(config.preset, {}).get("image_size") == config.image_size
         return f"{taken}, as {f'preset {config.preset} has it' if own else 'asked for'}; {images}"

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -32,10 +32,10 @@ def make_cache(planned: Plan, split: str) -> Cache:
     if config.crop is None:
         return Cache(examples, *shape, spec.resize)
 
-    def lay(masks: crops.Masks) -> crops.Layout:
+    def lay(sizes: np.ndarray, *masks: Any) -> crops.Drawn | crops.Grid:
         if split != "train":
-            return crops.Grid(masks.sizes, spec.size)
-        return crops.Drawn(masks, spec.size, planned.examples, config.seed)
+            return crops.Grid(sizes, spec.size)
+        return crops.Drawn(sizes, *masks, spec.size, planned.examples, config.seed)
 
     return Crops(examples, *shape, len(spec.classes), lay)
 
@@ -143,7 +143,7 @@ class Crops(Cache):
         channels: int,
         workers: int,
         classes: int,
-        lay: Callable[[crops.Masks], crops.Layout],
+        lay: crops.Lay,
     ):
         self._classes, self._lay = classes, lay
         super().__init__(split, size, channels, workers)
@@ -160,7 +160,7 @@ class Crops(Cache):
             f"{len(self._sizes):,} photographs to crop: {size:.2f} GB of {place}", file=sys.stderr
         )
         cells = self._each(self._read_mask, "read masks")
-        self._layout = self._lay(crops.Masks(self._sizes, cells, self._mask))
+        self._layout = self._lay(self._sizes, cells, self._mask)
 
     def __len__(self) -> int:
         return len(self._layout)

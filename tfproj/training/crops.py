@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,27 +25,8 @@ class Place(NamedTuple):
     columns: int = 0
 
 
-class Layout(Protocol):
-    """So many crops an epoch, and the place of each."""
-
-    def __len__(self) -> int: ...
-
-    def place(self, index: int, epoch: int) -> Place: ...
-
-
-@dataclass(frozen=True)
-class Masks:
-    """The masks of a split.
-
-    Attributes:
-        sizes: int (N, 2), height and width.
-        cells: what :func:`count_cells` gives for each.
-        read: index -> uint8 (height, width).
-    """
-
-    sizes: np.ndarray
-    cells: Sequence[np.ndarray]
-    read: Callable[[int], np.ndarray]
+# From sizes, counts of cells and a reader of masks, see :class:`Drawn`.
+Lay = Callable[[np.ndarray, Sequence[np.ndarray], Callable[[int], np.ndarray]], "Drawn | Grid"]
 
 
 def count_cells(mask: np.ndarray, classes: int) -> np.ndarray:
@@ -65,18 +45,33 @@ class Drawn:
     a photograph drawn from those that have it. A class is drawn by 1 less its share of the pixels:
     the rare ones nearly alike, and what is everywhere hardly ever. A crop is laid so that its pixel
     may come to lie anywhere in it, and then moved into the photograph.
+
+    Args:
+        sizes: int (N, 2), height and width of the photographs.
+        cells: what :func:`count_cells` gives for the mask of each.
+        mask: index -> uint8 (height, width).
+        size: of a crop.
     """
 
-    def __init__(self, masks: Masks, size: tuple[int, int], length: int, seed: int):
-        self._masks, self._size, self._length, self._seed = masks, size, length, seed
-        counts = np.stack([cells.sum((0, 1), np.int64) for cells in masks.cells])
+    def __init__(
+        self,
+        sizes: np.ndarray,
+        cells: Sequence[np.ndarray],
+        mask: Callable[[int], np.ndarray],
+        size: tuple[int, int],
+        length: int,
+        seed: int,
+    ):
+        self._sizes, self._cells, self._mask = sizes, cells, mask
+        self._size, self._length, self._seed = size, length, seed
+        counts = np.stack([each.sum((0, 1), np.int64) for each in cells])
         total = counts.sum(0)
         if not total.any():
             raise InputError("every pixel of 'train' is void; label some")
         weights = (1 - total / total.sum()) * (total > 0)
         self._weights = weights / (weights.sum() or 1)
         self._holders = [np.flatnonzero(of_class) for of_class in counts.T]
-        covered = np.maximum(masks.sizes, size).prod(1).cumsum()
+        covered = np.maximum(sizes, size).prod(1).cumsum()
         self._shares = covered / covered[-1]
 
     def __len__(self) -> int:
@@ -91,18 +86,18 @@ class Drawn:
             # Evenly over the area in one epoch, from another start in each.
             start = np.random.default_rng([self._seed, epoch, 0, 4]).random()
             photo = int(np.searchsorted(self._shares, (index + start) / self._length, "right"))
-            pixel = rng.integers(self._masks.sizes[photo])
-        room = np.maximum(self._masks.sizes[photo] - self._size, 0)
+            pixel = rng.integers(self._sizes[photo])
+        room = np.maximum(self._sizes[photo] - self._size, 0)
         return Place(photo, *np.clip(pixel - rng.integers(self._size), 0, room).tolist())
 
     def _pixel_of(self, label: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
         """(photograph, (row, column)) of a pixel of the class: any of its photograph's alike."""
         photo = int(rng.choice(self._holders[label]))
-        counts = self._masks.cells[photo][..., label]
+        counts = self._cells[photo][..., label]
         until = counts.ravel().cumsum(dtype=np.int64)
         cell = np.searchsorted(until, rng.integers(until[-1]), "right")
         top, left = (int(at) * CELL for at in np.unravel_index(cell, counts.shape))
-        part = self._masks.read(photo)[top : top + CELL, left : left + CELL]
+        part = self._mask(photo)[top : top + CELL, left : left + CELL]
         return photo, (top, left) + rng.choice(np.argwhere(part == label))
 
 
