@@ -6,14 +6,20 @@ from typing import Any
 
 import click
 
-from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.cli.options import SizedCommand, common, image_size, print_json, runs_dir
+from tfproj.core.spec import RESIZES
+from tfproj.export.any_model import PREPROCESSING, export_model
 from tfproj.export.job import Options
+from tfproj.export.keras_file import is_keras
 from tfproj.export.onnx_file import export_onnx
 from tfproj.runs.run import find_run
 
+# What must be said of a model that is no run.
+OF_KERAS = ("classes", "images", "preprocessing", "image_size", "resize")
 
-@click.command()
-@click.argument("run", required=False)
+
+@click.command(cls=SizedCommand)
+@click.argument("run", required=False, metavar="[RUN|MODEL.keras]")
 @click.option("--onnx", is_flag=True, expose_value=False, help="The format, and the only one.")
 @click.option(
     "--output",
@@ -36,27 +42,56 @@ from tfproj.runs.run import find_run
 )
 @click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
 @runs_dir
+@click.option("--classes", metavar="FILE", help="Names, one a line, in the order of outputs.")
+@click.option("--images", metavar="DIR", help="Pictures to verify and calibrate with.")
+@click.option(
+    "--preprocessing",
+    type=click.Choice(list(PREPROCESSING)),
+    help="What it wants of pixels 0..255. [default: what its first layers do]",
+)
+@image_size("[default: the model's own]")
+@click.option("--resize", type=click.Choice(RESIZES), help="[default: stretch]")
 @common
 def export(
     run: str | None, output: str | None, runs_dir: str, as_json: bool, **options: Any
 ) -> None:
-    """Write the best weights of RUN as one ONNX file, checked against Keras.
+    """Write the best weights of RUN, or any Keras model, as one ONNX file, checked against Keras.
 
-    No file is written where the answers differ.
+    No file is written where the answers differ. --classes, --images, --preprocessing, --image-size
+    and --resize are for a Keras model.
     """
-    found = find_run(run, runs_dir)
-    click.echo(f"exporting {found.path} ...", err=True)
-    result = export_onnx(found, output, Options(**options))
+    given = {name: options.pop(name) for name in OF_KERAS}
+    about = {name: value for name, value in given.items() if value is not None}
+    if run is not None and is_keras(run):
+        source = {"model": run}
+        result = _export_keras(run, output, about, options)
+    else:
+        if about:
+            flag = next(iter(about)).replace("_", "-")
+            raise click.UsageError(f"--{flag} is for a Keras model: tfproj export MODEL.keras")
+        found = find_run(run, runs_dir)
+        click.echo(f"exporting {found.path} ...", err=True)
+        source = {"run": str(found.path)}
+        result = export_onnx(found, output, Options(**options))
     if as_json:
-        print_json({"run": str(found.path), **result})
+        print_json({**source, **result})
     else:
         click.echo(format_export(result))
+
+
+def _export_keras(model: str, output: str | None, about: dict, options: dict) -> dict[str, Any]:
+    if "classes" not in about:
+        raise click.UsageError("a Keras model names no classes: --classes FILE, one name a line")
+    if ("images" in about) == options["no_data"]:
+        raise click.UsageError("give --images DIR, pictures as the model is for, or --no-data")
+    return export_model(model, output, **about, **options)
 
 
 def format_export(result: dict) -> str:
     """A few lines for people."""
     check = result["verification"]
     sizes, half = check.get("sizes"), result.get("half")
+    kind = "given" if check["split"] == "given" else "validation"
     lines = [
         f"{result['path']}: {result['bytes']:,} bytes, {result['parameters']:,} parameters",
         f"{_verified(result)} on {check['images']} {_kind(check)} at batch sizes "
@@ -71,7 +106,7 @@ def format_export(result: dict) -> str:
         fit = result["calibration"]
         lines.append(
             f"temperature {fit['temperature']:.3f}: negative log likelihood {fit['nll_before']:.4f}"
-            f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
+            f" -> {fit['nll_after']:.4f} on {fit['examples']} {kind} examples"
         )
     if half:
         lines += [
@@ -89,6 +124,8 @@ def format_export(result: dict) -> str:
 def _kind(check: dict) -> str:
     if check["split"] == "generated":
         return "generated images"
+    if check["split"] == "given":
+        return f"images of {check['data']}"
     return f"files of {check['split']}" + (f" of {check['data']}" if "data" in check else "")
 
 
@@ -115,7 +152,7 @@ def _quantization(facts: dict | None) -> list[str]:
     excluded = ", ".join(facts["excluded"]) or "none"
     return [
         f"int8: {facts['speed_ratio']:.2f} times as fast as float32 ({facts['cpu']}), calibrated "
-        f"by {facts['method']} on {facts['calibration_images']} training images; probabilities "
+        f"by {facts['method']} on {facts['calibration_images']} images; probabilities "
         f"differ from float32 by {facts['mean_difference']:.1e} on average",
         f"left in float32: {excluded}",
         *_metrics(facts["metrics"], ("float32", "int8")),

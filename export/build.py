@@ -23,8 +23,6 @@ from tfproj.export.opset import IR_VERSION
 from tfproj.export.temperature import measure_temperature
 from tfproj.export.verify import Answers, comparison_samples, keras_scores, verify
 from tfproj.models.checkpoint import load_model
-from tfproj.models.registry import input_multiple
-from tfproj.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ def build(job: Job) -> Built:
         TfprojError: conversion failed.
     """
     planned, spec = job.planned, job.spec
-    exact = trained = load_model(job.run)
-    require_finite(trained, job.run)
+    exact = trained = network(job)
     if job.options.half:
         trained = half.halved(exact, planned)
     print("converting to ONNX ...", file=sys.stderr)
@@ -64,7 +61,7 @@ def build(job: Job) -> Built:
     if job.options.half:
         half.store_half(proto)
     proto.ir_version = IR_VERSION
-    simplify.check(proto)
+    simplify.check(proto, tidied=job.model is None)
     answer = answers_of(free_size(trained, spec))
     measured = Measured(
         calibration=_temperature(trained, planned),
@@ -81,18 +78,18 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     Args:
         answer, exact: Keras with the weights of the file, and with those that were trained.
     """
-    multiple = input_multiple(job.spec.model, job.planned.config.model_options)
     with tempfile.TemporaryDirectory() as folder:
         samples = comparison_samples(job.planned, Path(folder))
         try:
             data = attach(proto, describe(job, measured))
-            verification = verify(data, job.spec, answer, samples, multiple)
+            verification = verify(data, job.spec, answer, samples, job.multiple)
         except TfprojError as error:
             failed = replace(measured, verification={"error": str(error)})
             raise Rejected(str(error), attach(proto, describe(job, failed))) from error
         figures = verification.to_dict()
-        if samples.targets is not None and not job.planned.own_data:
+        if job.planned.dataset.splits and not job.planned.own_data:
             figures["data"] = Path(job.planned.dataset.name).name
+            figures |= {"split": "given"} if job.model is not None else {}
         measured = replace(measured, verification=figures)
         complaint = verification.complaint
         if complaint is None and job.options.half:
@@ -106,13 +103,15 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     return measured
 
 
-def require_finite(model, run: Run) -> None:
-    """TfprojError where a weight is not a number or infinite: the training had diverged."""
+def network(job: Job):
+    """The Keras model; TfprojError where a weight is not finite: the training had diverged."""
+    model = load_model(job.run) if job.model is None else job.model
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise TfprojError(
-            f"{run.best_weights}: holds weights that are not numbers; train again with a smaller "
+            f"{job.title}: holds weights that are not numbers; train again with a smaller "
             "--learning-rate"
         )
+    return model
 
 
 def answers_of(model) -> Answers:
@@ -121,8 +120,9 @@ def answers_of(model) -> Answers:
 
 
 def _temperature(model, planned: Plan) -> dict[str, Any] | None:
-    """``calibration`` by the validation split; None for segmentation or without that split."""
-    if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
+    """``calibration`` by the validation split; None without its labels."""
+    val = planned.dataset.splits.get("val")
+    if val is None or val.labels is None:
         return None
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -6,12 +6,14 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
+from tfproj.models.registry import input_multiple, scaling
 from tfproj.runs.run import Run
 
 
@@ -54,6 +56,7 @@ class Job:
         options: as the user gave them.
         license: of the data that the run was trained on.
         digest: SHA-256 of the weights, before they are read: a training may replace them.
+        model: the Keras model, from uint8 images to scores, where it is none of a run.
     """
 
     run: Run
@@ -64,11 +67,43 @@ class Job:
     options: Options
     license: str = ""
     digest: str = ""
+    model: Any = None
+
+    @property
+    def title(self) -> str:
+        """What the model is called."""
+        return self.run.name
 
     @property
     def name(self) -> str:
         """What a model server calls the model."""
-        return f"{self.run.name}-int8" if self.options.int8 else self.run.name
+        return f"{self.title}-int8" if self.options.int8 else self.title
+
+    @property
+    def multiple(self) -> int:
+        """What sides of the input must be a multiple of, in pixels."""
+        return input_multiple(self.spec.model, self.planned.config.model_options)
+
+    @property
+    def scaling(self) -> str:
+        """What the graph does to the pixels first, in words."""
+        return scaling(self.spec.model, self.planned.config.model_options)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Where the weights come from, as in the file's metadata."""
+        config, file = self.planned.config, self.run.environment_file
+        teachers = self.run.environment().get("teachers") if file.is_file() else None
+        return {
+            "preset": config.preset,
+            "model_options": dict(config.model_options),
+            "seed": config.seed,
+            "run": self.run.name,
+            "data": self.spec.data,
+            "license": self.license,
+            "weights_sha256": self.digest,
+            **({"teachers": teachers} if teachers else {}),  # whose answers it learned from
+        }
 
 
 class Rejected(TfprojError):
