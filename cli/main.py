@@ -21,7 +21,11 @@ COMMANDS = {
     "train": ("train", "train", "Train a classifier or a segmenter."),
     "evaluate": ("evaluate", "evaluate", "Measure a run on its splits."),
     "report": ("report", "report", "Write what a run learned as one HTML file."),
-    "export": ("export", "export", "Write a run's model as a verified ONNX file."),
+    "export": (
+        "export",
+        "export",
+        "Write a run's model, or any of Keras, as a verified ONNX file.",
+    ),
     "predict": ("predict", "predict", "Predict images with an ONNX file; no TensorFlow."),
     "data": ("data", "data", "List, check and prepare data sets."),
     "models": ("models", "models", "List models, or print the layers of one."),

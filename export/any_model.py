@@ -157,7 +157,8 @@ def _target(file: Path | None, output: str | Path | None, options: Options) -> P
     if output is None and path.exists():
         read_model(path, f"{path} (name another with --output)")
     if options.triton is not None:
-        check_repository(options.triton, path.name.partition(".")[0])
+        title = path.name.partition(".")[0]
+        check_repository(options.triton, f"{title}-int8" if options.int8 else title)
     return path
 
 
@@ -192,8 +193,12 @@ def _preprocessing(scores: Any, asked: str | None, spec: ModelSpec, dataset: Any
 
     own = keras_model.own_scaling(scores)
     known = [p for p in PREPROCESSING if spec.channels == 3 or p not in COLOUR]
-    pixels, labels = given.look(dataset, spec)
+    if asked not in (None, "none") and "int" in scores.inputs[0].dtype:
+        raise InputError(
+            "the model takes whole numbers, and scales them; leave --preprocessing out"
+        )
     found = {}
+    pixels, labels = given.look(dataset, spec)
     for name in known if labels is not None else ():
         model = keras_model.on_images(scores, spec.size, name)
         answers = model.predict(pixels, batch_size=8, verbose=0).argmax(-1)

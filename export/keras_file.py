@@ -87,7 +87,7 @@ def _complaint(entry: dict[str, Any]) -> str | None:
     if kind in VALUES or known.fullmatch(module):
         return None
     shown = str(entry.get("config")) if kind == "function" else kind
-    return (
-        f"needs {shown[:60]!r} of {module[:60]!r}, which is not Keras' own; load the model in "
-        "Python, and give it to tfproj.export_model"
-    )
+    way = "load the model in Python, and give it to tfproj.export_model"
+    if module.startswith("tfproj."):
+        way = "name the run that it is of: tfproj export RUN"
+    return f"needs {shown[:60]!r} of {module[:60]!r}, which is not Keras' own; {way}"

@@ -16,6 +16,7 @@ from tfproj.core.probabilities import softmax
 from tfproj.core.spec import INPUT_NAME
 from tfproj.errors import InputError, TfprojError, first_line
 from tfproj.export.convert import layers_of
+from tfproj.inference.model_file import MAX_MODEL_BYTES
 
 _MEAN, _DEVIATION = (np.float32(v) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 # (factor, addend) of the pixels; "caffe" turns the channels round before.
@@ -75,6 +76,11 @@ def functional(model: Any) -> keras.Model:
     if len(shape) != 4 or shape[0] is not None or shape[-1] not in (1, 3):
         raise InputError(
             f"model {model.name!r} takes {shape}; expected images (None, height, width, 1 or 3)"
+        )
+    if 4 * model.count_params() > MAX_MODEL_BYTES:
+        raise InputError(
+            f"model {model.name!r} has {model.count_params():,} parameters: a file of more than "
+            f"{MAX_MODEL_BYTES >> 20} MB, which Predictor does not take"
         )
     return _in_float32(model)
 

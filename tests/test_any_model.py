@@ -12,6 +12,7 @@ from tfproj.cli.main import main
 from tfproj.core import image
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
+from tfproj.experiment.initial_weights import find_source
 from tfproj.export import any_model, given, quantize
 
 backend.setup()
@@ -271,6 +272,8 @@ def test_a_file_becomes_one_of_ours(tmp_path, pictures, capsys):
     assert metadata["preprocessing"]["in_graph"][0].startswith("blue, green, red")
     assert metadata["training"]["ending"] == "softmax"
     assert "is not known" in metadata["training"]["images"] and metadata["calibration"]
+    with pytest.raises(InputError, match="does not say what its network is made of"):
+        find_source(str(tmp_path / "theirs.onnx"), "classify")
     # What is there already is replaced only where it is ours.
     (tmp_path / "theirs.onnx").write_bytes(b"another's")
     assert main([*command, "--preprocessing", "caffe"]) == 2
@@ -296,11 +299,27 @@ def test_a_segmenter_of_any_size_with_one_value_a_pixel_in_int8(tmp_path, pictur
     assert np.abs(answer.probabilities[..., 1] - expected).max() < 0.05
 
 
+def test_what_a_run_and_a_giant_are_told(tmp_path, monkeypatch):
+    path = doctored(tmp_path / "best.keras", entry("BatchNorm", "tfproj.models.layers"))
+    with pytest.raises(InputError, match="name the run that it is of: tfproj export RUN"):
+        export_model(path, classes=CLASSES)
+    monkeypatch.setattr(keras_model, "MAX_MODEL_BYTES", 1 << 10)
+    with pytest.raises(InputError, match="'theirs' has \\d+ parameters: a file of more than"):
+        keras_model.functional(network(dense()))
+
+
 def test_a_grey_model_without_images_whose_masks_are_too_small(tmp_path):
     inputs = keras.Input((16, 16, 1), dtype="uint8")
     values = layers.Conv2D(3, 3, 2, "same", name="last")(keras.ops.cast(inputs, "float32"))
     with pytest.raises(InputError, match=r"masks of \[8, 8\] px for images of \[16, 16\]: end"):
         export_model(keras.Model(inputs, values), tmp_path / "x.onnx", classes=CLASSES)
+    with pytest.raises(InputError, match="takes whole numbers, and scales them"):
+        export_model(
+            keras.Model(inputs, values),
+            tmp_path / "x.onnx",
+            classes=CLASSES,
+            preprocessing="signed",
+        )
     larger = layers.UpSampling2D(interpolation="bilinear")(values)
     result = export_model(keras.Model(inputs, larger), tmp_path / "x.onnx", classes=CLASSES)
     assert result["verification"]["split"] == "generated"
