@@ -11,5 +11,6 @@ setup(
         "tfproj": ["py.typed"],
         "tfproj.report": ["templates/*"],
         "tfproj.pretrained": ["*.onnx", "*.md"],
+        "tfproj.export": ["browser/*"],
     },
 )

@@ -60,6 +60,7 @@ def write_report(run: Run) -> None:
 def format_metrics(metrics: dict[str, Any]) -> str:
     """Tables for people: one line per split, then one per class."""
     lines = _classification if metrics["task"] == "classify" else _segmentation
+    lines = _labels if "thresholds" in metrics else lines
     parts = [table(rows, header) for header, rows in lines(metrics)]
     if metrics.get("mirrored"):
         of_mirrored = {**metrics, "splits": metrics["mirrored"]}
@@ -84,6 +85,30 @@ def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[l
             for name in metrics["classes"]
         ],
     )
+
+
+LABEL_COLUMNS = {
+    "AP": ("average_precision", "mean_average_precision"),
+    "F1": ("f1", "mean_f1"),
+    "precision": ("precision", None),
+    "recall": ("recall", None),
+}
+
+
+def _labels(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
+    columns = ("exact_match", "hamming_loss", "loss")
+    splits = metrics["splits"].items()
+    yield (
+        ["split", "examples", "no wrong label", "wrong labels", "loss"],
+        [[name, f"{m['examples']:,}", *(number(m[key]) for key in columns)] for name, m in splits],
+    )
+    for name, m in splits:
+        rows = [
+            [c, *(number(m[key][c]) for key, _ in LABEL_COLUMNS.values()), number(threshold, 3)]
+            for c, threshold in metrics["thresholds"].items()
+        ]
+        means = [number(m[mean]) if mean else "" for _, mean in LABEL_COLUMNS.values()]
+        yield [f"{name}, by class", *LABEL_COLUMNS, "threshold"], [*rows, ["mean", *means, ""]]
 
 
 SEGMENTATION_COLUMNS = {

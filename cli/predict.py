@@ -275,9 +275,17 @@ def model_file(model: str, runs_dir: str) -> Path:
 def format_record(record: dict) -> str:
     """One line for people."""
     if "top" in record:
-        answers = ", ".join(f"{t['label']} {t['probability']:.4f}" for t in record["top"])
+        answers = _listed(record["top"])
+        if "labels" in record:
+            given = _listed(record["labels"]) or "no label"
+            more = f" (the most probable: {answers})"
+            answers = given + more * (not record["labels"] or len(record["top"]) > 1)
         if record.get("label") == "unknown":
             answers = f"unknown {record['confidence']:.4f} (perhaps {answers})"
     else:
         answers = ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items())
     return f"{record['image']}: {answers}" + (f" -> {record['mask']}" if "mask" in record else "")
+
+
+def _listed(answers: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{answer['label']} {answer['probability']:.4f}" for answer in answers)

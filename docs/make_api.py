@@ -33,7 +33,7 @@ Types that the signatures name:
 
 - `ImageLike`: what an image may be given as. A path (`str` or `os.PathLike`), encoded bytes, a file
   open for reading bytes, a PIL image, or a numpy array.
-- `Prediction`: `Classification | Segmentation`; the task of the model decides.
+- `Prediction`: `Classification | MultiLabel | Segmentation`; the model decides.
 - `Result`: `Prediction | InputError`.
 
 Errors are in `tfproj.errors`. `TfprojError`: a run failed for a reason that one line explains.
@@ -63,7 +63,9 @@ def of_class(cls: type) -> Iterator[str]:
     """A heading, what the class is, and its public members in their order."""
     yield f"## {cls.__name__}\n"
     yield from described(cls, call(cls.__name__, cls))
-    for name, member in vars(cls).items():
+    inherited = [parent for parent in cls.__mro__[1:] if parent.__module__.startswith("tfproj")]
+    members = {name: m for part in (cls, *inherited) for name, m in vars(part).items()}
+    for name, member in members.items():
         if name.startswith("_"):
             continue
         if isinstance(member, (property, functools.cached_property)):

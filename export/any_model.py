@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from tfproj.core.spec import ModelSpec, check_resize, is_text
 from tfproj.errors import InputError, unknown_name
 from tfproj.experiment.plan import Plan
 from tfproj.export import given
-from tfproj.export.job import Job, Options, check_output
+from tfproj.export.job import Job, Options, check_others, check_output
 from tfproj.export.keras_file import vet
 from tfproj.export.onnx_file import write
 from tfproj.export.opset import choose_opset
-from tfproj.export.triton import check_repository
 from tfproj.inference.model_file import read_model
 from tfproj.runs.config import TrainConfig
 
@@ -125,7 +124,8 @@ def _job(
 
     core = keras_model.functional(keras_model.load(file) if file else model)
     scores, ending = keras_model.with_scores(core, len(names))
-    spec = _spec(core, scores, names, size, resize)
+    several = ending.kind == "sigmoid" and ending.units > 1
+    spec = replace(_spec(core, scores, names, size, resize), multi_label=several)
     dataset = given.dataset(images, files, spec)
     preprocessing = _preprocessing(scores, preprocessing, spec, dataset)
     whole, scores = (keras_model.on_images(m, spec.size, preprocessing) for m in (core, scores))
@@ -156,9 +156,8 @@ def _target(file: Path | None, output: str | Path | None, options: Options) -> P
     path = check_output(usual if output is None else Path(output))
     if output is None and path.exists():
         read_model(path, f"{path} (name another with --output)")
-    if options.triton is not None:
-        title = path.name.partition(".")[0]
-        check_repository(options.triton, f"{title}-int8" if options.int8 else title)
+    title = path.name.partition(".")[0]
+    check_others(options, f"{title}-int8" if options.int8 else title)
     return path
 
 

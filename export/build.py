@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.core.probabilities import softmax
-from tfproj.errors import TfprojError
-from tfproj.evaluation.evaluate import predict_split
+from tfproj.core.probabilities import probabilities_of
+from tfproj.errors import InputError, TfprojError
+from tfproj.evaluation.evaluate import choose_thresholds, predict_split
+from tfproj.evaluation.labels import DEFAULT
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
 from tfproj.export.convert import free_size, simple_graph
@@ -23,6 +24,7 @@ from tfproj.export.opset import IR_VERSION
 from tfproj.export.temperature import measure_temperature
 from tfproj.export.verify import Answers, comparison_samples, keras_scores, verify
 from tfproj.models.checkpoint import load_model
+from tfproj.models.registry import build_model
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,29 @@ def build(job: Job) -> Built:
     answer = answers_of(free_size(trained, spec))
     measured = Measured(
         calibration=_temperature(trained, planned),
-        golden=golden_vectors(spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE),
+        golden=golden_vectors(
+            spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
+        ),
+        **(_thresholds(job, trained) if spec.multi_label else {}),
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
     return Built(proto, parameters, measured, attach(proto, describe(job, measured)))
+
+
+def _loaded(job: Job):
+    """The trained model, at the size of the file."""
+    model, spec = load_model(job.run), job.planned.spec
+    if model.input_shape[1:3] == spec.size:
+        return model
+    other = build_model(spec, job.planned.config.model_options)
+    try:
+        other.set_weights(model.get_weights())
+    except ValueError:  # shapes that differ
+        size = " x ".join(map(str, model.input_shape[1:3]))
+        message = f"model {spec.model!r} has weights for images of {size} px alone"
+        raise InputError(f"{message}; leave --image-size out") from None
+    return other
 
 
 def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Answers) -> Measured:
@@ -105,7 +125,7 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
 
 def network(job: Job):
     """The Keras model; TfprojError where a weight is not finite: the training had diverged."""
-    model = load_model(job.run) if job.model is None else job.model
+    model = _loaded(job) if job.model is None else job.model
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise TfprojError(
             f"{job.title}: holds weights that are not numbers; train again with a smaller "
@@ -119,10 +139,18 @@ def answers_of(model) -> Answers:
     return lambda pixels: model(pixels, training=False).numpy()
 
 
+def _thresholds(job: Job, model) -> dict[str, Any]:
+    """``thresholds`` and ``threshold_choice``: the default, where there is no run to choose for."""
+    if job.model is None:
+        return choose_thresholds(model, job.planned, job.run)
+    choice = {"by": "F1", "examples": 0, "default": list(job.spec.classes)}
+    return {"thresholds": [DEFAULT] * len(job.spec.classes), "threshold_choice": choice}
+
+
 def _temperature(model, planned: Plan) -> dict[str, Any] | None:
-    """``calibration`` by the validation split; None without its labels."""
+    """``calibration`` by the validation split; None where it has no labels to do it with."""
     val = planned.dataset.splits.get("val")
-    if val is None or val.labels is None:
+    if planned.spec.kind != "classify" or val is None or val.labels is None:
         return None
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

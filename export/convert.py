@@ -26,7 +26,8 @@ def simple_graph(model, spec: ModelSpec, options: dict[str, Any], opset: int) ->
     """
     folded = fold_norms(model, spec, options)
     layers = [layer.name for layer in layers_of(folded)]
-    return tidy(convert(folded, opset), layers, spec.dynamic_size), folded.count_params()
+    proto = convert(folded, opset, spec.multi_label)
+    return tidy(proto, layers, spec.dynamic_size), folded.count_params()
 
 
 def layers_of(model) -> list:
@@ -37,7 +38,7 @@ def layers_of(model) -> list:
     return found
 
 
-def convert(model, opset: int):
+def convert(model, opset: int, multi_label: bool = False):
     """A Keras model from images to scores as an ``onnx.ModelProto`` with both outputs.
 
     Height and width are static, the batch is free.
@@ -50,9 +51,10 @@ def convert(model, opset: int):
     @tf.function(input_signature=[signature])
     def graph(image):
         scores = model(image, training=False)
+        activation = tf.nn.sigmoid if multi_label else tf.nn.softmax
         return {
             SCORES_NAME: tf.identity(scores, SCORES_NAME),
-            PROBABILITIES_NAME: tf.nn.softmax(scores, name=PROBABILITIES_NAME),
+            PROBABILITIES_NAME: activation(scores, name=PROBABILITIES_NAME),
         }
 
     warnings = _Warnings()

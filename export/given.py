@@ -70,7 +70,7 @@ def _labels(files: list[Path], spec: ModelSpec) -> np.ndarray | None:
     """By the names of folders, where those are names of classes."""
     index = {nfc(name): number for number, name in enumerate(spec.classes)}
     found = [index.get(nfc(file.parent.name)) for file in files]
-    if spec.task == "segment" or all(label is None for label in found):
+    if spec.kind != "classify" or all(label is None for label in found):
         return None
     if None in found:
         file = files[found.index(None)]

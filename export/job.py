@@ -13,7 +13,8 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
-from tfproj.models.registry import input_multiple, scaling
+from tfproj.export.web import check_page
+from tfproj.models.registry import check_size, input_multiple, scaling
 from tfproj.runs.run import Run
 
 
@@ -29,8 +30,11 @@ class Options:
         int8: quantise weights and activations.
         keep: write a file that was rejected as ``NAME.rejected``.
         triton: directory for a Triton model repository, which gets the file as well.
+        web: folder for a page that runs the file in a browser.
+        single_file: that page is one HTML file.
         data: a data set to take instead of the run's own, or where that lies now.
         no_data: verify on generated images, and leave out what only data can tell.
+        image_size: (height, width) of the file's input; None: that of the training.
     """
 
     opset: int | None = None
@@ -40,8 +44,11 @@ class Options:
     int8: bool = False
     keep: bool = False
     triton: str | None = None
+    web: str | None = None
+    single_file: bool = False
     data: str | None = None
     no_data: bool = False
+    image_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Job:
 
     Attributes:
         run, planned: where the weights come from and what they were trained on.
-        spec: of the file; ``dynamic_size`` may differ from the run's.
+        spec: of the file; ``dynamic_size``, height and width may differ from the run's.
         path: the file to write.
         opset: of the graph.
         options: as the user gave them.
@@ -136,12 +143,25 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
             f"--dynamic-size is for segmentation; model {planned.spec.model!r} classifies images "
             "of one size"
         )
+    if options.image_size is not None:
+        height, width = options.image_size
+        check_size(planned.spec.model, options.image_size, planned.config.model_options)
+        planned = replace(planned, spec=replace(planned.spec, height=height, width=width))
     spec = replace(planned.spec, dynamic_size=options.dynamic_size)
     license = run.environment().get("data", {}).get("license", "")
     job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
-    if options.triton is not None:
-        check_repository(options.triton, job.name)
+    check_others(options, job.name)
     return job
+
+
+def check_others(options: Options, name: str) -> None:
+    """InputError where what is also to be written has no place."""
+    if options.triton is not None:
+        check_repository(options.triton, name)
+    if options.single_file and options.web is None:
+        raise InputError("--single-file needs --web")
+    if options.web is not None:
+        check_page(options.web, options.single_file)
 
 
 def _plan(run: Run, options: Options) -> Plan:

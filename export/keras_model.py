@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfproj.core.probabilities import softmax
+from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import INPUT_NAME
 from tfproj.errors import InputError, TfprojError, first_line
 from tfproj.export.convert import layers_of
@@ -155,8 +155,6 @@ def with_scores(model: keras.Model, classes: int) -> tuple[keras.Model, Ending]:
     where = f"the last layer {ending.layer!r}"
     if ending.kind not in ("softmax", "log_softmax", "sigmoid", "linear"):
         raise InputError(f"{where} ends in {ending.kind}: neither scores nor probabilities")
-    if ending.kind == "sigmoid" and ending.units != 1:
-        raise InputError(f"{where} has {ending.units} sigmoids, for several labels at once")
     single = ending.units == 1 and ending.kind != "softmax"
     if classes != (2 if single else ending.units):
         wanted = "two, the second is that of large values" if single else str(ending.units)
@@ -242,13 +240,15 @@ def finished(
         logs = ops.log(ops.maximum(scores.outputs[0], TINY))
         scores, kind = keras.Model(scores.inputs, logs), "probabilities"
         values = scores.predict_on_batch(pixels)
-    if kind == "sigmoid":
+    several = kind == "sigmoid" and expected.shape[-1] > 1
+    if kind == "sigmoid" and not several:
         expected = np.concatenate([1 - expected, expected], axis=-1)
     elif kind == "linear":
         print(f"note: no softmax after {ending.layer!r}: its values are scores", file=sys.stderr)
     proved = kind in ("linear", "log_softmax")  # nothing was changed, but one value made two
-    if not proved and not np.abs(softmax(values) - expected).max() <= SAME:
-        raise TfprojError("the end of the model can't be rewritten as scores before a softmax")
+    found = probabilities_of(values, "multi_label" if several else "classify")
+    if not proved and not np.abs(found - expected).max() <= SAME:
+        raise TfprojError("the end of the model can't be rewritten as scores")
     return scores, kind
 
 

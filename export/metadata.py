@@ -30,6 +30,8 @@ class Measured:
         golden: see :func:`tfproj.export.golden.golden_vectors`.
         verification: against Keras, see :class:`tfproj.export.verify.Verification`.
         half: what 16-bit weights cost, see :func:`tfproj.export.half.rounding`.
+        thresholds, threshold_choice: of several labels an image, see
+            :func:`tfproj.evaluation.evaluate.choose_thresholds`.
         quantization: what int8 costs and gains, see :mod:`tfproj.export.quantize`.
     """
 
@@ -37,6 +39,8 @@ class Measured:
     golden: dict[str, Any] | None = None
     verification: dict[str, Any] | None = None
     half: dict[str, Any] | None = None
+    thresholds: list[float] | None = None
+    threshold_choice: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
 
 
@@ -46,9 +50,10 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
     classes = len(spec.classes)
     shape = ["N", classes] if spec.task == "classify" else ["N", *size, classes]
+    last, over = ("sigmoid", "") if spec.multi_label else ("softmax", " over the last axis")
     meanings = {
-        SCORES_NAME: "before softmax",
-        PROBABILITIES_NAME: "softmax of the scores over the last axis, 0..1",
+        SCORES_NAME: f"before {last}",
+        PROBABILITIES_NAME: f"{last} of the scores{over}, 0..1",
     }
     return {
         **spec.to_dict(),

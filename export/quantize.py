@@ -113,7 +113,7 @@ class Judge:
         self._metadata = describe(job, built.measured)
         scores, self._probabilities = self._answers(built.data)
         if self._samples.targets is None:
-            answers = scores.argmax(-1)
+            answers = self._samples.answers(scores)
             self._samples = replace(self._samples, targets=answers, agreement=True)
         self.metrics = self._samples.measure(scores)
 

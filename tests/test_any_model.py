@@ -76,6 +76,7 @@ ENDINGS = {
     "linear": (dense(), "linear"),
     "log": (lambda v: keras.ops.log_softmax(dense()(v)), "log_softmax"),
     "averaged": (averaged, "probabilities"),
+    "labels": (dense(activation="sigmoid"), "sigmoid"),
     "sigmoid": (dense(1, "sigmoid"), "sigmoid"),
     "one value": (lambda v: layers.Activation("sigmoid")(dense(1)(v)), "sigmoid"),
 }
@@ -85,15 +86,19 @@ ENDINGS = {
 def test_endings_become_scores_of_the_same_probabilities(name):
     ending, kind = ENDINGS[name]
     model = network(ending)
-    classes = 2 if kind == "sigmoid" else 3
+    classes = 2 if kind == "sigmoid" and name != "labels" else 3
     scores, found = keras_model.with_scores(model, classes)
     whole, scores = (keras_model.on_images(m, SIZE, "signed") for m in (model, scores))
     scores, told = keras_model.finished(whole, scores, found, pixels())
     assert told == kind
     expected = model.predict_on_batch(pixels() / np.float32(127.5) - 1)
-    if kind == "sigmoid":
+    if classes == 2:
         expected = np.hstack([1 - expected, expected])
     answers = scores.predict_on_batch(pixels())
+    if name == "labels":
+        answers = keras.ops.sigmoid(answers).numpy()
+        assert np.abs(answers - expected).max() < 1e-6
+        return
     if kind not in ("linear", "log_softmax"):
         answers = keras.ops.softmax(answers).numpy()
         assert np.abs(answers.sum(-1) - 1).max() < 1e-6
@@ -151,7 +156,6 @@ REFUSED = {
     "channels": (lambda: network(dense(), channels=4), "takes (None, 20, 24, 4); expected images"),
     "count": (lambda: network(dense(4)), "layer 'last' gives 4 values; 3 classes, not 4"),
     "one of three": (lambda: network(dense(1, "sigmoid")), "'last' gives 1 values; 3 classes"),
-    "several labels": (lambda: network(dense(3, "sigmoid")), "'last' has 3 sigmoids"),
     "relu": (lambda: network(dense(3, "relu")), "'last' ends in relu: neither scores nor"),
     "tanh": (lambda: network(dense(3, "tanh")), "'last' ends in tanh"),
     "boxes": (lambda: network(layers.Reshape((4, 2))), "gives (None, 4, 2); expected (None, cl"),
@@ -306,6 +310,19 @@ def test_what_a_run_and_a_giant_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(keras_model, "MAX_MODEL_BYTES", 1 << 10)
     with pytest.raises(InputError, match="'theirs' has \\d+ parameters: a file of more than"):
         keras_model.functional(network(dense()))
+
+
+def test_several_sigmoids_are_several_labels_in_int8(tmp_path, pictures, monkeypatch):
+    monkeypatch.setattr(quantize, "speed_ratio", lambda *_: 2.0)
+    model, path = network(dense(activation="sigmoid")), tmp_path / "x.onnx"
+    options = {"images": pictures, "preprocessing": "rescale", "int8": True}
+    result = export_model(model, path, classes=CLASSES, **options)
+    assert result["quantization"]["metrics"]["agreement"]["int8"] >= 0.99
+    assert result["thresholds"] == [0.5, 0.5, 0.5] and result["calibration"] is None
+    (answer,) = Predictor(path).predict(pixels()[0])
+    expected = model.predict_on_batch(pixels()[:1] / np.float32(255))[0]
+    assert np.abs(answer.probabilities - expected).max() < 0.05
+    assert set(answer.labels) == {c for c, p in zip(CLASSES, expected, strict=True) if p >= 0.5}
 
 
 def test_a_grey_model_without_images_whose_masks_are_too_small(tmp_path):

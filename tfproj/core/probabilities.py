@@ -21,6 +21,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float32 of float ``logits``, each by itself."""
+    return np.exp(-np.logaddexp(0, -np.asarray(logits, np.float32)))
+
+
+def probabilities_of(scores: np.ndarray, kind: str) -> np.ndarray:
+    """What a graph makes of its float ``scores``; ``kind`` as of a ``ModelSpec``."""
+    return sigmoid(scores) if kind == "multi_label" else softmax(scores)
+
+
 def mean_with_mirrored(
     score: Callable[[np.ndarray], np.ndarray], images: np.ndarray, mirrored: Sequence[int]
 ) -> np.ndarray:

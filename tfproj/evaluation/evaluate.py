@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from tqdm import tqdm
 
 from tfproj import backend
 from tfproj.core.files import read_object, write_csv, write_json
-from tfproj.core.probabilities import mask_of_size, softmax
+from tfproj.core.probabilities import mask_of_size, sigmoid, softmax
 from tfproj.errors import InputError
+from tfproj.evaluation import labels as label_sets
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan, plan_evaluation
@@ -41,7 +43,8 @@ def evaluate(
     Returns:
         The content of ``metrics.json``: ``splits`` and, averaged with the mirror image,
         ``mirrored``, which an evaluation of the same weights and data without ``flip`` keeps. See
-        :func:`classification_metrics` and :func:`segmentation_metrics` for one split.
+        :func:`classification_metrics`, :func:`label_metrics` and :func:`segmentation_metrics` for
+        one split. With several labels an image also ``thresholds`` by class.
 
     Raises:
         InputError: files missing, no such split, or the data changed since training.
@@ -51,13 +54,18 @@ def evaluate(
     digest = run.weights_digest()  # before they are read: a training may replace them
     model = load_model(run)
     results, mirrored, rows, facts = {}, {}, [], {}
+    measure, chosen = METRICS[planned.config.kind], {}
+    if planned.config.multi_label:
+        chosen = choose_thresholds(model, planned, run)
+        measure = partial(label_metrics, thresholds=np.array(chosen["thresholds"]))
+        chosen["thresholds"] = _named(planned.spec.classes, chosen["thresholds"])
     for name in splits or planned.dataset.splits:
-        measure = METRICS[planned.config.task]
         results[name], examples, facts[name] = measure(model, planned, name)
         rows += [{"split": name, **example} for example in examples]
         if flip:
             mirrored[name], _, _ = measure(model, planned, name, flip=True)
-    measured = {**_describe(run, planned, digest, model.count_params()), "splits": results}
+    measured = {**_describe(run, planned, digest, model.count_params()), **chosen}
+    measured["splits"] = results
     measured["mirrored"] = mirrored or _mirrored_before(run, measured)
     shown = shown_split(results)
     of_shown = [row for row in rows if row["split"] == shown]
@@ -140,6 +148,47 @@ def classification_metrics(
     return result, rows, {}
 
 
+def choose_thresholds(model, planned: Plan, run: Run) -> dict[str, Any]:
+    """From which probability on an image has a label, by the validation split.
+
+    On other data, or none, those stay that an earlier evaluation chose for the same weights.
+
+    Returns:
+        ``thresholds``, one of each class, and ``threshold_choice``: the number of ``examples``, and
+        the classes that have the ``default`` of 0.5, since too few images tell.
+    """
+    classes = planned.spec.classes
+    known = read_object(run.metrics_file) if run.metrics_file.is_file() else {}
+    if not planned.own_data and known.get("weights_sha256") == run.weights_digest():
+        thresholds = [known["thresholds"][name] for name in classes]
+        return {"thresholds": thresholds, "threshold_choice": known["threshold_choice"]}
+    scores = labels = np.empty((0, len(classes)))
+    if "val" in planned.dataset.splits:
+        batches = predict_split(model, planned, "val")
+        scores, labels = map(np.concatenate, zip(*batches, strict=True))
+    found = label_sets.choose_thresholds(sigmoid(scores), labels)
+    default = [name for name, value in zip(classes, found, strict=True) if value is None]
+    if default:
+        names = ", ".join(map(repr, default[:5])) + (" ..." if default[5:] else "")
+        few = f"fewer than {label_sets.FEW} of {len(labels):,} validation images with or without"
+        print(f"note: threshold {label_sets.DEFAULT} for {names}: {few}", file=sys.stderr)
+    return {
+        "thresholds": [label_sets.DEFAULT if value is None else value for value in found],
+        "threshold_choice": {"by": "F1", "examples": len(labels), "default": default},
+    }
+
+
+def label_metrics(
+    model, planned: Plan, split: str, flip: bool = False, *, thresholds: np.ndarray
+) -> tuple[dict, list[dict], dict]:
+    """See :func:`tfproj.evaluation.labels.measure`, and the loss; one row per example."""
+    batches = predict_split(model, planned, split, flip)
+    scores, labels = map(np.concatenate, zip(*batches, strict=True))
+    classes, names = planned.spec.classes, planned.dataset.splits[split].names
+    result = label_sets.measure(scores, labels, thresholds, classes)
+    return result, label_sets.rows(names, scores, labels, thresholds, classes), {}
+
+
 def segmentation_metrics(
     model, planned: Plan, split: str, flip: bool = False
 ) -> tuple[dict, list[dict], dict]:
@@ -207,7 +256,11 @@ def _overlap(confusion: np.ndarray, classes: Sequence[str], suffix: str = "") ->
     return {f"{key}{suffix}": value for key, value in found.items()}
 
 
-METRICS = {"classify": classification_metrics, "segment": segmentation_metrics}
+METRICS = {
+    "classify": classification_metrics,
+    "segment": segmentation_metrics,
+    "multi_label": label_metrics,
+}
 
 
 def _image_row(name: str, confusion: np.ndarray, classes: Sequence[str]) -> dict:

@@ -29,7 +29,7 @@ from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
 from tfproj.data.masks import mask_picture
-from tfproj.evaluation.examples import choose_classified, choose_segmented
+from tfproj.evaluation.examples import choose_classified, choose_labelled, choose_segmented
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
 
@@ -63,10 +63,14 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
     spec = run.spec()
     with replacing_directory(run.report_data) as folder:
         (folder / "examples").mkdir()
-        if spec.task == "classify":
+        if spec.kind == "classify":
             chosen = choose_classified(rows, spec.classes)
             entries = _save_thumbnails(folder, split, rows, chosen, spec)
             sample = _typical(rows)
+        elif spec.multi_label:
+            chosen = choose_labelled(rows)
+            entries = _save_thumbnails(folder, split, rows, chosen, spec)
+            sample = chosen[len(chosen) // 2]
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
             entries = _save_masks(folder, model, split, rows, chosen, spec)

@@ -121,3 +121,10 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 def _value(item: Any) -> Any:
     return item.result() if hasattr(item, "result") else item
+
+
+def reversed_colours(array: np.ndarray) -> np.ndarray:
+    """(..., H, W, 3 or 4) with the first three channels in reverse; others as they are."""
+    if array.ndim < 3 or array.shape[-1] not in (3, 4):
+        return array
+    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])

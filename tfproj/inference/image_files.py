@@ -14,7 +14,7 @@ from tfproj.core import image
 from tfproj.core.files import exists, replacing, writing
 from tfproj.errors import InputError
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import Result, Segmentation
+from tfproj.inference.results import MultiLabel, Result, Segmentation
 from tfproj.inference.table import TABLES, Output
 
 if TYPE_CHECKING:
@@ -183,11 +183,18 @@ def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
     elif isinstance(result, Segmentation):
         record["shares"] = {k: round(v, 6) for k, v in result.shares().items()}
     else:
-        if result.unknown_below is not None:
+        if isinstance(result, MultiLabel):
+            most = dict(result.top(len(result.classes)))
+            record["labels"] = [_answer(name, most[name]) for name in result.labels]
+        elif result.unknown_below is not None:
             record["label"] = result.label
             record["confidence"] = round(result.confidence, 6)
-        record["top"] = [{"label": name, "probability": round(p, 6)} for name, p in result.top(top)]
+        record["top"] = [_answer(*answer) for answer in result.top(top)]
     return record
+
+
+def _answer(name: str, probability: float) -> dict[str, Any]:
+    return {"label": name, "probability": round(probability, 6)}
 
 
 def mask_names(paths: Sequence[Path], others: Iterable[str] = ()) -> dict[Path, str]:

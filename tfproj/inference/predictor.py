@@ -23,10 +23,10 @@ import numpy as np
 from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
-from tfproj.inference import answers
+from tfproj.inference import answers, decoding, results
 from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.results import Classification, Segmentation, calibration_value, threshold
+from tfproj.inference.results import Classification, MultiLabel, Segmentation
 from tfproj.inference.session import CPU
 from tfproj.pretrained import pretrained_file
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tfproj.inference.results import Prediction, Result
     from tfproj.inference.selftest import SelfTest
 
-__all__ = ["Classification", "Predictor", "Segmentation"]
+__all__ = ["Classification", "MultiLabel", "Predictor", "Segmentation"]
 
 _UINT8 = np.dtype(np.uint8)
 
@@ -69,6 +69,8 @@ class Predictor:
         digest: length and CRC-32 of the file.
         temperature: scores are divided by it for calibrated probabilities; 1 where the file has
             none.
+        thresholds: of a model of several labels an image, float64 (classes,): from which
+            probability on an image has the label; else None. You may set others.
 
     Raises:
         InputError: missing, not an ONNX model of tfproj, or an unavailable provider.
@@ -88,8 +90,10 @@ class Predictor:
         file = read_model(model, name, max_bytes)
         self.spec: ModelSpec = file.spec
         self.metadata: dict[str, Any] = file.metadata
-        self.temperature = calibration_value(file.metadata, "temperature", 0.001, 1000, name) or 1.0
-        self.unknown_below = threshold(unknown_below, file.metadata, file.spec.task, name)
+        found = results.calibration_value(file.metadata, "temperature", 0.001, 1000, name)
+        self.temperature = found or 1.0
+        self.unknown_below = results.threshold(unknown_below, file.metadata, file.spec.kind, name)
+        self.thresholds = results.label_thresholds(file.metadata, file.spec, name)
         self.flip = flip
         self.bgr = bgr
         # Tells files apart; nothing to do with trust.
@@ -126,14 +130,19 @@ class Predictor:
             batch_size: images that go through the model at once.
 
         Returns:
-            One result for each image, in order: :class:`Classification` or, of a segmenter,
-            :class:`Segmentation`.
+            One result for each image, in order: :class:`Classification`, or :class:`MultiLabel` of
+            a model for several labels, or :class:`Segmentation` of a segmenter.
 
         Raises:
             InputError: an image that can't be read; nothing is returned then.
             TfprojError: the model failed.
         """
         return list(self.stream(images, batch_size))
+
+    def predict_one(self, image: ImageLike) -> Prediction:
+        """Predict one image; arguments, result and errors as of :meth:`predict`."""
+        (result,) = self.predict([image])
+        return result
 
     @overload
     def stream(
@@ -196,7 +205,7 @@ class Predictor:
             InputError: the image can't be read.
         """
         if self.bgr and isinstance(source, np.ndarray):
-            source = _reversed_colours(source)
+            source = decoding.reversed_colours(source)
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
         from tfproj.core import image  # noqa: PLC0415 (arrays need no Pillow)
@@ -253,7 +262,7 @@ class Predictor:
                 batch = np.concatenate([pixels.ravel() for pixels in batch])
             batch = batch.reshape(-1, *self._shape)
             if self.bgr:
-                batch = _reversed_colours(batch)
+                batch = decoding.reversed_colours(batch)
             yield from self._results(batch, [self._shape[:2]] * len(batch))
 
     def _stream(self, images: Iterable[ImageLike], batch_size: int, strict: bool) -> Iterator:
@@ -264,13 +273,13 @@ class Predictor:
 
     def _answers(self, batch: list, strict: bool) -> Iterator:
         good = [item for item in batch if not isinstance(item, InputError)]
-        results: Iterator = iter(())
+        found: Iterator = iter(())
         if good:
             pixels = good[0][0][None] if len(good) == 1 else np.stack([array for array, _ in good])
-            results = iter(self._results(pixels, [size for _, size in good]))
+            found = iter(self._results(pixels, [size for _, size in good]))
         for item in batch:
             if not isinstance(item, InputError):
-                yield next(results)
+                yield next(found)
             elif strict:
                 raise item
             else:
@@ -289,11 +298,6 @@ class Predictor:
             return [Segmentation(spec.classes, spec.colors, p, s, size) for p, s, size in rows]
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
+        if self.thresholds is not None:
+            return [MultiLabel(spec.classes, p, s, self.thresholds) for p, s in pairs]
         return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
-
-
-def _reversed_colours(array: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3 or 4) with the first three channels in reverse; others as they are."""
-    if array.ndim < 3 or array.shape[-1] not in (3, 4):
-        return array
-    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])

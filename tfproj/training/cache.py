@@ -35,7 +35,7 @@ class Cache:
 
     Attributes:
         images: uint8 (N, height, width, channels).
-        targets: int32 (N,) labels, or uint8 (N, height, width) masks.
+        targets: int32 (N,) or uint8 (N, classes) labels, or uint8 (N, height, width) masks.
     """
 
     def __init__(
