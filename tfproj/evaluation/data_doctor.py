@@ -53,7 +53,7 @@ def examine(dataset: Dataset, known: Iterable[Finding] = ()) -> Deep:
         leaks = Leaks(look, rows)
         copies = {finding.path for finding in known if finding.code == "duplicate"}
         found += leaks.findings()
-        found += near_duplicates(look, rows, values, leaks.explain, copies)
+        found += near_duplicates(look, leaks.explain, copies)
         if len(look) >= MANY:
             found += out_of_place(look, values)
     seconds = time.perf_counter() - begin

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import keras
@@ -28,7 +28,7 @@ from tfproj.models.encoders import encode, load_imagenet
 # Smaller pictures than this are enlarged to SMALL_SIDE: at 224 px they would take twelve times as
 # long, and tell no more.
 SMALL, SMALL_SIDE, SIDE = 64, 64, 224
-THUMB = 16  # px, of the luma that two copies of one picture share
+THUMB = 24  # px, of the luma that two copies of one picture share
 BATCH = 32
 EXIF_PART, EXIF_TIME = 0x8769, 0x9003
 NUMBER = re.compile(r"(\d+)\D*$")  # the last one, as in --group-modulus
@@ -42,9 +42,8 @@ class Look:
         splits: of the data set.
         side: px that the encoder saw them at.
         where: (split, index) of each.
-        features: float32 (N, F), their means removed, of length 1: products are likenesses.
-        raw: float32 (N, F), as the encoder gives them.
-        thumbs: float32 (N, 16, 16), luma of a mean of 0 and length 1; 0 where it is constant.
+        features: float32 (N, F), of length 1: products are likenesses.
+        thumbs: float32 (N, 24, 24), luma of a mean of 0 and length 1; 0 where it is constant.
         numbers: float64 (N,), the last number in each name; NaN where there is none.
         stems: what each name has before that number, its folder included.
         times: float64 (N,), seconds, when EXIF says they were taken; NaN where it does not.
@@ -56,7 +55,6 @@ class Look:
     side: int
     where: list[tuple[str, int]]
     features: np.ndarray
-    raw: np.ndarray
     thumbs: np.ndarray
     numbers: np.ndarray
     stems: list[str]
@@ -92,6 +90,7 @@ def look_at(dataset: Dataset) -> Look:
     return _look(dataset, side, *zip(*seen, strict=True))
 
 
+@lru_cache(maxsize=1)
 def _network(side: int) -> keras.Model:
     """uint8 (B, side, side, 3) -> the means of the encoder's last features, float32 (B, F)."""
     spec = ModelSpec("classify", "encoder", ("a", "b"), (), side, side, 3)
@@ -123,15 +122,14 @@ def _taken(exif: bytes | None) -> float:
 
 
 def _look(dataset: Dataset, side: int, where, raw, thumbs, times) -> Look:
-    raw, luma = np.stack(raw), np.stack(thumbs)[..., 0]
+    luma = np.stack(thumbs)[..., 0]
     names = [dataset.splits[split].names[index] for split, index in where]
     found = [NUMBER.search(str(Path(name).with_suffix(""))) for name in names]
     return Look(
         splits=dataset.splits,
         side=side,
         where=list(where),
-        raw=raw,
-        features=_unit(raw - raw.mean(0)),
+        features=_unit(np.stack(raw)),
         thumbs=_unit(luma - luma.mean((1, 2), keepdims=True), (1, 2)),
         numbers=np.array([float(f[1]) if f else np.nan for f in found]),
         stems=[f.string[: f.start()] if f else "" for f in found],

@@ -42,7 +42,7 @@ def label_errors(look: Look, classes: tuple[str, ...]) -> Iterator[Suspicion]:
     names = np.flatnonzero(enough)
     given = np.searchsorted(names, look.labels[rows])
     groups = None if look.groups is None else look.groups[rows]
-    probabilities = out_of_fold(look.raw[rows], given, groups)
+    probabilities = out_of_fold(look.features[rows], given, groups)
     for place, other in confident(probabilities, given):
         row, own = rows[place], classes[look.labels[rows[place]]]
         suggested = classes[names[other]]
