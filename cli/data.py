@@ -79,6 +79,7 @@ def _data_options(command: Callable) -> Callable:
 @click.option("--html", metavar="FILE", help="With --deep: a page of it, with the pictures.")
 @click.option("--run", metavar="RUN", help="With --deep: keep it with RUN, whose report shows it.")
 @runs_dir
+@click.option("--multi-label", is_flag=True, help="Images have any number of the classes.")
 @common
 def check(
     data: str, deep: bool, html: str | None, run: str | None, runs_dir: str, as_json: bool,

@@ -114,6 +114,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         channels=config.channels or dataset.channels,
         data=dataset.name,
         resize=resize,
+        multi_label=config.multi_label,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
@@ -272,6 +273,7 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
         limit=config.limit,
         classes=classes,
         format=config.format,
+        multi_label=config.multi_label,
     )
 
 

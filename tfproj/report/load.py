@@ -53,6 +53,7 @@ class RunData:
 
     name = property(lambda self: self.run.name)
     task = property(lambda self: self.config.task)
+    kind = property(lambda self: self.config.kind)
     classes = property(lambda self: self.spec.classes)
     parameters = property(lambda self: self.measured.get("parameters"))
     # Metrics of splits, averaged with the mirror image.
@@ -85,7 +86,7 @@ class RunData:
         """The line of the history of the epoch whose weights the run holds; empty without one."""
         if self.config.keep == "last":
             return self.history[-1] if self.history else {}
-        best = best_epoch(self.history, self.task)
+        best = best_epoch(self.history, self.kind)
         return next((row for row in self.history if row["epoch"] == best), {})
 
     @property

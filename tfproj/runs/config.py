@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfproj.core.spec import RESIZES, TASKS, check_resize
+from tfproj.core.spec import RESIZES, TASKS, check_multi_label, check_resize, kind_of_task
 from tfproj.errors import InputError, unknown_name
 
 AUGMENTATIONS = (
@@ -71,6 +71,7 @@ class TrainConfig:
     data: str = ""  # name in DATASETS, "tfds:NAME", or a directory
     data_dir: str | None = None  # where the named data set lies, if not in a usual place
     format: str | None = None  # how that directory is laid out; None: recognised
+    multi_label: bool = False  # an image has any number of the classes, for classify
     group_modulus: int | None = None  # files N and N + modulus belong to one group
     val_fraction: float = 0.1  # share of the training groups held out where no val split exists
     limit: int | None = None  # so many training examples at most, see DataOptions
@@ -111,6 +112,11 @@ class TrainConfig:
         elif type(size) is int:
             object.__setattr__(self, "image_size", (size, size))
         _validate(self)
+
+    @property
+    def kind(self) -> str:
+        """What the model's answers are, one of ``tfproj.core.spec.KINDS``."""
+        return kind_of_task(self.task, self.multi_label)
 
     @property
     def eval_batch_size(self) -> int:
@@ -166,6 +172,9 @@ def _validate(config: TrainConfig) -> None:
             raise InputError(f"{name} is {value}; it must be {words}")
     if config.resize:
         check_resize(config.resize, config.task)
+    check_multi_label(config.multi_label, config.task)
+    if config.multi_label and config.teacher:
+        raise InputError("teacher: is for one label an image; leave it or multi_label out")
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
     if config.probe and config.task != "classify":
