@@ -2,7 +2,9 @@
 
 import json
 import zipfile
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,6 +24,7 @@ from keras import layers  # noqa: E402
 
 from tfproj.export import keras_model  # noqa: E402
 
+SCHEMA = Path(__file__).parent.parent / "docs" / "metadata.schema.json"
 CLASSES = ("a", "b", "c")
 SIZE = (20, 24)
 
@@ -275,6 +278,7 @@ def test_a_file_becomes_one_of_ours(tmp_path, pictures, capsys):
     assert metadata["model"] == "keras:theirs" and metadata["verification"]["split"] == "given"
     assert metadata["preprocessing"]["in_graph"][0].startswith("blue, green, red")
     assert metadata["training"]["ending"] == "softmax"
+    jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
     assert "is not known" in metadata["training"]["images"] and metadata["calibration"]
     with pytest.raises(InputError, match="does not say what its network is made of"):
         find_source(str(tmp_path / "theirs.onnx"), "classify")
