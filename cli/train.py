@@ -21,6 +21,7 @@ from tfproj.cli.options import (
     runs_dir,
     say_notes,
     say_warnings,
+    size,
 )
 from tfproj.core.spec import RESIZES
 from tfproj.errors import InputError
@@ -124,6 +125,12 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
                 )
                 for flag, (field, kind, text) in CONFIG_FLAGS.items()
             ),
+            *[
+                click.option(
+                    "--multi-label", is_flag=True, default=None,
+                    help="Images have any number of the classes: from a CSV, or COCO.",
+                )
+            ] * (task == "classify"),
             click.option("--name", help="Name of the run. [default: DATA-PRESET-NUMBER]"),
             click.option("--overwrite", is_flag=True, help="Replace a run of the same name."),
             click.option(
@@ -135,6 +142,7 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),
             image_size("[default: near the images' own]"),
+            size("--crop", "Train on crops of so many px at the images' own scale (segment)."),
             runs_dir,
             common,
         ]  # fmt: skip
@@ -156,7 +164,7 @@ def train() -> None:
 @train.command(cls=SizedCommand)
 @train_options("classify")
 def classify(**options: Any) -> None:
-    """Train an image classifier: one class per image."""
+    """Train an image classifier: one class per image, or several (--multi-label)."""
     _train("classify", **options)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.core.probabilities import softmax
+from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import SCORES_NAME, UNKNOWN_THRESHOLD
-from tfproj.errors import TfprojError
-from tfproj.evaluation.evaluate import predict_split
+from tfproj.errors import InputError, TfprojError
+from tfproj.evaluation.evaluate import choose_thresholds, predict_split
+from tfproj.evaluation.labels import DEFAULT
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
 from tfproj.export.convert import free_size, simple_graph
@@ -25,8 +26,7 @@ from tfproj.export.temperature import measure_temperature
 from tfproj.export.unknown import Surroundings, extended, features_of, survey
 from tfproj.export.verify import Answers, comparison_samples, keras_outputs, verify
 from tfproj.models.checkpoint import load_model
-from tfproj.models.registry import input_multiple
-from tfproj.runs.run import Run
+from tfproj.models.registry import build_model
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def build(job: Job) -> Built:
         TfprojError: conversion failed.
     """
     planned, spec = job.planned, job.spec
-    exact = trained = load_model(job.run)
-    require_finite(trained, job.run)
+    exact = trained = network(job)
     if job.options.half:
         trained = half.halved(exact, planned)
     print("converting to ONNX ...", file=sys.stderr)
@@ -70,17 +69,37 @@ def build(job: Job) -> Built:
     if job.options.half:
         half.store_half(proto)
     proto.ir_version = IR_VERSION
-    simplify.check(proto)
+    simplify.check(proto, tidied=job.model is None)
     complete = extended(free_size(trained, spec), spec, found)
     answer = answers_of(complete)
+    outputs = getattr(complete, "output", None)
+    outputs = outputs if isinstance(outputs, dict) else {}
     measured = Measured(
         calibration=_calibration(trained, planned, found),
-        golden=golden_vectors(spec, lambda p: softmax(answer(p)[SCORES_NAME]), GOLDEN_TOLERANCE),
-        outputs={name: list(output.shape[1:]) for name, output in complete.output.items()},
+        golden=golden_vectors(
+            spec, lambda p: probabilities_of(answer(p)[SCORES_NAME], spec.kind), GOLDEN_TOLERANCE
+        ),
+        outputs={name: list(output.shape[1:]) for name, output in outputs.items()},
+        **(_thresholds(job, trained) if spec.multi_label else {}),
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
     return Built(proto, parameters, measured, attach(proto, describe(job, measured)), found)
+
+
+def _loaded(job: Job):
+    """The trained model, at the size of the file."""
+    model, spec = load_model(job.run), job.planned.spec
+    if model.input_shape[1:3] == spec.size:
+        return model
+    other = build_model(spec, job.planned.config.model_options)
+    try:
+        other.set_weights(model.get_weights())
+    except ValueError:  # shapes that differ
+        size = " x ".join(map(str, model.input_shape[1:3]))
+        message = f"model {spec.model!r} has weights for images of {size} px alone"
+        raise InputError(f"{message}; leave --image-size out") from None
+    return other
 
 
 def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Answers) -> Measured:
@@ -89,18 +108,18 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     Args:
         answer, exact: Keras with the weights of the file, and with those that were trained.
     """
-    multiple = input_multiple(job.spec.model, job.planned.config.model_options)
     with tempfile.TemporaryDirectory() as folder:
         samples = comparison_samples(job.planned, Path(folder))
         try:
             data = attach(proto, describe(job, measured))
-            verification = verify(data, job.spec, answer, samples, multiple)
+            verification = verify(data, job.spec, answer, samples, job.multiple)
         except TfprojError as error:
             failed = replace(measured, verification={"error": str(error)})
             raise Rejected(str(error), attach(proto, describe(job, failed))) from error
         figures = verification.to_dict()
-        if samples.targets is not None and not job.planned.own_data:
+        if job.planned.dataset.splits and not job.planned.own_data:
             figures["data"] = Path(job.planned.dataset.name).name
+            figures |= {"split": "given"} if job.model is not None else {}
         measured = replace(measured, verification=figures)
         complaint = verification.complaint
         if complaint is None and job.options.half:
@@ -114,13 +133,15 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     return measured
 
 
-def require_finite(model, run: Run) -> None:
-    """TfprojError where a weight is not a number or infinite: the training had diverged."""
+def network(job: Job):
+    """The Keras model; TfprojError where a weight is not finite: the training had diverged."""
+    model = _loaded(job) if job.model is None else job.model
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise TfprojError(
-            f"{run.best_weights}: holds weights that are not numbers; train again with a smaller "
+            f"{job.title}: holds weights that are not numbers; train again with a smaller "
             "--learning-rate"
         )
+    return model
 
 
 def answers_of(model) -> Answers:
@@ -135,8 +156,8 @@ def answers_of(model) -> Answers:
 
 
 def _surroundings(model, job: Job) -> Surroundings | None:
-    """Where training images lie; None for segmentation, and without the data that it takes."""
-    if job.spec.task != "classify":
+    """Where training images lie; None for what has no such score, and without enough data."""
+    if job.spec.kind != "classify" or job.model is not None:
         return None
     found = survey(job.planned, features_of(model), job.options.half)
     if isinstance(found, str):
@@ -145,9 +166,18 @@ def _surroundings(model, job: Job) -> Surroundings | None:
     return found
 
 
+def _thresholds(job: Job, model) -> dict[str, Any]:
+    """``thresholds`` and ``threshold_choice``: the default, where there is no run to choose for."""
+    if job.model is None:
+        return choose_thresholds(model, job.planned, job.run)
+    choice = {"by": "F1", "examples": 0, "default": list(job.spec.classes)}
+    return {"thresholds": [DEFAULT] * len(job.spec.classes), "threshold_choice": choice}
+
+
 def _calibration(model, planned: Plan, found: Surroundings | None) -> dict[str, Any] | None:
-    """``calibration`` by the validation split; None for segmentation or without that split."""
-    if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
+    """``calibration`` by the validation split; None where it has no labels to do it with."""
+    val = planned.dataset.splits.get("val")
+    if planned.spec.kind != "classify" or val is None or val.labels is None:
         return None
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

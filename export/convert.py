@@ -35,13 +35,20 @@ def simple_graph(
         TfprojError: the conversion failed, or left what has no place in the file.
     """
     folded = fold_norms(model, spec, options)
-    layers = [layer.name for layer in folded.layers]
-    proto = convert(extended(folded, spec, found), opset)
-    layers += [LAYER, PLACES]
+    layers = [*(layer.name for layer in layers_of(folded)), LAYER, PLACES]
+    proto = convert(extended(folded, spec, found), opset, spec.multi_label)
     return tidy(proto, layers, spec.dynamic_size), folded.count_params()
 
 
-def convert(model, opset: int):
+def layers_of(model) -> list:
+    """All layers, with those of models inside a model."""
+    found = []
+    for layer in model.layers:
+        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
+
+
+def convert(model, opset: int, multi_label: bool = False):
     """A Keras model from images to scores, or to outputs by name, as an ``onnx.ModelProto``.
 
     Height and width are static, the batch is free.
@@ -56,8 +63,8 @@ def convert(model, opset: int):
         found = model(image, training=False)
         found = found if isinstance(found, dict) else {SCORES_NAME: found}
         outputs = {name: tf.identity(value, name) for name, value in found.items()}
-        probabilities = tf.nn.softmax(found[SCORES_NAME], name=PROBABILITIES_NAME)
-        return {**outputs, PROBABILITIES_NAME: probabilities}
+        last = tf.nn.sigmoid if multi_label else tf.nn.softmax
+        return {**outputs, PROBABILITIES_NAME: last(found[SCORES_NAME], name=PROBABILITIES_NAME)}
 
     warnings = _Warnings()
     logging.getLogger("tf2onnx").addHandler(warnings)
@@ -68,7 +75,7 @@ def convert(model, opset: int):
     finally:
         logging.getLogger("tf2onnx").removeHandler(warnings)
     if warnings.messages:
-        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {warnings.messages[0]}")
+        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {first_line(warnings)}")
     # A layer's constants can stay behind as inputs that nothing reads.
     refill(proto.graph.input, [i for i in proto.graph.input if i.name == INPUT_NAME])
     return proto
@@ -83,6 +90,9 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages)
 
 
 def free_size(model, spec: ModelSpec):

@@ -27,6 +27,7 @@ from tfproj.export.simplify import set_constant
 from tfproj.export.temperature import KNOWN_SHARE
 from tfproj.inference.session import CPU, open_session
 from tfproj.models.features import class_activations, stage_means
+from tfproj.models.registry import MODELS
 from tfproj.training.cache import make_cache
 
 LAYER = "unknown"  # the matrix, in Keras and in the graph
@@ -135,14 +136,16 @@ def resurveyed(proto: onnx.ModelProto, planned: Plan) -> tuple[onnx.ModelProto, 
 
 
 def extended(model: keras.Model, spec: ModelSpec, found: Surroundings | None) -> keras.Model:
-    """The model with all outputs of its file by name, but for the probabilities."""
+    """The model with all outputs of its file by name, but for the probabilities; or as it is."""
+    if spec.kind != "classify" or spec.model not in MODELS:
+        return model
     outputs: dict[str, Any] = {SCORES_NAME: model.output}
     if found is not None:
         matrix = keras.layers.Dense(len(found.bias), dtype="float32", name=LAYER)
         far = keras.ops.square(matrix(stage_means(model)))
         matrix.set_weights([found.weight, found.bias])
         outputs[UNKNOWN_NAME] = keras.ops.sum(far, axis=-1)
-    places = class_activations(model) if spec.task == "classify" else None
+    places = class_activations(model)
     if places is not None:
         outputs[ACTIVATION_NAME] = places
     return keras.Model(model.input, outputs)

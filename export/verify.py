@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.probabilities import softmax
+from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.experiment.plan import Plan
 from tfproj.export.isolated import Pass, predict_isolated
@@ -110,7 +110,7 @@ def verify(
             for name in own
         }
         probabilities = [
-            (softmax(one[SCORES_NAME]), other[PROBABILITIES_NAME])
+            (probabilities_of(one[SCORES_NAME], spec.kind), other[PROBABILITIES_NAME])
             for one, other in zip(expected, results, strict=True)
         ]
         differences = {name: score_difference(of) for name, of in pairs.items()}

@@ -52,8 +52,16 @@ def check(name: str, options: DataOptions | None = None, task: str | None = None
     Raises:
         InputError: there is no such data set at all, or it is for another task.
     """
-    options = options or DataOptions()
-    dataset = finish(read_dataset(name, task, options), options)
+    return check_dataset(split_dataset(name, options or DataOptions(), task))
+
+
+def split_dataset(name: str, options: DataOptions, task: str | None = None) -> Dataset:
+    """The data set with its splits, whatever is wrong with it; as :func:`check`."""
+    return finish(read_dataset(name, task, options), options)
+
+
+def check_dataset(dataset: Dataset) -> Report:
+    """As :func:`check`, of what :func:`split_dataset` gives."""
     findings = Findings(dataset.findings)
     for note in dataset.notes:
         findings.warn(dataset.name, "note", note)
@@ -93,7 +101,8 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
         if not len(dataset.splits.get(split, ())):
             yield Finding(dataset.name, "split", f"no examples in the split {split!r}")
     if dataset.task == "classify" and "train" in dataset.splits:
-        present = set(np.unique(dataset.splits["train"].labels).tolist())
+        counts = dataset.splits["train"].class_counts(len(dataset.classes))
+        present = set(np.flatnonzero(counts).tolist())
         if len(present) == 1 and len(dataset.classes) > 1:
             only = dataset.classes[present.pop()]
             message = f"all training examples are of the class {only!r}; there must be two or more"
@@ -143,7 +152,7 @@ def _check_example(split: Split, index: int, masks: MaskSet) -> Findings:
 
 
 def _label_counts(dataset: Dataset, split: Split) -> dict[str, int]:
-    counts = np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
+    counts = split.class_counts(len(dataset.classes)).tolist()
     return dict(zip(dataset.classes, counts, strict=True))
 
 

@@ -14,7 +14,7 @@ from tfproj.core import image
 from tfproj.core.files import exists, replacing, writing
 from tfproj.errors import InputError
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import Prediction, Result, Segmentation
+from tfproj.inference.results import MultiLabel, Prediction, Result, Segmentation
 from tfproj.inference.table import TABLES, Output
 
 SHOWN = 10  # names of what is left out
@@ -156,6 +156,8 @@ def stream_files(
                 "unknown_below": predictor.unknown_below,
                 "unknown_above": predictor.unknown_above, "flip": predictor.flip,
                 "explain": predictor.explain}  # fmt: skip
+    if predictor.tiling is not None:
+        decisive["tiles"] = predictor.tiling.scale
     masks = predictor.spec.task == "segment"
     kinds = slice(0 if masks else 1, 2 if how.overlay or predictor.explain else 1)
     if how.output is not None:
@@ -178,21 +180,29 @@ def stream_files(
             yield record
 
 
-def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
-    """The record of one image: plain JSON types."""
+def describe(path: str | Path, result: Result, top: int) -> dict[str, Any]:
+    """The record of one image, a file or what else it is called: plain JSON types."""
     record: dict[str, Any] = {"image": str(path)}
     if isinstance(result, InputError):
         record["error"] = " ".join(str(result).split())
     elif isinstance(result, Segmentation):
         record["shares"] = {k: round(v, 6) for k, v in result.shares().items()}
     else:
-        if result.unknown_below is not None or result.unknown_above is not None:
-            record["label"] = result.label
-            record["confidence"] = round(result.confidence, 6)
-        if result.unknown_score is not None:
-            record["unknown_score"] = round(result.unknown_score, 4)
-        record["top"] = [{"label": name, "probability": round(p, 6)} for name, p in result.top(top)]
+        if isinstance(result, MultiLabel):
+            most = dict(result.top(len(result.classes)))
+            record["labels"] = [_answer(name, most[name]) for name in result.labels]
+        else:
+            if result.unknown_below is not None or result.unknown_above is not None:
+                record["label"] = result.label
+                record["confidence"] = round(result.confidence, 6)
+            if result.unknown_score is not None:
+                record["unknown_score"] = round(result.unknown_score, 4)
+        record["top"] = [_answer(*answer) for answer in result.top(top)]
     return record
+
+
+def _answer(name: str, probability: float) -> dict[str, Any]:
+    return {"label": name, "probability": round(probability, 6)}
 
 
 def mask_names(paths: Sequence[Path], others: Iterable[str] = ()) -> dict[Path, str]:

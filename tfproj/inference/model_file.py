@@ -264,20 +264,12 @@ def _check_ends(reader: Reader, graph: dict[str, list], spec: ModelSpec) -> froz
     if not needed <= set(outputs) <= set(known) or len(graph["output"]) != len(outputs):
         raise InputError(f"its outputs are not {SCORES_NAME} and {PROBABILITIES_NAME}")
     shapes = dict.fromkeys(needed, answer)
-    shapes |= {UNKNOWN_NAME: (), ACTIVATION_NAME: (*_sides(outputs, spec), len(spec.classes))}
+    sides = [*outputs.get(ACTIVATION_NAME, ("", 0, []))[2][1:3], 0, 0][:2]  # its own
+    shapes |= {UNKNOWN_NAME: (), ACTIVATION_NAME: (*sides, len(spec.classes))}
     for name, value in outputs.items():
         if not _fits(value, name, _FLOAT, shapes[name]):
             raise InputError(f"its output {name} does not fit its metadata")
     return frozenset(outputs)
-
-
-def _sides(outputs: dict[str, tuple], spec: ModelSpec) -> tuple[int, ...]:
-    """(h, w) of the class activation maps, which are no larger than the input; else of none."""
-    sides = outputs.get(ACTIVATION_NAME, ("", 0, ()))[2][1:3]
-    good = len(sides) == 2 and all(
-        s and s <= most for s, most in zip(sides, spec.size, strict=True)
-    )
-    return tuple(sides) if good else ()
 
 
 def _value(reader: Reader, data: memoryview) -> tuple[str, int, list[int | None]]:

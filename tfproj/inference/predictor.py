@@ -1,32 +1,24 @@
 """Run an exported model without TensorFlow: numpy, onnxruntime and Pillow.
 
-    from tfproj import Predictor
-
-    predictor = Predictor("model.onnx")
-    for result in predictor.predict(["a.jpg", "b.png"]):
-        print(result.label, result.probability)
-
-A model exported by ``tfproj export`` says all about itself (task, classes, input), so nothing has
-to be configured here.
+A file that ``tfproj export`` wrote says all about itself, so nothing has to be configured here.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from tfproj.core.hardware import available_cpus
-from tfproj.core.spec import ACTIVATION_NAME, UNKNOWN_NAME, ModelSpec
-from tfproj.errors import InputError, TfprojError
-from tfproj.inference import answers
-from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
+from tfproj.core.spec import ModelSpec
+from tfproj.errors import InputError
+from tfproj.inference import answers, decoding, extras, results
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
-from tfproj.inference.results import Classification, Segmentation, calibration_value, thresholds
+from tfproj.inference.results import Classification, MultiLabel, Segmentation
 from tfproj.inference.session import CPU
 from tfproj.pretrained import pretrained_file
 
@@ -34,10 +26,12 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from tfproj.core.image import ImageLike
+    from tfproj.core.tiling import Tiling
     from tfproj.inference.results import Prediction, Result
     from tfproj.inference.selftest import SelfTest
+    from tfproj.inference.tiles import Tiler
 
-__all__ = ["Classification", "Predictor", "Segmentation"]
+__all__ = ["Classification", "MultiLabel", "Predictor", "Segmentation"]
 
 _UINT8 = np.dtype(np.uint8)
 
@@ -45,8 +39,7 @@ _UINT8 = np.dtype(np.uint8)
 class Predictor:
     """One ONNX file, ready to predict. Safe to share between threads.
 
-    It can be pickled, copied, and used in a child process that was forked with it. In a coroutine:
-    ``await asyncio.to_thread(predictor.predict, images)``.
+    It can be pickled, copied, used in a forked child, and with ``asyncio.to_thread``.
 
     Args:
         model: path of an ONNX file that ``tfproj export`` wrote, or its bytes. The file may be
@@ -56,14 +49,15 @@ class Predictor:
             available or can't run the model is an error, never replaced by another.
             ``OpenVINOExecutionProvider`` needs ``pip install 'tfproj[openvino]'``.
         unknown_below: classification: an image whose calibrated probability is below it, 0..1, is
-            labelled "unknown"; None: off. "auto" takes what is in the file: the threshold of its
-            score of unknown images, which sees more, else one of the probability.
+            labelled "unknown"; "auto": by the file's score of unknown images; None: off.
         max_bytes: larger files are refused.
-        flip: average the scores with those of the mirrored image, for a little accuracy at twice
-            the time.
+        flip: average the scores with those of the mirrored image: a little better, half as fast.
         explain: classification: results have :meth:`Classification.heat` and ``overlay``.
         bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
             and PIL images say themselves what they hold.
+        tiles: segmentation: take large images in overlapping windows, and keep the mask alone.
+            True: at the trained scale; a number: the model's pixels for one of the image.
+        on_tile: called with (windows done, windows in all) of an image.
 
     Attributes:
         spec: task, classes and input of the model.
@@ -72,10 +66,11 @@ class Predictor:
         unknown_above: score of unknown images above which one is labelled "unknown"; None: off.
         temperature: scores are divided by it for calibrated probabilities; 1 where the file has
             none.
+        thresholds: of a model of several labels an image, float64 (classes,): from which
+            probability on an image has the label; else None. You may set others.
 
     Raises:
-        InputError: missing, not an ONNX model of tfproj, an unavailable provider, or a file that
-            lacks what ``unknown_below`` or ``explain`` ask for.
+        InputError: not an ONNX model of tfproj, an unavailable provider, or it lacks what is asked.
     """
 
     def __init__(
@@ -87,32 +82,38 @@ class Predictor:
         max_bytes: int = MAX_MODEL_BYTES,
         flip: bool = False,
         bgr: bool = False,
+        tiles: bool | float = False,
+        on_tile: Callable[[int, int], None] | None = None,
         explain: bool = False,
     ):
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
         self.spec: ModelSpec = file.spec
         self.metadata: dict[str, Any] = file.metadata
-        self.temperature = calibration_value(file.metadata, "temperature", 0.001, 1000, name) or 1.0
-        self.unknown_below, self.unknown_above = thresholds(unknown_below, file, name)
-        if explain and ACTIVATION_NAME not in file.outputs:
-            raise InputError(
-                f"{name}: has no class activation maps; they come with a new export of a model "
-                "that averages over space before its last layer: resnet, encoder"
-            )
-        self.explain = explain
-        self._more = (UNKNOWN_NAME,) * (self.unknown_above is not None)
-        self._more += (ACTIVATION_NAME,) * explain
-        self.flip = flip
-        self.bgr = bgr
+        found = results.calibration_value(file.metadata, "temperature", 0.001, 1000, name)
+        self.temperature = found or 1.0
+        self.unknown_below, self.unknown_above = extras.thresholds(unknown_below, file, name)
+        self.thresholds = results.label_thresholds(file.metadata, file.spec, name)
+        self.flip, self.bgr, self.explain = flip, bgr, explain
+        self._more = extras.wanted(explain, self.unknown_above, file, name)
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
         if threads is not None and threads < 1:
             raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
         self._shape = (*self.spec.size, self.spec.channels)
-        self._workers = min(threads or available_cpus(), MAX_DECODERS)
+        self._workers = min(threads or available_cpus(), decoding.MAX_DECODERS)
         size = None if self.spec.dynamic_size else self.spec.size
         self._session = answers.ProcessSession(file.data, name, threads, providers, size)
+        self._tiler: Tiler | None = None
+        if tiles is not False or self.spec.resize == "tiles":
+            from tfproj.inference import tiles as tiling  # noqa: PLC0415 (needs Pillow)
+
+            self._tiler = tiling.Tiler(self._run, file, tiles, bgr, on_tile, name)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How images are taken in tiles: windows, scale; None: each as a whole."""
+        return self._tiler.tiling if self._tiler else None
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:
@@ -139,14 +140,19 @@ class Predictor:
             batch_size: images that go through the model at once.
 
         Returns:
-            One result for each image, in order: :class:`Classification` or, of a segmenter,
-            :class:`Segmentation`.
+            One result for each image, in order: :class:`Classification`, or :class:`MultiLabel` of
+            a model for several labels, or :class:`Segmentation` of a segmenter.
 
         Raises:
             InputError: an image that can't be read; nothing is returned then.
             TfprojError: the model failed.
         """
         return list(self.stream(images, batch_size))
+
+    def predict_one(self, image: ImageLike) -> Prediction:
+        """Predict one image; arguments, result and errors as of :meth:`predict`."""
+        (result,) = self.predict([image])
+        return result
 
     @overload
     def stream(
@@ -190,7 +196,9 @@ class Predictor:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
-        images = several(images)
+        images = decoding.several(images)
+        if self._tiler:
+            return self._tiler.stream(images, batch_size, errors == "raise")
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
         return self._stream(images, batch_size, errors == "raise")
@@ -209,7 +217,7 @@ class Predictor:
             InputError: the image can't be read.
         """
         if self.bgr and isinstance(source, np.ndarray):
-            source = _reversed_colours(source)
+            source = decoding.reversed_colours(source)
         if self._fits(source):
             return source.reshape(self._shape), self._shape[:2]
         from tfproj.core import image  # noqa: PLC0415 (arrays need no Pillow)
@@ -267,57 +275,30 @@ class Predictor:
                 batch = np.concatenate([pixels.ravel() for pixels in batch])
             batch = batch.reshape(-1, *self._shape)
             if self.bgr:
-                batch = _reversed_colours(batch)
+                batch = decoding.reversed_colours(batch)
             yield from self._results(batch, [self._shape[:2]] * len(batch))
 
     def _stream(self, images: Iterable[ImageLike], batch_size: int, strict: bool) -> Iterator:
         """Whole batches of readable images, and errors at their places between them."""
-        ahead = decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
-        for batch in batches(ahead, batch_size, strict):
-            yield from self._answers(batch, strict)
+        ahead = decoding.decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
+        for batch in decoding.batches(ahead, batch_size, strict):
+            yield from decoding.answered(batch, self._results, strict)
 
-    def _answers(self, batch: list, strict: bool) -> Iterator:
-        good = [item for item in batch if not isinstance(item, InputError)]
-        results: Iterator = iter(())
-        if good:
-            pixels = good[0][0][None] if len(good) == 1 else np.stack([array for array, _ in good])
-            results = iter(self._results(pixels, [size for _, size in good]))
-        for item in batch:
-            if not isinstance(item, InputError):
-                yield next(results)
-            elif strict:
-                raise item
-            else:
-                yield item
+    def _run(self, pixels: np.ndarray) -> answers.Answers:
+        more = partial(answers.run, self._session, self.spec, more=self._more)
+        run = more if self._more else self.run
+        return answers.run_checked(run, self.spec, pixels, self.flip)
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
-        run = self._run if self._more else self.run
-        found = answers.run_mirrored(run, self.spec, pixels) if self.flip else run(pixels)
-        scores, probabilities, *more = found
-        if not math.isfinite(np.add.reduce(probabilities, axis=None)):
-            raise TfprojError("the model answers with values that are not numbers")
+        scores, probabilities, *more = self._run(pixels)
         spec = self.spec
         if spec.task == "segment":
             rows = zip(probabilities, scores, sizes, strict=True)
             return [Segmentation(spec.classes, spec.colors, p, s, size) for p, s, size in rows]
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
-        results = [Classification(spec.classes, p, s, *shared) for p, s in pairs]
-        for name, values in zip(self._more, more, strict=True):
-            for result, value, size in zip(results, values, sizes, strict=True):
-                if name == UNKNOWN_NAME:
-                    result.unknown_score, result.unknown_above = float(value), self.unknown_above
-                else:
-                    result.activation = value
-                    result.geometry = (size, spec.size, spec.resize)
-        return results
-
-    def _run(self, pixels: np.ndarray) -> answers.Answers:
-        return answers.run(self._session, self.spec, pixels, self._more)
-
-
-def _reversed_colours(array: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3 or 4) with the first three channels in reverse; others as they are."""
-    if array.ndim < 3 or array.shape[-1] not in (3, 4):
-        return array
-    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])
+        if self.thresholds is not None:
+            return [MultiLabel(spec.classes, p, s, self.thresholds) for p, s in pairs]
+        found = [Classification(spec.classes, p, s, *shared) for p, s in pairs]
+        outputs = zip(self._more, more, strict=True)
+        return extras.added(found, outputs, sizes, self.unknown_above, spec)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfproj.core.spec import RESIZES, TASKS, check_resize
+from tfproj.core.spec import RESIZES, TASKS, check_multi_label, check_resize, kind_of_task
 from tfproj.errors import InputError, unknown_name
 
 AUGMENTATIONS = (
@@ -37,6 +37,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "schedule": SCHEDULES,
     "task": TASKS,
 }
+SIZES = ("image_size", "crop")
 # (whether a value is in range, the range in words); None is a matter of the type.
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
@@ -55,9 +56,12 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: 0 <= value < 2**32, "at least 0 and below 2^32"),
     "val_fraction": (lambda value: 0 < value < 1, "between 0 and 1"),
     "channels": (lambda value: value in (1, 3), "1 (grey) or 3 (RGB)"),
-    "image_size": (
-        lambda value: len(value) == 2 and all(8 <= side <= 4096 for side in value),
-        "two sides of 8 to 4096 px",
+    **dict.fromkeys(
+        SIZES,
+        (
+            lambda value: len(value) == 2 and all(8 <= side <= 4096 for side in value),
+            "two sides of 8 to 4096 px",
+        ),
     ),
 }
 
@@ -71,12 +75,14 @@ class TrainConfig:
     data: str = ""  # name in DATASETS, "tfds:NAME", or a directory
     data_dir: str | None = None  # where the named data set lies, if not in a usual place
     format: str | None = None  # how that directory is laid out; None: recognised
+    multi_label: bool = False  # an image has any number of the classes, for classify
     group_modulus: int | None = None  # files N and N + modulus belong to one group
     val_fraction: float = 0.1  # share of the training groups held out where no val split exists
     limit: int | None = None  # so many training examples at most, see DataOptions
     model: str = ""  # name in MODELS
     model_options: Mapping[str, Any] = field(default_factory=dict)  # given to the model's builder
     image_size: tuple[int, int] | None = None  # (height, width); None: near the data set's own
+    crop: tuple[int, int] | None = None  # train on crops (height, width) at the images' own scale
     resize: str | None = None  # name in RESIZES; None: the plan chooses
     channels: int | None = None  # 1 grey, 3 RGB; None: the data set's own
     probe: bool = False  # the first epoch fits the last layer alone, on features computed once
@@ -105,12 +111,18 @@ class TrainConfig:
     given: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        size: Any = self.image_size  # as in JSON, or one side of a square
-        if isinstance(size, list):
-            object.__setattr__(self, "image_size", tuple(size))
-        elif type(size) is int:
-            object.__setattr__(self, "image_size", (size, size))
+        for name in SIZES:
+            size: Any = getattr(self, name)  # as in JSON, or one side of a square
+            if isinstance(size, list):
+                object.__setattr__(self, name, tuple(size))
+            elif type(size) is int:
+                object.__setattr__(self, name, (size, size))
         _validate(self)
+
+    @property
+    def kind(self) -> str:
+        """What the model's answers are, one of ``tfproj.core.spec.KINDS``."""
+        return kind_of_task(self.task, self.multi_label)
 
     @property
     def eval_batch_size(self) -> int:
@@ -166,12 +178,33 @@ def _validate(config: TrainConfig) -> None:
             raise InputError(f"{name} is {value}; it must be {words}")
     if config.resize:
         check_resize(config.resize, config.task)
+    _check_crop(config)
+    check_multi_label(config.multi_label, config.task)
+    if config.multi_label and config.teacher:
+        raise InputError("teacher: is for one label an image; leave it or multi_label out")
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
     if config.probe and config.task != "classify":
         raise InputError("probe fits the last layer of a classifier, which is for classify only")
     if config.dice and config.task != "segment":
         raise InputError("dice is a loss of areas, which is for segment only")
+
+
+def _check_crop(config: TrainConfig) -> None:
+    """InputError for a crop of a classifier, or beside what it decides."""
+    if config.crop is None:
+        if config.resize == "tiles":
+            raise InputError("resize 'tiles' is for models trained on crops; give --crop SIZE")
+        return
+    if config.task != "segment":
+        raise InputError(
+            "crop is for segment only: a part of an image need not show its class; --resize crop "
+            "cuts a classifier's images to its proportions"
+        )
+    if config.image_size:
+        raise InputError("crop and image_size: the crop is the model's input; leave out one")
+    if config.resize not in (None, "tiles"):
+        raise InputError(f"crop and resize {config.resize!r}: crops keep the scale; leave out one")
 
 
 def check_type(name: str, annotation: str, value: Any) -> None:

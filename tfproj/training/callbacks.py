@@ -16,6 +16,7 @@ from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.run import Run
 from tfproj.training.metrics import MeanAveragePrecision
+from tfproj.training.multi_label import LabelAveragePrecision
 from tfproj.training.validation_weights import ValidationWeights
 
 
@@ -51,8 +52,8 @@ class Checkpoints(keras.callbacks.Callback):
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row["seconds"] = round(time.monotonic() - self._start, 3)
         self.history.append(row)
-        task = self._config.task
-        kept = self._config.keep == "last" or best_epoch(self.history, task) == epoch + 1
+        kind = self._config.kind
+        kept = self._config.keep == "last" or best_epoch(self.history, kind) == epoch + 1
         self._run.retire(new_weights=kept)
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
@@ -60,7 +61,7 @@ class Checkpoints(keras.callbacks.Callback):
                 with replacing(self._run.best_weights) as best, self._kept.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)
-        if out_of_patience(self.history, task, self._config.patience):
+        if out_of_patience(self.history, kind, self._config.patience):
             self.model.stop_training = True
 
 
@@ -94,7 +95,7 @@ class Validation(keras.callbacks.Callback):
         # The model's metric, not the one compile was given: Keras hands on the same objects.
         for metric in self.model.metrics:
             for part in getattr(metric, "metrics", [metric]):
-                if isinstance(part, MeanAveragePrecision):
+                if isinstance(part, (MeanAveragePrecision, LabelAveragePrecision)):
                     part.switch(on)
 
 

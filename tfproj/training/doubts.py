@@ -65,6 +65,9 @@ class CollapseAlarm(keras.callbacks.Callback):
 def look_back(run: Run, planned: Plan, model: keras.Model, caches: dict[str, Cache]) -> None:
     """Say what is doubtful of the kept weights, which are read into the model."""
     config, history = planned.config, run.history()
+    if config.multi_label:  # the other doubts are about the one answer to an image
+        say(run, _tie(history, config))
+        return
     load_weights(model, run.best_weights)
     images, targets = _sample(caches["train"], config)
     answers = _answers(model, images, config)
@@ -84,7 +87,7 @@ def say(run: Run, found: dict[str, str]) -> None:
 
 
 def _tie(history: list[dict], config: TrainConfig) -> dict[str, str]:
-    tied, column = tied_epochs(history, config.task), MONITORS[config.task]
+    tied, column = tied_epochs(history, config.kind), MONITORS[config.kind]
     if not 1 < len(tied) == len(history) or tied[0][column] == 1:
         return {}
     return {"tie": (
@@ -98,7 +101,7 @@ def _forgotten(
 ) -> dict[str, str]:
     """Whether the kept weights know less of the training images than the training said."""
     last = history[-1]
-    kept = last if config.keep == "last" else history[best_epoch(history, config.task) - 1]
+    kept = last if config.keep == "last" else history[best_epoch(history, config.kind) - 1]
     right, chance = float(np.mean((answers == targets)[_counted(targets)])), _chance(targets)
     noise = 3 * math.sqrt(kept["accuracy"] * (1 - kept["accuracy"]) / len(answers))
     # An earlier epoch than the last may know less by heart, but not less than half.
@@ -142,7 +145,7 @@ def _mirrored(
 
 def _sample(cache: Cache, config: TrainConfig) -> Sample:
     """Images uint8 (N, H, W, C) and targets of a drawn part, the same in every epoch."""
-    count = min(SAMPLE, max(1, SAMPLE_PIXELS // math.prod(cache.images.shape[1:3])))
+    count = min(SAMPLE, max(1, SAMPLE_PIXELS // math.prod(cache.image_shape[:2])))
     return cache.batch(np.sort(epoch_order(config.seed, 0, len(cache))[:count]))
 
 

@@ -19,6 +19,7 @@ from tfproj.experiment.mirroring import flips
 from tfproj.experiment.plan import Plan
 from tfproj.models.encoder import DENSE
 from tfproj.training.cache import Cache
+from tfproj.training.multi_label import SigmoidLoss
 from tfproj.training.pipeline import epoch_order, eval_batches
 
 # The mean loss counts so many times the L2 penalty, for features of a mean of 0 and a mean square
@@ -50,21 +51,26 @@ def fit_last_layer(
     callbacks.on_epoch_begin(0)
     logs = _fit(model, planned, caches["train"])
     batches = eval_batches(caches["val"], planned.config.eval_batch_size)
+    if planned.config.multi_label:  # metrics are there, to be switched on, once they were called
+        model.evaluate(batches.take(1), verbose=0)
     measured = model.evaluate(batches, callbacks=listeners, verbose=0, return_dict=True)
     callbacks.on_epoch_end(0, logs | {f"val_{name}": value for name, value in measured.items()})
 
 
 def _fit(model: keras.Model, planned: Plan, cache: Cache) -> dict[str, float]:
-    """Fit the last layer; accuracy and loss on the training images."""
+    """Fit the last layer; what an epoch's logs say of the training images."""
     config = planned.config
     mirror = flips(config.augment)
     chosen = np.sort(epoch_order(config.seed, 0, len(cache))[: VIEWS // (1 + mirror)])
     features, labels = _features(model, cache, chosen, mirror), cache.targets[chosen]
-    targets = [labels, np.array(planned.spec.mirrored)[labels]][: len(features)]
-    kernel, bias = _regression(
-        np.concatenate(features), np.concatenate(targets), len(planned.spec.classes)
-    )
+    swapped = np.array(planned.spec.mirrored)
+    several = labels.ndim == 2
+    targets = [labels, labels[:, swapped] if several else swapped[labels]][: len(features)]
+    fit = _regressions if several else _regression
+    kernel, bias = fit(np.concatenate(features), np.concatenate(targets), len(planned.spec.classes))
     model.get_layer(DENSE).set_weights([kernel, bias])
+    if several:
+        return {"loss": float(SigmoidLoss()(labels, features[0] @ kernel + bias))}
     likelihoods = log_softmax(features[0] @ kernel + bias, axis=1)
     loss = -likelihoods[np.arange(len(labels)), labels].mean()
     accuracy = np.mean(likelihoods.argmax(1) == labels)
@@ -83,6 +89,21 @@ def _features(
         for view, side in zip(views, (images, images[:, :, ::-1]), strict=False):
             view.append(np.asarray(last.predict_on_batch(side)))
     return [np.concatenate(view) for view in views]
+
+
+def _regressions(
+    features: np.ndarray, labels: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_regression` for labels (N, classes): one of each class against the rest."""
+    kernel, bias = np.zeros((features.shape[1], classes)), np.zeros(classes)
+    for index, own in enumerate(labels.T):
+        if own.any() and not own.all():
+            # The score of one of two classes is the other's opposite: they are the log odds apart.
+            both = _regression(features, own, 2)
+            kernel[:, index], bias[index] = (part[..., 1] - part[..., 0] for part in both)
+        else:
+            bias[index] = 30.0 if own.all() else -30.0
+    return kernel, bias
 
 
 def _regression(

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfproj import backend
 from tfproj.core.files import write_json, write_text
 from tfproj.core.words import duration
+from tfproj.data.dataset import median_size
 from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.experiment import initial_weights
 from tfproj.experiment.plan import Plan, describe_splits, plan, plan_resume
@@ -78,7 +78,9 @@ def train(
     precision = backend.resolve_precision(config.precision)
     facts = environment.describe(precision)
     facts["seed"] = config.seed
-    facts["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
+    dataset = planned.dataset
+    facts["data"] = {"origin": dataset.origin, "license": dataset.license}
+    facts["data"]["median_size"] = median_size(dataset.splits["train"])
     if planned.teachers:
         facts["teachers"] = [teacher.describe() for teacher in planned.teachers]
     if planned.source:
@@ -86,13 +88,13 @@ def train(
         file = planned.source.file.resolve()
         if replaces and (Path(root) / config.task / name).resolve() in file.parents:
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
-    data = Path(planned.dataset.name)
+    data = Path(dataset.name)
     stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
     # Whatever can fail does so before the directory is made or an earlier run replaced.
     with _prepared(planned, precision) as prepared:
         if replaces:
             for cache in prepared.caches.values():
-                cache.fill(np.arange(len(cache)))
+                cache.fill()
         run = create_run(root, config.task, name, stem, overwrite)
         with locked(run.path):
             _describe(run, planned, facts)
@@ -136,7 +138,7 @@ def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> 
 def _extend(run: Run, epochs: int) -> None:
     """Record that the run is of more epochs; the configuration that it had is kept."""
     old, facts = run.config(), run.environment()
-    if out_of_patience(run.history(), old.task, old.patience):
+    if out_of_patience(run.history(), old.kind, old.patience):
         raise InputError(f"{run.path}: stopped by its patience of {old.patience} epochs")
     kept = run.path / f"config-{old.epochs}-epochs.json"
     again = f" && tfproj train {old.task} --resume --epochs {epochs}"
@@ -190,7 +192,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     config, caches = planned.config, prepared.caches
     history = _restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
-    if done >= config.epochs or out_of_patience(history, config.task, config.patience):
+    if done >= config.epochs or out_of_patience(history, config.kind, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
@@ -243,8 +245,9 @@ def _callbacks(
         callbacks.Validation(kept),
         callbacks.Checkpoints(run, config, history, kept),
         callbacks.Progress(config.epochs, len(history)),
-        CollapseAlarm(run, planned, prepared.caches, kept),
     ]
+    if not config.multi_label:
+        listeners.append(CollapseAlarm(run, planned, prepared.caches, kept))
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
     return listeners
@@ -252,13 +255,13 @@ def _callbacks(
 
 def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
     history = run.history()
-    best, tied = best_epoch(history, config.task), tied_epochs(history, config.task)
+    best, tied = best_epoch(history, config.kind), tied_epochs(history, config.kind)
     kept = ", kept is the last" if config.keep == "last" else ""
     if len(tied) > 1:
         kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
     print(
         f"trained {len(history) - done} epochs in {duration(seconds)}; best epoch {best} by "
-        f"{MONITORS[config.task]}{kept}: {run.path}",
+        f"{MONITORS[config.kind]}{kept}: {run.path}",
         file=sys.stderr,
     )
 
@@ -275,7 +278,7 @@ def _restore(run: Run, model, steps: int, probe: bool) -> list[dict]:
         raise InputError(
             f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
         )
-    monitor = MONITORS[run.spec().task]
+    monitor = MONITORS[run.spec().kind]
     if any(monitor not in row for row in history):
         raise InputError(f"{run.history_file}: damaged (no column {monitor!r})")
     return history
