@@ -208,9 +208,10 @@ def test_a_map_lies_where_the_network_looked():
     cropped = heat_map(places, (40, 80), (64, 64), "crop")
     assert np.isnan(cropped[:, :20]).all() and np.isnan(cropped[:, 60:]).all()
     assert cropped[0, 20:60].min() == 1 and cropped[-1, 20:60].max() == 0
-    places[0], places[1] = 0.0, 1.0  # a letterboxed picture begins there
+    places[0], places[1] = 0.0, 1.0  # the first quarter below the padding
     boxed = heat_map(places, (40, 80), (64, 64), "letterbox")
-    assert boxed[0].min() == 1 and boxed[-1].max() == 0 and not np.isnan(boxed).any()
+    assert set(boxed.argmax(axis=0)) <= {9, 10} and boxed[-1].max() == 0
+    assert not np.isnan(boxed).any()
     assert not heat_map(np.ones((2, 2), np.float32), (4, 4), (8, 8)).any()
     picture = heated(Image.new("L", (80, 40), 128), cropped)
     assert picture.size == (80, 40) and picture.mode == "RGB"

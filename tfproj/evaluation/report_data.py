@@ -93,7 +93,12 @@ def _typical(rows: list[dict]) -> int:
 
 
 def _save_thumbnails(
-    folder: Path, split: Split, rows: list[dict], chosen: Iterable[int], spec: ModelSpec, places
+    folder: Path,
+    split: Split,
+    rows: list[dict],
+    chosen: Iterable[int],
+    spec: ModelSpec,
+    places: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> list[dict]:
     """Pictures of the examples in order of importance, until the room is used up.
 

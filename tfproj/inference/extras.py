@@ -9,9 +9,8 @@ import numpy as np
 from tfproj.core.spec import ACTIVATION_NAME, UNKNOWN_NAME, UNKNOWN_THRESHOLD, ModelSpec
 from tfproj.errors import InputError
 from tfproj.inference.model_file import ModelFile
-from tfproj.inference.results import Classification, calibration_value
+from tfproj.inference.results import AUTO, Classification, Prediction, calibration_value, threshold
 
-AUTO = "auto"
 MOST_UNKNOWN = 1e30  # of a threshold that any score could exceed
 
 
@@ -31,7 +30,7 @@ def added(
     sizes: Sequence[tuple[int, int]],
     unknown_above: float | None,
     spec: ModelSpec,
-) -> list[Classification]:
+) -> list[Prediction]:
     """Results with what further outputs say; ``sizes`` (height, width) are the images'."""
     for name, values in outputs:
         for result, value, size in zip(found, values, sizes, strict=True):
@@ -39,28 +38,15 @@ def added(
                 result.unknown_score, result.unknown_above = float(value), unknown_above
             else:
                 result.activation, result.geometry = value, (size, spec.size, spec.resize)
-    return found
+    return list(found)
 
 
 def thresholds(
     value: float | str | None, file: ModelFile, name: str
 ) -> tuple[float | None, float | None]:
     """(unknown_below, unknown_above) of the predictor; InputError where it makes no sense."""
-    if value is None:
-        return None, None
-    if file.spec.kind != "classify":
-        other = (
-            "a segmenter" if file.spec.kind == "segment" else "a model of several labels, or none"
-        )
-        raise InputError(f"{name}: unknown_below is for classification; this is {other}")
-    if value == AUTO:
+    if value == AUTO and file.spec.kind == "classify" and UNKNOWN_NAME in file.outputs:
         above = calibration_value(file.metadata, UNKNOWN_THRESHOLD, 0, MOST_UNKNOWN, name)
-        if above is not None and UNKNOWN_NAME in file.outputs:
+        if above is not None:
             return None, above
-        found = calibration_value(file.metadata, "unknown_threshold", 0, 1, name)
-        if found is None:
-            raise InputError(f"{name}: the file has no threshold for unknown images; give one")
-        return found, None
-    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InputError(f"unknown_below is {value!r}; it must be in 0..1, or {AUTO!r}")
-    return float(value), None
+    return threshold(value, file.metadata, file.spec.kind, name), None

@@ -14,7 +14,7 @@ from tfproj.core import image
 from tfproj.core.files import exists, replacing, writing
 from tfproj.errors import InputError
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import MultiLabel, Prediction, Result, Segmentation
+from tfproj.inference.results import Classification, MultiLabel, Result, Segmentation
 from tfproj.inference.table import TABLES, Output
 
 SHOWN = 10  # names of what is left out
@@ -168,7 +168,7 @@ def stream_files(
         results = predictor.stream(rest, how.batch_size, errors="return")
         for path, result in zip(rest, results, strict=True):
             record = describe(path, result, how.top)
-            if how.output is not None and "error" not in record:
+            if how.output is not None and isinstance(result, (Segmentation, Classification)):
                 files = _files(how.output / names[path], kinds)
                 _write_pictures(result, path, files)
                 if files:
@@ -253,9 +253,13 @@ def _files(mask: Path, kinds: slice) -> list[Path]:
     return [mask.with_name(f"{stem}.png") for stem in _stems(mask.stem)[kinds]]
 
 
-def _write_pictures(result: Prediction, source: Path, files: Sequence[Path]) -> None:
+def _write_pictures(
+    result: Segmentation | Classification, source: Path, files: Sequence[Path]
+) -> None:
     for path in files:
-        masked = isinstance(result, Segmentation) and path == files[0]
-        picture = result.mask_image() if masked else result.overlay(source)
+        if isinstance(result, Segmentation) and path == files[0]:
+            picture = result.mask_image()
+        else:
+            picture = result.overlay(source)
         with replacing(path) as temporary:
             picture.save(temporary)

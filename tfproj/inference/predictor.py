@@ -1,7 +1,4 @@
-"""Run an exported model without TensorFlow: numpy, onnxruntime and Pillow.
-
-A file that ``tfproj export`` wrote says all about itself, so nothing has to be configured here.
-"""
+"""Run an exported model without TensorFlow: numpy, onnxruntime and Pillow."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfproj.core.image import ImageLike
 
 UNKNOWN = "unknown"
+AUTO = "auto"
 
 
 class _Ranked:
@@ -95,6 +96,39 @@ class Classification(_Ranked):
             return not self.unknown_score <= self.unknown_above  # what is no number is unknown
         return self.unknown_below is not None and self.confidence < self.unknown_below
 
+    def heat(self, label: str | None = None) -> np.ndarray:
+        """Where the network found what speaks for a class: class activation maps.
+
+        Args:
+            label: of the classes; None: the most probable.
+
+        Returns:
+            float32 (height, width) of the image that was given: 0 where least speaks for the
+            class, 1 where most does, NaN where the network saw nothing.
+
+        Raises:
+            InputError: the predictor was not told to ``explain``, or there is no such class.
+        """
+        from tfproj.core.heat import heat_map  # noqa: PLC0415 (arrays need no Pillow)
+
+        if self.activation is None or self.geometry is None:
+            raise InputError("no class activation maps: they come with Predictor(explain=True)")
+        if label is not None and label not in self.classes:
+            raise unknown_name("unknown class", label, self.classes)
+        best = int(self.probabilities.argmax())
+        index = best if label is None else self.classes.index(label)
+        return heat_map(self.activation[..., index], *self.geometry)
+
+    def overlay(self, source: ImageLike, label: str | None = None) -> Image.Image:
+        """The colours of :meth:`heat` over the image: blue is 0, yellow 1; darkened is not seen.
+
+        Arguments, result and errors as for :meth:`Segmentation.overlay` and :meth:`heat`.
+        """
+        from tfproj.core.heat import heated  # noqa: PLC0415 (arrays need no Pillow)
+
+        heat = self.heat(label)
+        return heated(_picture(source, heat.shape), heat)
+
 
 @dataclass(eq=False)
 class MultiLabel(_Ranked):
@@ -128,47 +162,6 @@ class MultiLabel(_Ranked):
     def label(self) -> str:
         """Name of the most probable class, even if it is below its threshold."""
         return self.classes[self.index]
-
-    def heat(self, label: str | None = None) -> np.ndarray:
-        """Where the network found what speaks for a class: class activation maps.
-
-        Args:
-            label: of the classes; None: the most probable.
-
-        Returns:
-            float32 (height, width) of the image that was given: 0 where least speaks for the
-            class, 1 where most does, NaN where the network saw nothing.
-
-        Raises:
-            InputError: the predictor was not told to ``explain``, or there is no such class.
-        """
-        from tfproj.core.heat import heat_map  # noqa: PLC0415 (arrays need no Pillow)
-
-        if self.activation is None or self.geometry is None:
-            raise InputError("no class activation maps: they come with Predictor(explain=True)")
-        if label is not None and label not in self.classes:
-            raise unknown_name("unknown class", label, self.classes)
-        best = int(self.probabilities.argmax())
-        index = best if label is None else self.classes.index(label)
-        return heat_map(self.activation[..., index], *self.geometry)
-
-    def overlay(self, source: ImageLike, label: str | None = None) -> Image.Image:
-        """The colours of :meth:`heat` over the image: blue is 0, yellow 1; darkened is not seen.
-
-        Args:
-            source: the same image, as given to ``predict``.
-            label: as for :meth:`heat`.
-
-        Returns:
-            Mode ``RGB``, 8 bits, of the size of the image that was given.
-
-        Raises:
-            InputError: as :meth:`heat`; the image can't be read or is of another size.
-        """
-        from tfproj.core.heat import heated  # noqa: PLC0415 (arrays need no Pillow)
-
-        heat = self.heat(label)
-        return heated(_picture(source, heat.shape), heat)
 
 
 @dataclass(eq=False)
@@ -288,3 +281,20 @@ def label_thresholds(metadata: dict, spec: ModelSpec, name: str) -> np.ndarray |
     if len(values) != classes or not all(type(v) in (int, float) and 0 <= v <= 1 for v in values):
         raise InputError(f"{name}: metadata: thresholds are not {classes} numbers in 0..1")
     return np.array(values, np.float64)
+
+
+def threshold(value: float | str | None, metadata: dict, kind: str, name: str) -> float | None:
+    """``unknown_below`` of the predictor as a number; InputError where it makes no sense."""
+    if value is None:
+        return None
+    if kind != "classify":
+        other = "a segmenter" if kind == "segment" else "a model of several labels, or none"
+        raise InputError(f"{name}: unknown_below is for classification; this is {other}")
+    if value == AUTO:
+        found = calibration_value(metadata, "unknown_threshold", 0, 1, name)
+        if found is None:
+            raise InputError(f"{name}: the file has no threshold for unknown images; give one")
+        return found
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"unknown_below is {value!r}; it must be in 0..1, or {AUTO!r}")
+    return float(value)
