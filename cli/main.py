@@ -22,7 +22,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "evaluate", "Measure a run on its splits."),
     "report": ("report", "report", "Write what a run learned as one HTML file."),
     "card": ("card", "card", "Write a run's model card as Markdown."),
-    "export": ("export", "export", "Write a run's model as a verified ONNX file."),
+    "export": ("export", "export", "Write a run, or any Keras model, as a verified ONNX file."),
     "predict": ("predict", "predict", "Predict images with an ONNX file; no TensorFlow."),
     "serve": ("serve", "serve", "Answer images over HTTP with ONNX files; no TensorFlow."),
     "benchmark": ("benchmark", "benchmark", "Time an ONNX file on this machine."),

@@ -49,7 +49,14 @@ def page() -> str:
     """The whole page, Markdown."""
     names = ["Predictor", *(n for n in tfproj.__all__ if inspect.isclass(getattr(tfproj, n)))]
     classes = [getattr(tfproj, name) for name in dict.fromkeys(names)]
-    return "\n".join([HEAD, *(line for cls in classes for line in of_class(cls))])
+    functions = [n for n in tfproj.__all__ if inspect.isfunction(getattr(tfproj, n))]
+    lines = [line for cls in classes for line in of_class(cls)]
+    for name in functions:
+        lines += [
+            f"## {name}\n",
+            *described(getattr(tfproj, name), call(name, getattr(tfproj, name))),
+        ]
+    return "\n".join([HEAD, *lines])
 
 
 def of_class(cls: type) -> Iterator[str]:
@@ -79,6 +86,8 @@ def call(name: str, function: Any) -> str:
     returns = signature.return_annotation
     end = ")" if returns in (inspect.Signature.empty, "None", None) else f") -> {returns}"
     shown = [str(p).replace("'", "") if p.default is p.empty else argument(p) for p in arguments]
+    if any(named := [p.kind is p.KEYWORD_ONLY for p in arguments]):
+        shown.insert(named.index(True), "*")
     line = f"{name}({', '.join(shown)}{end}"
     if len(line) <= WIDTH:
         return line

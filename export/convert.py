@@ -25,9 +25,17 @@ def simple_graph(model, spec: ModelSpec, options: dict[str, Any], opset: int) ->
         TfprojError: the conversion failed, or left what has no place in the file.
     """
     folded = fold_norms(model, spec, options)
-    layers = [layer.name for layer in folded.layers]
+    layers = [layer.name for layer in layers_of(folded)]
     proto = convert(folded, opset, spec.multi_label)
     return tidy(proto, layers, spec.dynamic_size), folded.count_params()
+
+
+def layers_of(model) -> list:
+    """All layers, with those of models inside a model."""
+    found = []
+    for layer in model.layers:
+        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
 
 
 def convert(model, opset: int, multi_label: bool = False):
@@ -58,7 +66,7 @@ def convert(model, opset: int, multi_label: bool = False):
     finally:
         logging.getLogger("tf2onnx").removeHandler(warnings)
     if warnings.messages:
-        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {warnings.messages[0]}")
+        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {first_line(warnings)}")
     # A layer's constants can stay behind as inputs that nothing reads.
     refill(proto.graph.input, [i for i in proto.graph.input if i.name == INPUT_NAME])
     return proto
@@ -73,6 +81,9 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages)
 
 
 def free_size(model, spec: ModelSpec):

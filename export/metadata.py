@@ -18,7 +18,6 @@ from tfproj.core.spec import (
 )
 from tfproj.export.job import Job
 from tfproj.export.opset import IR_VERSION
-from tfproj.models.registry import input_multiple, scaling
 from tfproj.runs import environment
 
 
@@ -47,7 +46,7 @@ class Measured:
 
 def describe(job: Job, measured: Measured) -> dict[str, Any]:
     """The metadata of a file, as plain JSON types."""
-    spec, config = job.spec, job.planned.config
+    spec = job.spec
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
     classes = len(spec.classes)
     shape = ["N", classes] if spec.task == "classify" else ["N", *size, classes]
@@ -64,34 +63,19 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "layout": "NHWC",
             "shape": ["N", *size, spec.channels],
             "range": [0, 255],
-            "multiple": input_multiple(spec.model, config.model_options),
+            "multiple": job.multiple,
+            "reach": job.reach,
         },
         "outputs": {
             name: {"dtype": "float32", "shape": shape, "meaning": meaning}
             for name, meaning in meanings.items()
         },
-        "preprocessing": preprocessing(spec, scaling(spec.model, config.model_options)),
+        "preprocessing": preprocessing(spec, job.scaling),
         "graph": {"opset": job.opset, "ir_version": IR_VERSION},
-        "training": {
-            "preset": config.preset,
-            "model_options": dict(config.model_options),
-            "seed": config.seed,
-            "run": job.run.name,
-            "data": spec.data,
-            "license": job.license,
-            "weights_sha256": job.digest,
-            **_teachers(job),
-        },
+        "training": job.training,
         "versions": environment.versions(),
         **{name: value for name, value in vars(measured).items() if value is not None},
     }
-
-
-def _teachers(job: Job) -> dict[str, Any]:
-    """Whose answers it learned from, where it did."""
-    file = job.run.environment_file
-    found = job.run.environment().get("teachers") if file.is_file() else None
-    return {"teachers": found} if found else {}
 
 
 def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:

@@ -35,7 +35,11 @@ def export_onnx(
         Rejected: the answers differ from Keras; for int8, it is too inaccurate or not faster.
         TfprojError: conversion failed, or the file does not reproduce its golden vectors.
     """
-    job = prepare(run, output, options or Options())
+    return write(prepare(run, output, options or Options()))
+
+
+def write(job: Job) -> dict[str, Any]:
+    """As :func:`export_onnx`, once the job is checked."""
     built = _built(job)
     Predictor(built.data).selftest()  # reads the very bytes that are written
     write_bytes(job.path, built.data)

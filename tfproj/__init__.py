@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfproj._version import __version__
 
 if TYPE_CHECKING:
+    from tfproj.export.any_model import export_model
     from tfproj.inference.predictor import Predictor
     from tfproj.inference.results import Classification, MultiLabel, Segmentation
 
@@ -19,17 +20,28 @@ if TYPE_CHECKING:
 # directory, from its import on, unless this is set; an answer that is already there is kept.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Classification", "MultiLabel", "Predictor", "Segmentation", "__version__"]
+__all__ = [
+    "Classification",
+    "MultiLabel",
+    "Predictor",
+    "Segmentation",
+    "__version__",
+    "export_model",
+]
 
 
 if not TYPE_CHECKING:  # or a checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name in {*__all__} - {"__version__"}:
+        if name in {*__all__} - {"__version__", "export_model"}:
             # Here, so that importing the package loads nothing.
             from tfproj.inference import predictor  # noqa: PLC0415
 
             return getattr(predictor, name)
+        if name == "export_model":
+            from tfproj.export import any_model  # noqa: PLC0415 (as above)
+
+            return any_model.export_model
         raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
 
 

@@ -132,7 +132,7 @@ def _save_masks(
         data, suffix = encode(shown)
         stem = f"examples/{number:04d}"
         (folder / f"{stem}{suffix}").write_bytes(data)
-        truth = image.resize_mask(split.read_mask(index), spec.size)
+        truth = image.resize_mask(split.read_mask(index), spec.size, spec.resize)
         for kind, mask in (("truth", truth), ("prediction", scores.argmax(-1))):
             _save_mask(folder / f"{stem}_{kind}.png", mask, shown.size[::-1], spec)
         entry = {"index": index, "roles": roles, "file": f"{stem}{suffix}"}

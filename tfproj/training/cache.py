@@ -95,7 +95,7 @@ class Cache:
         if split.read_mask is not None:
             mask = split.read_mask(index)
             require_same_size(own_size, mask.shape, label)
-            self.targets[index] = image.resize_mask(mask, self._size)
+            self.targets[index] = image.resize_mask(mask, self._size, self._resize)
         self.images[index] = pixels
         self._filled[index] = True
 
