@@ -88,9 +88,12 @@ def named(
         address = re.sub(r"[^A-Za-z0-9_.-]", "_", given) or "model"
         if address in found:
             raise InputError(f"two models are called {address!r}; name one: NAME={argument}")
-        found[address] = path, {
-            "flip": options["flip"],
-            "tiles": options["tiles"] and file.spec.task == "segment",
-            "unknown_below": options["unknown_below"] if file.spec.kind == "classify" else None,
-        }
+        found[address] = (
+            path,
+            {
+                "flip": options["flip"],
+                "tiles": options["tiles"] and file.spec.task == "segment",
+                "unknown_below": options["unknown_below"] if file.spec.kind == "classify" else None,
+            },
+        )
     return found
