@@ -94,7 +94,7 @@ class Model:
         predictor = self.predictor
         if how.picture and predictor.spec.task != "segment":
             raise InputError(f"{self.name} is a classifier: its answer is JSON, not image/png")
-        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.task, self.name)
+        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.kind, self.name)
         picture = decoding.open_encoded(data, label)
         bounds.require_pixels(*picture.size, label, self._max_pixels)
         try:
