@@ -28,7 +28,7 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 def form(files: Sequence[tuple[str, bytes]]) -> tuple[bytes, str]:
     """(body, content type) of a form of (name, bytes)."""
     parts = [
-        b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
+        b'--xyz\r\nContent-Disposition: form-data; name="image"; filename="%s"\r\n\r\n%s\r\n'
         % (name.encode(), data)
         for name, data in files
     ]

@@ -17,8 +17,11 @@ prediction alone; memory is what is resident.
 from __future__ import annotations
 
 import argparse
+import base64
 import io
+import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,31 +98,36 @@ def server(command: list[str], port: int, path: str, **environment: str) -> Iter
             client.close()
             yield Server(process.pid, port)
         finally:
+            rest = Server(process.pid, port).processes()
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(40)
-            for pid in Server(process.pid, port).processes():
-                os.kill(pid, 9)
+            for pid in rest:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 class Server:
-    """The processes of one session (Linux), their processor time and memory."""
+    """A process and all that it started (Linux): their processor time and memory."""
 
-    def __init__(self, session: int, port: int):
-        self.session, self.port = session, port
+    def __init__(self, root: int, port: int):
+        self.root, self.port = root, port
 
-    def processes(self) -> list[int]:
-        return [pid for pid, fields in _stats() if int(fields[3]) == self.session]
+    def processes(self) -> dict[int, list[str]]:
+        """pid -> fields of ``/proc/PID/stat`` behind the name."""
+        every, found = dict(_stats()), {self.root}
+        while more := {p for p, f in every.items() if int(f[1]) in found} - found:
+            found |= more
+        return {pid: every[pid] for pid in found if pid in every}
 
     def cpu(self) -> float:
-        """Seconds of all processes that live."""
-        ticks = [int(f[11]) + int(f[12]) for _, f in _stats() if int(f[3]) == self.session]
-        return sum(ticks) / TICK
+        """Seconds, of those that live."""
+        return sum(int(f[11]) + int(f[12]) for f in self.processes().values()) / TICK
 
     def memory(self) -> float:
-        """MB."""
-        pages = [int(f[21]) for _, f in _stats() if int(f[3]) == self.session]
-        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """MB that are resident."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        return sum(int(f[21]) for f in self.processes().values()) * page / 2**20
 
 
 def _stats() -> Iterator[tuple[int, list[str]]]:
@@ -154,13 +162,25 @@ def peer(name: str, folder: Path | None, model: str, port: int) -> Any:
     start = f"import serving_peers; serving_peers.{PEERS[name]}({port})"
     environment = {"MODEL": str(pretrained_file(model)), "WORKERS": str(available_cpus())}
     environment["PYTHONPATH"] = str(HERE)
-    path = {"MLServer": "/v2/health/ready", "LitServe": "/health"}.get(name, "/readyz")
+    path = {"MLServer": "/v2/models/model/ready", "LitServe": "/health"}.get(name, "/readyz")
     command = [str(python), "-c", start]
     return server(command, port, path, **environment)
 
 
 def wire(name: str, model: str, image: bytes) -> bytes:
-    """The request for one image."""
+    """The request for one image, in the way that each server takes bytes."""
+    if name == "MLServer":
+        entry = {"name": "image", "shape": [1, 1], "datatype": "BYTES"}
+        entry |= {"parameters": {"content_type": "base64"}}
+        entry |= {"data": [base64.b64encode(image).decode()]}
+        body = json.dumps({"inputs": [entry]}).encode()
+        return http_load.request("POST", "/v2/models/model/infer", body)
+    if name == "LitServe":
+        body = json.dumps({"image": base64.b64encode(image).decode()}).encode()
+        return http_load.request("POST", "/predict", body, content_type="application/json")
+    if name == "BentoML":
+        body, kind = http_load.form([("image", image)])
+        return http_load.request("POST", "/predict", body, content_type=kind)
     path = f"/v1/models/{model}/predict" if name == OURS else "/predict"
     return http_load.request("POST", path, image, content_type="image/jpeg")
 
@@ -171,9 +191,10 @@ def wire(name: str, model: str, image: bytes) -> bytes:
 def speed(model: str, options: argparse.Namespace) -> list[common.Row]:
     """Images a second, and the CPU that each takes."""
     images = photographs(16)
-    total = 64 if options.quick else 4000 if model == MODELS[0] else 400
-    rounds = options.rounds or (1 if options.quick else 5)
+    total = 64 if options.quick else 2000 if model == MODELS[0] else 200
+    rounds = options.rounds or (1 if options.quick else 3)
     stream, single = Predictor.pretrained(model), Predictor.pretrained(model, threads=1)
+    stream.predict(images)  # what is loaded once
 
     def streamed() -> tuple[float, float, float]:
         work = (images * (total // len(images) + 1))[:total]
@@ -237,7 +258,7 @@ def soak(options: argparse.Namespace) -> list[common.Row]:
         before = found.memory()
         http_load.load(found.port, wires, MANY_CLIENTS, share)
         busy = found.memory()
-        processes = found.processes()
+        processes = set(found.processes())
         small = io.BytesIO()
         Image.open(io.BytesIO(images[0])).resize((30, 20)).save(small, "JPEG")
         make = http_load.bad_requests([model], small.getvalue(), seed=1)
@@ -248,7 +269,7 @@ def soak(options: argparse.Namespace) -> list[common.Row]:
         after = found.memory()
         alone = http_load.load(found.port, wires, 1, 50)[1]
         beside = _beside_slow_clients(found.port, wires)
-        survived = found.processes() == processes
+        survived = set(found.processes()) == processes
     row = partial(common.row, case)
     growth = ("at most", 10.0)
     return [

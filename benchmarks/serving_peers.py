@@ -5,8 +5,7 @@
 Each with its defaults, one worker a CPU, and no batches: those pay nothing for these models.
 """
 
-from __future__ import annotations
-
+import base64
 import contextlib
 import json
 import os
@@ -22,23 +21,8 @@ def predictor():
 
 
 def litserve(port: int) -> None:
-    import litserve
-
-    class API(litserve.LitAPI):
-        def setup(self, device):
-            self.predictor = predictor()
-
-        async def decode_request(self, request):
-            return await request.body()
-
-        def predict(self, data):
-            return self.predictor.predict(data)[0]
-
-        def encode_response(self, result):
-            return answer(result)
-
     workers = int(os.environ["WORKERS"])
-    litserve.LitServer(API(), accelerator="cpu", workers_per_device=workers).run(
+    _litserve.LitServer(API(), accelerator="cpu", workers_per_device=workers).run(
         host="127.0.0.1", port=port, generate_client_file=False, log_level="error"
     )
 
@@ -55,7 +39,9 @@ def mlserver(port: int) -> None:
     workers = {"parallel_workers": int(os.environ["WORKERS"])}
     ports = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
     model = {"name": "model", "implementation": "serving_peers.Runtime"}
-    (folder / "settings.json").write_text(json.dumps({**ports, **workers, "host": "127.0.0.1"}))
+    (folder / "settings.json").write_text(
+        json.dumps({**ports, **workers, "host": "127.0.0.1", "metrics_dir": str(folder)})
+    )
     (folder / "model-settings.json").write_text(json.dumps(model))
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     command = Path(sys.executable).parent / "mlserver"
@@ -70,6 +56,23 @@ def answer(result) -> dict:
 
 
 with contextlib.suppress(ImportError):  # each is in an environment of its own
+    import litserve as _litserve
+
+    class API(_litserve.LitAPI):
+        def setup(self, device):
+            self.predictor = predictor()
+
+        def decode_request(self, request):
+            return base64.b64decode(request["image"])
+
+        def predict(self, data):
+            return self.predictor.predict(data)[0]
+
+        def encode_response(self, result):
+            return answer(result)
+
+
+with contextlib.suppress(ImportError):
     import bentoml as _bentoml
 
     @_bentoml.service(workers=int(os.environ.get("WORKERS", "1")), traffic={"timeout": 60})
@@ -84,15 +87,16 @@ with contextlib.suppress(ImportError):  # each is in an environment of its own
 
 with contextlib.suppress(ImportError):
     import mlserver as _mlserver
-    from fastapi import Request, Response
+    from mlserver.codecs import Base64Codec, StringCodec
+    from mlserver.types import InferenceRequest, InferenceResponse
 
     class Runtime(_mlserver.MLModel):
         async def load(self) -> bool:
             self.predictor = predictor()
             return True
 
-        @_mlserver.handlers.custom_handler(rest_path="/predict")
-        async def image(self, request: Request) -> Response:
-            data = await request.body()
-            content = json.dumps(answer(self.predictor.predict(data)[0]))
-            return Response(content, media_type="application/json")
+        async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+            (data,) = Base64Codec.decode_input(payload.inputs[0])
+            text = json.dumps(answer(self.predictor.predict(data)[0]))
+            output = StringCodec.encode_output("answer", [text])
+            return InferenceResponse(model_name=self.name, outputs=[output])

@@ -85,12 +85,7 @@ class Gate:
             client = (scope.get("client") or ["-"])[0]
             facts = {"client": client, "method": scope["method"], "path": scope["path"][:200],
                      "status": status, "ms": round(1000 * seconds, 1)}  # fmt: skip
-            _log.info("%s", " ".join(map(ascii_text, facts.values())), extra={"facts": facts})
-
-
-def ascii_text(value: Any) -> str:
-    """Without what could forge a line of a log."""
-    return ascii(str(value))[1:-1]
+            _log.info("", extra={"facts": facts})
 
 
 def explain(error: Exception) -> Response:

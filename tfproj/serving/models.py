@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,19 +45,15 @@ class Question:
     def read(cls, query: Mapping[str, str], accept: str) -> Question:
         """From a query and an Accept header; InputError for what is not known or makes no sense."""
         if unknown := set(query) - {"top", "unknown_below", "mask"}:
-            raise InputError(
-                f"unknown parameter {min(unknown)[:40]!r}; known: top, unknown_below, mask"
-            )
-        top, least = query.get("top", "1"), query.get("unknown_below")
-        if not (top.isascii() and top.isdigit() and len(top) < 7 and int(top) > 0):
-            raise InputError("top must be a whole number above 0")
-        if query.get("mask", "0") not in ("0", "1"):
-            raise InputError("mask must be 0 or 1")
+            raise InputError(f"unknown parameter {min(unknown)[:40]!r}: top, unknown_below, mask")
+        top, below = query.get("top", "1"), query.get("unknown_below")
+        if not re.fullmatch("[1-9][0-9]{0,5}", top) or query.get("mask", "0") not in ("0", "1"):
+            raise InputError("top must be a whole number above 0, and mask 0 or 1")
         try:
-            below = least if least in (None, "auto") else float(least)
+            least = below if below in (None, "auto") else float(below)
         except ValueError:
             raise InputError("unknown_below must be a number in 0..1, or auto") from None
-        return cls(int(top), below, query.get("mask") == "1", accept.startswith("image/png"))
+        return cls(int(top), least, query.get("mask") == "1", accept.startswith("image/png"))
 
 
 class Model:
@@ -97,7 +94,7 @@ class Model:
         predictor = self.predictor
         if how.picture and predictor.spec.task != "segment":
             raise InputError(f"{self.name} is a classifier: its answer is JSON, not image/png")
-        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.task, self.name)
+        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.kind, self.name)
         picture = decoding.open_encoded(data, label)
         bounds.require_pixels(*picture.size, label, self._max_pixels)
         try:

@@ -19,7 +19,7 @@ import uvicorn
 from tfproj.errors import InputError, TfprojError
 from tfproj.serving.app import create
 from tfproj.serving.connection import Connection
-from tfproj.serving.gate import LOOPBACK, ascii_text
+from tfproj.serving.gate import LOOPBACK
 from tfproj.serving.settings import Settings
 
 _log = logging.getLogger("tfproj.serving")
@@ -29,24 +29,23 @@ STARTUP_FAILURE = 3  # exit code: another try is of no use
 STOP_SECONDS = 30  # for answers under way when the server is told to stop
 
 
-class Lines(logging.Formatter):
-    """A line for people."""
+class LogLine(logging.Formatter):
+    """A line for people, or a JSON object."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
-        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
-        return f"{when} {ascii_text(record.getMessage())}{trace}"
-
-
-class JsonLines(logging.Formatter):
-    """A JSON object a line."""
+    def __init__(self, as_json: bool):
+        super().__init__()
+        self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
         facts: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname}
         facts |= getattr(record, "facts", None) or {"message": record.getMessage()}
-        if record.exc_info:
-            facts["trace"] = self.formatException(record.exc_info)
-        return json.dumps(facts)
+        trace = {"trace": self.formatException(record.exc_info)} if record.exc_info else {}
+        if self._as_json:
+            return json.dumps(facts | trace)
+        # In ASCII on one line, so that no address can forge another.
+        words = (ascii(str(value))[1:-1] for value in list(facts.values())[2:])
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
+        return "\n".join([" ".join([when, *words]), *trace.values()])
 
 
 def listen(settings: Settings, port: int) -> socket.socket:
@@ -95,7 +94,7 @@ def work(settings: Settings, listening: socket.socket, json_lines: bool) -> None
     """The process that answers; it ends when the one that started it does."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    logging.config.dictConfig(logging_config(json_lines))
+    logging.config.dictConfig(_log_config(json_lines))
     try:
         app = create(settings)
     except TfprojError as error:
@@ -114,16 +113,14 @@ def _end_with(parent: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def logging_config(json_lines: bool) -> dict[str, Any]:
+def _log_config(as_json: bool) -> dict[str, Any]:
     """For ``logging.config``."""
     loggers = {"tfproj.serving": "INFO", "uvicorn.error": "WARNING"}
+    shared = {"handlers": ["stderr"], "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": JsonLines if json_lines else Lines}},
+        "formatters": {"line": {"()": LogLine, "as_json": as_json}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {
-            name: {"handlers": ["stderr"], "level": level, "propagate": False}
-            for name, level in loggers.items()
-        },
+        "loggers": {name: {**shared, "level": level} for name, level in loggers.items()},
     }
