@@ -68,12 +68,16 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+CLASSIFICATION_COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
+
+
 def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     splits = metrics["splits"]
     yield (
-        ["split", "examples", "accuracy", "loss"],
+        ["split", "examples", *(column.replace("_", " ") for column in CLASSIFICATION_COLUMNS)],
         [
-            [name, f"{m['examples']:,}", number(m["accuracy"]), number(m["loss"])]
+            # Runs of before have not all.
+            [name, f"{m['examples']:,}", *(number(m.get(c)) for c in CLASSIFICATION_COLUMNS)]
             for name, m in splits.items()
         ],
     )

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
@@ -17,6 +20,7 @@ from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
+from tfproj.experiment.balance import balance, imbalance_doubt
 from tfproj.experiment.choice import choose
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
@@ -41,6 +45,7 @@ class Plan:
         own_data: whether the data are those of the training.
         choice: which preset was taken and why, where none was given.
         teachers: whose answers it learns, too.
+        weights, repeats: see :func:`tfproj.experiment.balance.balance`.
     """
 
     config: TrainConfig
@@ -51,6 +56,8 @@ class Plan:
     own_data: bool = True
     choice: str = ""
     teachers: tuple[Teacher, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    repeats: np.ndarray | None = field(default=None, compare=False)
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -60,16 +67,19 @@ def plan(config: TrainConfig) -> Plan:
         InputError: anything that would make the training fail or be meaningless.
     """
     if not config.init:
-        return _with_teachers(_fitted(config))
+        return _for_training(_fitted(config))
     source = find_source(config.init, config.task)
-    planned = _with_teachers(_fitted(with_source(config, source)))
+    planned = _for_training(_fitted(with_source(config, source)))
     dataset = _with_leak(planned.dataset, source)
     return dataclasses.replace(planned, dataset=dataset, source=source)
 
 
-def _with_teachers(planned: Plan) -> Plan:
+def _for_training(planned: Plan) -> Plan:
+    """With what a training alone needs: an evaluation goes without."""
     teachers = find_teachers(planned.config.teacher, planned.spec)
-    return dataclasses.replace(planned, teachers=teachers)
+    config, weights, repeats = balance(planned.config, planned.dataset)
+    found = {"config": config, "teachers": teachers, "weights": weights, "repeats": repeats}
+    return dataclasses.replace(planned, **found)
 
 
 def _with_leak(dataset: Dataset, source: Source) -> Dataset:
@@ -117,6 +127,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
+    warnings |= imbalance_doubt(config, dataset)
     return Plan(config, dataset, spec, warnings=warnings, choice=choice)
 
 
@@ -190,11 +201,19 @@ def plan_resume(run: Run, epochs: int | None = None) -> Plan:
     """As :func:`plan_again`, for a run that is to be trained on.
 
     Raises:
-        InputError: also where its teachers are gone or not what they were.
+        InputError: also where its teachers are gone, or they or its class weights are not what they
+            were.
     """
-    planned = _with_teachers(plan_again(run, epochs))
-    begun = run.environment().get("teachers", [])
-    for teacher, known in zip(planned.teachers, begun, strict=True):
+    planned, facts = _for_training(plan_again(run, epochs)), run.environment()
+    begun = facts.get("class_weights", {})
+    if begun.keys() != planned.weights.keys() or not all(
+        math.isclose(begun[name], weight) for name, weight in planned.weights.items()
+    ):
+        raise InputError(
+            f"{run.config_file}: other class_weights than this run was started with "
+            f"({run.environment_file.name} has them); put them back"
+        )
+    for teacher, known in zip(planned.teachers, facts.get("teachers", []), strict=True):
         if teacher.describe()["sha256"] != known["sha256"]:
             raise InputError(f"{teacher.file}: not the teacher that this run was started with")
     return planned

@@ -12,7 +12,6 @@ from tfproj.report import classify, figures, pictures, segment
 from tfproj.report.assets import Assets
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
-from tfproj.runs.history import MONITORS
 from tfproj.runs.run import Run
 
 PARTS = {"classify": classify, "segment": segment}
@@ -26,7 +25,7 @@ def write(run: Run, output: str | Path) -> Path:
     assets = Assets(path.with_suffix(""))
     values = {
         "data": data,
-        "monitor": MONITORS[data.task],
+        "monitor": data.config.monitored,
         "curves": curve_figures(data, assets),
         "filters": filter_pictures(data, assets),
         "silent_filters": silent_filters(data.filters),

@@ -25,7 +25,9 @@ def make_cache(planned: Plan, split: str) -> Cache:
     spec = planned.spec
     workers = hardware.available_cpus()
     examples = planned.dataset.splits[split]
-    return Cache(examples, spec.size, spec.channels, workers, spec.resize)
+    cache = Cache(examples, spec.size, spec.channels, workers, spec.resize)
+    cache.repeats = planned.repeats if split == "train" else None
+    return cache
 
 
 class Cache:
@@ -36,6 +38,7 @@ class Cache:
     Attributes:
         images: uint8 (N, height, width, channels).
         targets: int32 (N,) labels, or uint8 (N, height, width) masks.
+        repeats: float (N,): how much more often than others a training draws each; None: alike.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Cache:
         self.targets = allocate(mask_shape) if masks else split.labels
         self._filled = np.zeros(len(split), bool)
         self._workers = workers
+        self.repeats: np.ndarray | None = None
         self.error: InputError | None = None  # TensorFlow would bury it in its own error
 
     def __len__(self) -> int:
