@@ -37,9 +37,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The API page, from the docstrings.
+# The API page, from the docstrings, and the examples for ports of the predictor.
 docs: $(VENV)/installed
 	$(BIN)/python docs/make_api.py
+	$(BIN)/python docs/make_port_examples.py
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

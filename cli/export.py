@@ -6,13 +6,16 @@ from typing import Any
 
 import click
 
-from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.cli.options import SizedCommand, common, image_size, print_json, runs_dir
+from tfproj.export.budget import Budget, export_within
 from tfproj.export.job import Options
 from tfproj.export.onnx_file import export_onnx
 from tfproj.runs.run import find_run
 
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
-@click.command()
+
+@click.command(cls=SizedCommand)
 @click.argument("run", required=False)
 @click.option("--onnx", is_flag=True, expose_value=False, help="The format, and the only one.")
 @click.option(
@@ -34,19 +37,34 @@ from tfproj.runs.run import find_run
 @click.option(
     "--keep-rejected", "keep", is_flag=True, help="Write a rejected file as FILE.rejected."
 )
+@image_size("[default: that of the training]")
+@click.option(
+    "--max-ms", type=_ABOVE_0, help="Choose what takes at most so long for an image here."
+)
+@click.option("--max-mb", type=_ABOVE_0, help="Choose what takes at most so many megabytes.")
 @click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
 @runs_dir
 @common
 def export(
-    run: str | None, output: str | None, runs_dir: str, as_json: bool, **options: Any
+    run: str | None,
+    output: str | None,
+    runs_dir: str,
+    as_json: bool,
+    max_ms: float | None,
+    max_mb: float | None,
+    **options: Any,
 ) -> None:
     """Write the best weights of RUN as one ONNX file, checked against Keras.
 
-    No file is written where the answers differ.
+    No file is written where the answers differ. With --max-ms or --max-mb: the first that fits of
+    float32, --half and --int8, at the size of the training, three quarters of it, and half.
     """
     found = find_run(run, runs_dir)
     click.echo(f"exporting {found.path} ...", err=True)
-    result = export_onnx(found, output, Options(**options))
+    if max_ms is None and max_mb is None:
+        result = export_onnx(found, output, Options(**options))
+    else:
+        result = export_within(found, output, Options(**options), Budget(max_ms, max_mb))
     if as_json:
         print_json({"run": str(found.path), **result})
     else:
@@ -81,6 +99,7 @@ def format_export(result: dict) -> str:
             *_metrics(half["metrics"], ("float32", "half")),
         ]
     lines += _quantization(result.get("quantization"))
+    lines += _budget(result.get("budget"))
     if result.get("triton"):
         lines.append(f"Triton model repository: {result['triton']}")
     return "\n".join(lines)
@@ -120,3 +139,22 @@ def _quantization(facts: dict | None) -> list[str]:
         f"left in float32: {excluded}",
         *_metrics(facts["metrics"], ("float32", "int8")),
     ]
+
+
+def _budget(facts: dict | None) -> list[str]:
+    if not facts:
+        return []
+    chosen = facts["chosen"]
+    found = chosen["p50_ms"][chosen["threads"]]
+    lines = [
+        f"{_candidate(one)}: {one['reason']}" for one in facts["tried"] if one["reason"] is not None
+    ]
+    return [
+        *lines,
+        f"{_candidate(chosen)}: fits with {chosen['mb']:.2f} MB, {found:.2f} ms an image on "
+        f"{chosen['threads']} thread{'s' * (chosen['threads'] > 1)}",
+    ]
+
+
+def _candidate(facts: dict) -> str:
+    return f"{facts['kind']} at {facts['size'][0]} x {facts['size'][1]}"

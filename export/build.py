@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core.probabilities import softmax
-from tfproj.errors import TfprojError
+from tfproj.errors import InputError, TfprojError
 from tfproj.evaluation.evaluate import predict_split
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
@@ -23,7 +23,7 @@ from tfproj.export.opset import IR_VERSION
 from tfproj.export.temperature import measure_temperature
 from tfproj.export.verify import Answers, comparison_samples, keras_scores, verify
 from tfproj.models.checkpoint import load_model
-from tfproj.models.registry import input_multiple
+from tfproj.models.registry import build_model, input_multiple
 from tfproj.runs.run import Run
 
 
@@ -55,7 +55,7 @@ def build(job: Job) -> Built:
         TfprojError: conversion failed.
     """
     planned, spec = job.planned, job.spec
-    exact = trained = load_model(job.run)
+    exact = trained = _loaded(job)
     require_finite(trained, job.run)
     if job.options.half:
         trained = half.halved(exact, planned)
@@ -73,6 +73,21 @@ def build(job: Job) -> Built:
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
     return Built(proto, parameters, measured, attach(proto, describe(job, measured)))
+
+
+def _loaded(job: Job):
+    """The trained model, at the size of the file."""
+    model, spec = load_model(job.run), job.planned.spec
+    if model.input_shape[1:3] == spec.size:
+        return model
+    other = build_model(spec, job.planned.config.model_options)
+    try:
+        other.set_weights(model.get_weights())
+    except ValueError:  # shapes that differ
+        size = " x ".join(map(str, model.input_shape[1:3]))
+        message = f"model {spec.model!r} has weights for images of {size} px alone"
+        raise InputError(f"{message}; leave --image-size out") from None
+    return other
 
 
 def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Answers) -> Measured:

@@ -12,6 +12,7 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
+from tfproj.models.registry import check_size
 from tfproj.runs.run import Run
 
 
@@ -29,6 +30,7 @@ class Options:
         triton: directory for a Triton model repository, which gets the file as well.
         data: a data set to take instead of the run's own, or where that lies now.
         no_data: verify on generated images, and leave out what only data can tell.
+        image_size: (height, width) of the file's input; None: that of the training.
     """
 
     opset: int | None = None
@@ -40,6 +42,7 @@ class Options:
     triton: str | None = None
     data: str | None = None
     no_data: bool = False
+    image_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Job:
 
     Attributes:
         run, planned: where the weights come from and what they were trained on.
-        spec: of the file; ``dynamic_size`` may differ from the run's.
+        spec: of the file; ``dynamic_size``, height and width may differ from the run's.
         path: the file to write.
         opset: of the graph.
         options: as the user gave them.
@@ -101,6 +104,10 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
             f"--dynamic-size is for segmentation; model {planned.spec.model!r} classifies images "
             "of one size"
         )
+    if options.image_size is not None:
+        height, width = options.image_size
+        check_size(planned.spec.model, options.image_size, planned.config.model_options)
+        planned = replace(planned, spec=replace(planned.spec, height=height, width=width))
     spec = replace(planned.spec, dynamic_size=options.dynamic_size)
     license = run.environment().get("data", {}).get("license", "")
     job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())

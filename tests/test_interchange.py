@@ -25,7 +25,8 @@ from tfproj.pretrained import names, pretrained_file
 from tfproj.runs.run import Run
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "javascript"
-MASKS = json.loads((EXAMPLE.parents[1] / "docs" / "mask-example.json").read_text())
+EXAMPLES = EXAMPLE.parents[1] / "docs" / "port-examples.json"
+MASKS = json.loads(EXAMPLES.read_text())["masks"]
 TASKS = ("classify", "segment")
 
 
@@ -254,6 +255,17 @@ def test_javascript_reproduces_the_golden_answers(example, toy_models, tmp_path,
 
 
 @pytest.mark.javascript
+def test_javascript_answers_as_the_examples(example):
+    """Kinds of samples, orientations, palettes, sizes, masks and calibrated probabilities."""
+    done = subprocess.run(
+        ["node", "examples.mjs", EXAMPLES], cwd=example, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) > 60 and all(line["good"] for line in lines)
+
+
+@pytest.mark.javascript
 def test_javascript_keeps_proportions(example, kept_proportions, tmp_path):
     """The golden vectors, and pixels to the bit at sizes where the rounding matters."""
     model, record = kept_proportions.onnx_file, kept_proportions.spec()
@@ -339,23 +351,6 @@ def test_javascript_resizes_masks_to_the_same_pixels(example):
     for found, (probabilities, size) in zip(json.loads(result.stdout), cases, strict=True):
         expected = mask_of_size(probabilities, size)
         np.testing.assert_array_equal(np.reshape(found, size), expected)
-
-
-@pytest.mark.javascript
-def test_javascript_spreads_few_bits(example, toy_models, tmp_path):
-    """Grey of 1, 2 and 4 bits: pngjs has each in a way of its own. Pillow writes 1 only."""
-    from PIL import Image
-
-    path = tmp_path / "a.png"
-    Image.fromarray(np.random.default_rng(3).random((8, 8)) < 0.5).save(path)
-    assert path.read_bytes()[24] == 1
-    command = ["node", "predict.mjs", str(toy_models["classify"]), str(path)]
-    result = subprocess.run(command, cwd=example, capture_output=True, text=True, timeout=60)
-    found = json.loads(result.stdout.splitlines()[-1])
-    expected = Predictor(toy_models["classify"]).predict(str(path))[0]
-    assert (found["label"], found["probability"]) == (
-        expected.label, pytest.approx(expected.probability, abs=1e-4)
-    )  # fmt: skip
 
 
 @pytest.mark.javascript

@@ -12,6 +12,7 @@ from tfproj.cli.predict import model_file
 from tfproj.data import DataOptions, load_dataset
 from tfproj.errors import InputError
 from tfproj.pretrained import card, is_pretrained, names, pretrained_file
+from tfproj.report.card import PIPELINES
 
 WHEEL_LIMIT = 6 * 2**20
 # Another CPU may round int8 elsewhere; float32 files differ in the last digits only.
@@ -53,8 +54,15 @@ def test_each_reproduces_its_own_answers(name):
 @pytest.mark.parametrize("name", names())
 def test_each_has_a_card(name):
     found = facts(name)
-    assert {"data", "license", "attribution", "train", "export", "metrics"} <= found.keys()
-    assert name in found["metrics"]
+    assert {"data", "license", "attribution", "train", "export", "measured"} <= found.keys()
+    assert name in found["measured"]
+    task = Predictor.pretrained(name).spec.task
+    # What the Hugging Face hub reads.
+    assert found["library_name"] == "tfproj" and isinstance(found["metrics"], list)
+    assert found["pipeline_tag"] == PIPELINES[task]
+    assert found["license"] in ("mit", "other") and (found["license"] == "mit") != (
+        "license_name" in found
+    )
     for command in (found["train"], found["export"]):
         assert command.startswith("tfproj ")
     for heading in ("## Use", "## Recipe", "## Measured", "## Limits"):
@@ -125,7 +133,7 @@ def test_accuracy_of_the_card(name, real_fashion):
     classes = list(Predictor.pretrained(name).spec.classes)
     predicted = np.array([classes.index(r.label) for r in results])
     accuracy = float(np.mean(predicted == split.labels))
-    assert accuracy == pytest.approx(facts(name)["metrics"][name]["test accuracy"], abs=TOLERANCE)
+    assert accuracy == pytest.approx(facts(name)["measured"][name]["test accuracy"], abs=TOLERANCE)
 
 
 @pytest.mark.real_data
@@ -144,6 +152,6 @@ def test_average_precision_of_the_card(name, real_facades):
         mask = image.resize_mask(split.read_mask(index), predictor.spec.size)
         pixels.add(predictor.run(picture[None])[0], mask[None])
     found = {k: metrics.mean(v) for k, v in pixels.average_precisions().items()}
-    said = facts(name)["metrics"][name]
+    said = facts(name)["measured"][name]
     assert found["softmax"] == pytest.approx(said["validation mean AP, softmax"], abs=TOLERANCE)
     assert found["raw"] == pytest.approx(said["validation mean AP, raw"], abs=TOLERANCE)

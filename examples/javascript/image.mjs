@@ -1,10 +1,13 @@
-// From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md,
-// but for an orientation, which few PNG files have: such a picture is not turned here. Nor is refused
-// what the contract refuses: 16 bits of which 8 keep next to nothing, tRNS in 16-bit colour.
+// From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md.
+// Not refused is what the contract refuses: 16 bits of which 8 keep next to nothing, and tRNS in
+// 16-bit colour.
 import { PNG } from "pngjs";
 
 const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2
 const DEPTH = 24; // where a PNG file has its bits per sample
+const KIND = 25; // and its colour type
+const EXIF = 0x65584966; // "eXIf"
+const ORIENTATION = 0x0112; // EXIF tag
 const PAD = 114; // grey around a letterboxed picture
 
 /**
@@ -14,7 +17,7 @@ const PAD = 114; // grey around a letterboxed picture
 export function load(bytes, { height, width, channels, resize = "stretch" }) {
   const policy = { stretch: resized, crop: cropped, letterbox: letterboxed }[resize];
   if (!policy) throw new Error(`an unknown resize: ${resize}`);
-  const picture = decode(bytes);
+  const picture = upright(decode(bytes), orientation(bytes));
   const converted = convert(picture, channels);
   const pixels = policy(converted, picture.height, picture.width, channels, height, width);
   return { pixels, size: [picture.height, picture.width] };
@@ -26,10 +29,43 @@ function decode(bytes) {
   const png = PNG.sync.read(bytes, { skipRescale: bytes[DEPTH] === 16 });
   let data = png.data;
   if (png.depth === 16) {
-    const grey = !png.color && !png.alpha;
+    const grey = bytes[KIND] === 0; // with tRNS, too
     data = data.map(grey ? (v) => Math.floor((v + 128) / 257) : (v) => v >> 8);
   }
   return { width: png.width, height: png.height, data: Uint8Array.from(data) };
+}
+
+/** EXIF's orientation in a PNG file's chunk eXIf, 1 where it says none. */
+function orientation(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
+    if (view.getUint32(at + 4) !== EXIF) continue;
+    const exif = new DataView(bytes.buffer, bytes.byteOffset + at + 8, view.getUint32(at));
+    const little = exif.getUint8(0) === 0x49; // "I"
+    const directory = exif.getUint32(4, little);
+    for (let i = 0; i < exif.getUint16(directory, little); i++) {
+      const entry = directory + 2 + 12 * i;
+      if (exif.getUint16(entry, little) === ORIENTATION) return exif.getUint16(entry + 8, little);
+    }
+  }
+  return 1;
+}
+
+/** The picture turned as EXIF says; a number other than 2 to 8 turns nothing. */
+function upright({ data, height, width }, turn) {
+  if (turn >= 5 && turn <= 8) {
+    data = transpose(data, height, width, 4);
+    [height, width] = [width, height];
+  }
+  const rows = [3, 4, 7, 8].includes(turn), columns = [2, 3, 6, 7].includes(turn);
+  const out = new Uint8Array(data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = (rows ? height - 1 - y : y) * width + (columns ? width - 1 - x : x);
+      out.set(data.subarray(4 * from, 4 * from + 4), 4 * (y * width + x));
+    }
+  }
+  return { data: out, height, width };
 }
 
 /** Transparency on white, then luma (ITU-R 601) or RGB. */

@@ -1,7 +1,8 @@
 // node predict.mjs MODEL.onnx [IMAGE.png ...]
 //
 // Replays the golden vectors of a model exported by tfproj, then predicts PNG images. One JSON
-// object per line on stdout; exit code 1 where a golden answer is not reproduced.
+// object per line on stdout; exit code 1 where a golden answer is not reproduced. examples.mjs
+// compares these modules with docs/port-examples.json.
 import { readFile } from "node:fs/promises";
 import * as ort from "onnxruntime-node";
 import { load } from "./image.mjs";

@@ -53,11 +53,11 @@ def free_memory(
     Pages of files that the kernel can drop count as free. Half of the machine's memory where it
     does not tell.
     """
-    free = _lines(meminfo, ":").get("MemAvailable", "").split()
+    free = lines(meminfo).get("MemAvailable", "").split()
     machine = int(free[0]) * 1024 if free else _bytes("SC_AVPHYS_PAGES")
     room = [memory(root, membership) // 2 if machine is None else machine]
     for folder in _groups(root, membership, ("memory",)):
-        statistics = _lines(folder / "memory.stat", " ")
+        statistics = lines(folder / "memory.stat", " ")
         cached = statistics.get("total_inactive_file") or statistics.get("inactive_file") or "0"
         room += [max(0, limit - usage + int(cached)) for limit, usage in _limits(folder)]
     return min(room)
@@ -86,14 +86,14 @@ def _limits(folder: Path) -> list[tuple[int, int]]:
     return found
 
 
-def _lines(path: Path, separator: str) -> dict[str, str]:
+def lines(path: Path, separator: str = ":") -> dict[str, str]:
     """Keys and values of a kernel file's first paragraph; none where it can't be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
         return {}
-    lines = text.split("\n\n", 1)[0].splitlines()
-    pairs = (line.split(separator, 1) for line in lines if separator in line)
+    found = text.split("\n\n", 1)[0].splitlines()
+    pairs = (line.split(separator, 1) for line in found if separator in line)
     return {key.strip(): value.strip() for key, value in pairs}
 
 
@@ -133,7 +133,7 @@ def _quota(folder: Path) -> float | None:
 @cache
 def _cpuinfo() -> dict[str, str]:
     """Of the first CPU; they are alike."""
-    return _lines(Path("/proc/cpuinfo"), ":")
+    return lines(Path("/proc/cpuinfo"))
 
 
 def cpu_has_bfloat16() -> bool:

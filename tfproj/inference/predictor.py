@@ -135,6 +135,11 @@ class Predictor:
         """
         return list(self.stream(images, batch_size))
 
+    def predict_one(self, image: ImageLike) -> Prediction:
+        """Predict one image; arguments, result and errors as of :meth:`predict`."""
+        (result,) = self.predict([image])
+        return result
+
     @overload
     def stream(
         self,

@@ -1,0 +1,47 @@
+"""Predictions of a model of tfproj as tasks that Label Studio imports, to be corrected there.
+
+    pip install tfproj label-studio-sdk
+    python examples/label_studio.py model.onnx photos/ > tasks.json
+
+Label Studio serves the folder itself (LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED). The labelling
+configuration has an Image called "image" and a Choices or BrushLabels called "label".
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from label_studio_sdk.converter.brush import mask2rle
+
+from tfproj import Predictor, Segmentation
+
+
+def regions(result):
+    """A result as Label Studio's regions."""
+    if not isinstance(result, Segmentation):
+        yield {"type": "choices", "value": {"choices": [result.label]}}
+        return
+    height, width = result.size
+    for index, name in enumerate(result.classes):
+        if index and (result.mask == index).any():  # the first class is the background
+            rle = mask2rle(255 * (result.mask == index).astype(np.uint8))
+            value = {"format": "rle", "rle": rle, "brushlabels": [name]}
+            yield {"type": "brushlabels", "original_width": width, "original_height": height,
+                   "value": value}  # fmt: skip
+
+
+def main(model: str, folder: str) -> None:
+    predictor = Predictor(model)
+    files = sorted(path for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))
+    tasks = []
+    for file, result in zip(files, predictor.stream(files), strict=True):
+        named = [{"from_name": "label", "to_name": "image", **one} for one in regions(result)]
+        image = f"/data/local-files/?d={file.parent.name}/{file.name}"
+        prediction = {"model_version": predictor.digest, "result": named}
+        tasks.append({"data": {"image": image}, "predictions": [prediction]})
+    print(json.dumps(tasks))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
