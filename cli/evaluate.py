@@ -68,16 +68,25 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-CLASSIFICATION_COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
+CLASSIFICATION_COLUMNS = {
+    "accuracy": "accuracy",
+    "balanced accuracy": "balanced_accuracy",
+    "macro F1": "macro_f1",
+    "loss": "loss",
+}
 
 
 def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     splits = metrics["splits"]
     yield (
-        ["split", "examples", *(column.replace("_", " ") for column in CLASSIFICATION_COLUMNS)],
+        ["split", "examples", *CLASSIFICATION_COLUMNS],
         [
-            # Runs of before have not all.
-            [name, f"{m['examples']:,}", *(number(m.get(c)) for c in CLASSIFICATION_COLUMNS)]
+            # Evaluations of before have not all.
+            [
+                name,
+                f"{m['examples']:,}",
+                *(number(m.get(c)) for c in CLASSIFICATION_COLUMNS.values()),
+            ]
             for name, m in splits.items()
         ],
     )

@@ -65,12 +65,12 @@ def test_weights_of_a_file_stand_in_the_configuration(name, text, class_folder, 
         ("w.yaml", "cat: 1\ndog: 4\nhem: 1\n", "unknown class 'hem'; did you mean 'hen'"),
         ("w.yaml", "cat: 1\ndog: 4\nhen: 1\ncat: 2\n", "two weights for class 'cat'"),
         ("w.csv", "name,weight\ncat,1\ndog,0\nhen,1\n", "weight '0' of 'dog' is not a number"),
-        ("w.json", '{"cat": 1, "dog": -1, "hen": 1}', "weight -1 of 'dog' is not a number above"),
-        ("w.json", '{"cat": 1, "dog": Infinity, "hen": 1}', "weight inf of 'dog'"),
-        ("w.json", '{"cat": true, "dog": 1, "hen": 1}', "weight True of 'cat'"),
+        ("w.json", '{"cat": 1, "dog": -1, "hen": 1}', "weight '-1' of 'dog' is not a number above"),
+        ("w.json", '{"cat": 1, "dog": Infinity, "hen": 1}', "weight 'Infinity' of 'dog'"),
+        ("w.json", '{"cat": true, "dog": 1, "hen": 1}', "weight 'true' of 'cat'"),
         ("w.json", "[1, 2]", "no weight for class 'cat'"),
         ("w.json", '["cat", "dog", "hen"]', "no weight for class 'cat'"),
-        ("w.json", "{", "not valid JSON"),
+        ("w.json", "{", "not valid YAML"),
         ("w.yaml", "a: [", "not valid YAML"),
         ("w.csv", "class;weight\n", "expected a header line with name,weight"),
         (None, "", "w.yaml: cannot be read"),
@@ -85,7 +85,9 @@ def test_weights_that_can_not_be_used_are_one_line(name, text, message, class_fo
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
-def test_values_that_no_configuration_takes():
+def test_values_that_no_configuration_takes(class_folder):
+    with pytest.raises(InputError, match="class_weights: weight True of 'dog'"):
+        settled(class_folder(COUNTS), class_weights={"cat": 1, "dog": True, "hen": 2})
     for values, message in (
         ({"class_weights": 3}, "class_weights is 3; it must be text, or a number for each class"),
         ({"sampling": "sqrt"}, "unknown sampling 'sqrt'"),
@@ -299,6 +301,6 @@ def test_uneven_classes_are_said_in_one_line_unless_something_is_asked_for(
     said = capsys.readouterr()
     assert "class weights (as given, scaled to a mean of 1): cat 0." in said.err
     assert "sampling balanced: some images are drawn 13.3 times as often" in said.err
-    assert "balanced accuracy  macro f1" in said.out
+    assert "balanced accuracy  macro F1" in said.out
     recorded = read_object(tmp_path / "classify" / "x" / "config.json")["class_weights"]
     assert recorded == {"cat": 1.0, "dog": 4.0, "hen": 2.0}

@@ -16,7 +16,6 @@ that nothing is made up for twice.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +26,11 @@ import numpy as np
 from tfproj.core.words import nfc
 from tfproj.data import Dataset
 from tfproj.data.progress import progress
-from tfproj.data.sources.tables import read_csv, read_text
-from tfproj.errors import InputError, missing_extra, unknown_name
+from tfproj.data.sources.tables import read_csv
+from tfproj.errors import InputError, unknown_name
+from tfproj.experiment.presets import read_yaml
 from tfproj.runs.config import TrainConfig
+from tfproj.runs.run import Run
 
 MOST = 50.0  # of a weight of pixels
 UNEVEN = 10  # so many times as many images as another class has call for a word
@@ -104,23 +105,9 @@ def _read(path: Path) -> list[tuple[str, Any]]:
     """(class, weight) of each line of a CSV with ``name,weight``, or entry of JSON or YAML."""
     if path.suffix.lower() == ".csv":
         return [(row["name"], row["weight"]) for row in read_csv(path, "name", "weight")]
-    text = read_text(path)
-    if path.suffix.lower() == ".json":
-        try:
-            pairs = json.loads(text, object_pairs_hook=tuple)
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from None
-        return [*pairs] if isinstance(pairs, tuple) else []  # else no object
-    try:
-        import yaml  # noqa: PLC0415 (comes with the extra "train")
-    except ImportError:
-        raise missing_extra("PyYAML", "train") from None
-    try:
-        # Nodes keep what was written: a class may be called "no", or be listed twice.
-        node = yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    # Nodes keep what was written: a class may be called "no", or be listed twice.
+    node = read_yaml(path, lambda yaml, text: yaml.compose(text, yaml.SafeLoader))
+    pairs = node.value if getattr(node, "id", "") == "mapping" else []
     return [(str(key.value), value.value) for key, value in pairs]
 
 
@@ -128,7 +115,7 @@ def _checked(name: str, pairs: list[tuple[str, Any]], classes: tuple[str, ...]) 
     """The weights in the order of the classes; InputError unless each has one, above 0."""
     found: dict[str, float] = {}
     for label, value in pairs:
-        label = nfc(label)
+        label = nfc(str(label))
         if label not in classes:
             raise unknown_name(f"{name}: unknown class", label, classes)
         if label in found:
@@ -149,6 +136,18 @@ def _number(value: Any) -> float:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def require_same(run: Run, weights: Mapping[str, float]) -> None:
+    """InputError where a run was begun with other weights of classes than these."""
+    begun = run.environment().get("class_weights", {})
+    if begun.keys() != weights.keys() or not np.allclose(
+        [begun[label] for label in weights], [*weights.values()]
+    ):
+        raise InputError(
+            f"{run.config_file}: other class_weights than this run was started with "
+            f"({run.environment_file.name} has them); put them back"
+        )
 
 
 def explain(config: TrainConfig, weights: Mapping[str, float], repeats: np.ndarray | None) -> str:
@@ -182,5 +181,5 @@ def imbalance_doubt(config: TrainConfig, dataset: Dataset) -> dict[str, str]:
     return {"imbalance": (
         f"class {dataset.classes[least]!r} has {counts[least]:,} training images, "
         f"{dataset.classes[most]!r} {counts[most]:,}: the accuracy says little of rare classes; "
-        "try --class-weights balanced or --sampling balanced, with --monitor balanced_accuracy"
+        "try --class-weights balanced, and --monitor balanced_accuracy"
     )}  # fmt: skip

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
-from tfproj.experiment.balance import balance, imbalance_doubt
+from tfproj.experiment.balance import balance, imbalance_doubt, require_same
 from tfproj.experiment.choice import choose
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
@@ -204,16 +203,10 @@ def plan_resume(run: Run, epochs: int | None = None) -> Plan:
         InputError: also where its teachers are gone, or they or its class weights are not what they
             were.
     """
-    planned, facts = _for_training(plan_again(run, epochs)), run.environment()
-    begun = facts.get("class_weights", {})
-    if begun.keys() != planned.weights.keys() or not all(
-        math.isclose(begun[name], weight) for name, weight in planned.weights.items()
-    ):
-        raise InputError(
-            f"{run.config_file}: other class_weights than this run was started with "
-            f"({run.environment_file.name} has them); put them back"
-        )
-    for teacher, known in zip(planned.teachers, facts.get("teachers", []), strict=True):
+    planned = _for_training(plan_again(run, epochs))
+    require_same(run, planned.weights)
+    begun = run.environment().get("teachers", [])
+    for teacher, known in zip(planned.teachers, begun, strict=True):
         if teacher.describe()["sha256"] != known["sha256"]:
             raise InputError(f"{teacher.file}: not the teacher that this run was started with")
     return planned
