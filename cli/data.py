@@ -60,6 +60,7 @@ def _data_options(command: Callable) -> Callable:
 
 @data.command()
 @_data_options
+@click.option("--multi-label", is_flag=True, help="Images have any number of the classes.")
 @common
 def check(data: str, as_json: bool, **options: Any) -> None:
     """Look at every file of DATA; exit code 1 where training would go wrong."""

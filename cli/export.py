@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tfproj.cli.options import SizedCommand, common, image_size, print_json, runs_dir
+from tfproj.cli.predict import model_file
+from tfproj.core.spec import RESIZES
+from tfproj.export.any_model import PREPROCESSING, export_model
 from tfproj.export.budget import Budget, export_within
 from tfproj.export.job import Options
+from tfproj.export.keras_file import is_keras
 from tfproj.export.onnx_file import export_onnx
+from tfproj.export.web import write_page
+from tfproj.pretrained import means_pretrained
 from tfproj.runs.run import find_run
 
+# What must be said of a model that is no run.
+OF_KERAS = ("classes", "images", "preprocessing", "resize")
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(cls=SizedCommand)
-@click.argument("run", required=False)
+@click.argument("run", required=False, metavar="[RUN|MODEL.keras]")
 @click.option("--onnx", is_flag=True, expose_value=False, help="The format, and the only one.")
 @click.option(
     "--output",
@@ -37,13 +46,23 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--keep-rejected", "keep", is_flag=True, help="Write a rejected file as FILE.rejected."
 )
-@image_size("[default: that of the training]")
+@image_size("[default: that of the training, or the model]")
 @click.option(
     "--max-ms", type=_ABOVE_0, help="Choose what takes at most so long for an image here."
 )
 @click.option("--max-mb", type=_ABOVE_0, help="Choose what takes at most so many megabytes.")
 @click.option("--triton", metavar="DIR", help="Also write a Triton model repository into DIR.")
+@click.option("--web", metavar="DIR", help="Also write a page that runs the file in a browser.")
+@click.option("--single-file", is_flag=True, help="That page as one HTML file.")
 @runs_dir
+@click.option("--classes", metavar="FILE", help="Names, one a line, in the order of outputs.")
+@click.option("--images", metavar="DIR", help="Pictures to verify and calibrate with.")
+@click.option(
+    "--preprocessing",
+    type=click.Choice(list(PREPROCESSING)),
+    help="What it wants of pixels 0..255. [default: what its first layers do]",
+)
+@click.option("--resize", type=click.Choice(RESIZES), help="[default: stretch]")
 @common
 def export(
     run: str | None,
@@ -54,27 +73,62 @@ def export(
     max_mb: float | None,
     **options: Any,
 ) -> None:
-    """Write the best weights of RUN as one ONNX file, checked against Keras.
+    """Write the best weights of RUN, or any Keras model, as one ONNX file, checked against Keras.
 
     No file is written where the answers differ. With --max-ms or --max-mb: the first that fits of
     float32, --half and --int8, at the size of the training, three quarters of it, and half.
+
+    With --web, RUN may also be an exported file or a pretrained model: only the page is made then.
+
+    --classes, --images, --preprocessing and --resize are for a Keras model.
     """
-    found = find_run(run, runs_dir)
-    click.echo(f"exporting {found.path} ...", err=True)
-    if max_ms is None and max_mb is None:
-        result = export_onnx(found, output, Options(**options))
+    given = {name: options.pop(name) for name in OF_KERAS}
+    about = {name: value for name, value in given.items() if value is not None}
+    budget = None if max_ms is None and max_mb is None else Budget(max_ms, max_mb)
+    if run is not None and is_keras(run):
+        if budget is not None:
+            raise click.UsageError("--max-ms and --max-mb are for runs, not for a Keras model")
+        result = {"model": run, **_export_keras(run, output, about, options)}
+    elif about:
+        flag = next(iter(about)).replace("_", "-")
+        raise click.UsageError(f"--{flag} is for a Keras model: tfproj export MODEL.keras")
+    elif options["web"] is not None and run is not None and is_file(run, runs_dir):
+        page = write_page(model_file(run, runs_dir), options["web"], options["single_file"])
+        print_json({"web": str(page)}) if as_json else click.echo(page)
+        return
     else:
-        result = export_within(found, output, Options(**options), Budget(max_ms, max_mb))
+        found = find_run(run, runs_dir)
+        click.echo(f"exporting {found.path} ...", err=True)
+        chosen = Options(**options)
+        if budget is None:
+            result = export_onnx(found, output, chosen)
+        else:
+            result = export_within(found, output, chosen, budget)
+        result = {"run": str(found.path), **result}
     if as_json:
-        print_json({"run": str(found.path), **result})
+        print_json(result)
     else:
         click.echo(format_export(result))
+
+
+def _export_keras(model: str, output: str | None, about: dict, options: dict) -> dict[str, Any]:
+    if "classes" not in about:
+        raise click.UsageError("a Keras model names no classes: --classes FILE, one name a line")
+    if ("images" in about) == options["no_data"]:
+        raise click.UsageError("give --images DIR, pictures as the model is for, or --no-data")
+    return export_model(model, output, **about, **options)
+
+
+def is_file(model: str, runs_dir: str) -> bool:
+    """Whether the argument is a file that was exported, and no run."""
+    return Path(model).suffix == ".onnx" or means_pretrained(model, runs_dir)
 
 
 def format_export(result: dict) -> str:
     """A few lines for people."""
     check = result["verification"]
     sizes, half = check.get("sizes"), result.get("half")
+    kind = "given" if check["split"] == "given" else "validation"
     lines = [
         f"{result['path']}: {result['bytes']:,} bytes, {result['parameters']:,} parameters",
         f"{_verified(result)} on {check['images']} {_kind(check)} at batch sizes "
@@ -89,8 +143,11 @@ def format_export(result: dict) -> str:
         fit = result["calibration"]
         lines.append(
             f"temperature {fit['temperature']:.3f}: negative log likelihood {fit['nll_before']:.4f}"
-            f" -> {fit['nll_after']:.4f} on {fit['examples']} validation examples"
+            f" -> {fit['nll_after']:.4f} on {fit['examples']} {kind} examples"
         )
+    if result.get("thresholds"):
+        least, most = min(result["thresholds"]), max(result["thresholds"])
+        lines.append(f"thresholds of the classes, by F1: {least:.3f} to {most:.3f}")
     if half:
         lines += [
             f"weights of 16 bits: probabilities differ from those of the trained ones by at most "
@@ -102,12 +159,16 @@ def format_export(result: dict) -> str:
     lines += _budget(result.get("budget"))
     if result.get("triton"):
         lines.append(f"Triton model repository: {result['triton']}")
+    if result.get("web"):
+        lines.append(f"page: {result['web']}")
     return "\n".join(lines)
 
 
 def _kind(check: dict) -> str:
     if check["split"] == "generated":
         return "generated images"
+    if check["split"] == "given":
+        return f"images of {check['data']}"
     return f"files of {check['split']}" + (f" of {check['data']}" if "data" in check else "")
 
 
@@ -134,7 +195,7 @@ def _quantization(facts: dict | None) -> list[str]:
     excluded = ", ".join(facts["excluded"]) or "none"
     return [
         f"int8: {facts['speed_ratio']:.2f} times as fast as float32 ({facts['cpu']}), calibrated "
-        f"by {facts['method']} on {facts['calibration_images']} training images; probabilities "
+        f"by {facts['method']} on {facts['calibration_images']} images; probabilities "
         f"differ from float32 by {facts['mean_difference']:.1e} on average",
         f"left in float32: {excluded}",
         *_metrics(facts["metrics"], ("float32", "int8")),

@@ -138,6 +138,12 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
                 )
                 for flag, (field, kind, text) in CONFIG_FLAGS.items()
             ),
+            *[
+                click.option(
+                    "--multi-label", is_flag=True, default=None,
+                    help="Images have any number of the classes: from a CSV, or COCO.",
+                )
+            ] * (task == "classify"),
             click.option("--name", help="Name of the run. [default: DATA-PRESET-NUMBER]"),
             click.option("--overwrite", is_flag=True, help="Replace a run of the same name."),
             click.option(
@@ -170,7 +176,7 @@ def train() -> None:
 @train.command(cls=SizedCommand)
 @train_options("classify")
 def classify(**options: Any) -> None:
-    """Train an image classifier: one class per image."""
+    """Train an image classifier: one class per image, or several (--multi-label)."""
     _train("classify", **options)
 
 

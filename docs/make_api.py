@@ -33,7 +33,7 @@ Types that the signatures name:
 
 - `ImageLike`: what an image may be given as. A path (`str` or `os.PathLike`), encoded bytes, a file
   open for reading bytes, a PIL image, or a numpy array.
-- `Prediction`: `Classification | Segmentation`; the task of the model decides.
+- `Prediction`: `Classification | MultiLabel | Segmentation`; the model decides.
 - `Result`: `Prediction | InputError`.
 
 Errors are in `tfproj.errors`. `TfprojError`: a run failed for a reason that one line explains.
@@ -49,14 +49,23 @@ def page() -> str:
     """The whole page, Markdown."""
     names = ["Predictor", *(n for n in tfproj.__all__ if inspect.isclass(getattr(tfproj, n)))]
     classes = [getattr(tfproj, name) for name in dict.fromkeys(names)]
-    return "\n".join([HEAD, *(line for cls in classes for line in of_class(cls))])
+    functions = [n for n in tfproj.__all__ if inspect.isfunction(getattr(tfproj, n))]
+    lines = [line for cls in classes for line in of_class(cls)]
+    for name in functions:
+        lines += [
+            f"## {name}\n",
+            *described(getattr(tfproj, name), call(name, getattr(tfproj, name))),
+        ]
+    return "\n".join([HEAD, *lines])
 
 
 def of_class(cls: type) -> Iterator[str]:
     """A heading, what the class is, and its public members in their order."""
     yield f"## {cls.__name__}\n"
     yield from described(cls, call(cls.__name__, cls))
-    for name, member in vars(cls).items():
+    inherited = [parent for parent in cls.__mro__[1:] if parent.__module__.startswith("tfproj")]
+    members = {name: m for part in (cls, *inherited) for name, m in vars(part).items()}
+    for name, member in members.items():
         if name.startswith("_"):
             continue
         if isinstance(member, (property, functools.cached_property)):
@@ -77,6 +86,8 @@ def call(name: str, function: Any) -> str:
     returns = signature.return_annotation
     end = ")" if returns in (inspect.Signature.empty, "None", None) else f") -> {returns}"
     shown = [str(p).replace("'", "") if p.default is p.empty else argument(p) for p in arguments]
+    if any(named := [p.kind is p.KEYWORD_ONLY for p in arguments]):
+        shown.insert(named.index(True), "*")
     line = f"{name}({', '.join(shown)}{end}"
     if len(line) <= WIDTH:
         return line

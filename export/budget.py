@@ -12,8 +12,7 @@ from typing import Any
 from tfproj.core.files import write_bytes
 from tfproj.errors import InputError, TfprojError
 from tfproj.export.job import Job, Options, Rejected, prepare
-from tfproj.export.onnx_file import export_onnx
-from tfproj.export.triton import write_repository
+from tfproj.export.onnx_file import also_written, export_onnx
 from tfproj.inference.timing import busy, measure, thread_counts
 from tfproj.models.registry import nearest_size
 from tfproj.runs.run import Run
@@ -106,9 +105,7 @@ def export_within(
         write_bytes(job.path, file.read_bytes())
     record = {**vars(budget), "chosen": vars(candidate), "tried": [vars(c) for c in tried]}
     result |= {"path": str(job.path), "budget": {**record, "busy": note}}
-    if options.triton is not None:
-        result["triton"] = str(write_repository(job.path, options.triton, run.name))
-    return result
+    return result | also_written(job.path, options, run.name)
 
 
 def _candidates(job: Job, tried: list[Candidate]) -> Iterator[Candidate]:
@@ -140,7 +137,7 @@ def _try(
     print(f"trying {candidate.kind} at {size} ...", file=sys.stderr)
     kind = {name: candidate.kind == name for name in ("half", "int8")}
     other = None if candidate.size == job.spec.size else candidate.size
-    options = replace(job.options, **kind, triton=None, keep=False)
+    options = replace(job.options, **kind, triton=None, web=None, single_file=False, keep=False)
     options = replace(options, image_size=job.options.image_size or other)
     try:
         result = export_onnx(run, file, options)

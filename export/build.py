@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tfproj.core.probabilities import softmax
+from tfproj.core.probabilities import probabilities_of
 from tfproj.errors import InputError, TfprojError
-from tfproj.evaluation.evaluate import predict_split
+from tfproj.evaluation.evaluate import choose_thresholds, predict_split
+from tfproj.evaluation.labels import DEFAULT
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
 from tfproj.export.convert import free_size, simple_graph
@@ -23,8 +24,7 @@ from tfproj.export.opset import IR_VERSION
 from tfproj.export.temperature import measure_temperature
 from tfproj.export.verify import Answers, comparison_samples, keras_scores, verify
 from tfproj.models.checkpoint import load_model
-from tfproj.models.registry import build_model, input_multiple
-from tfproj.runs.run import Run
+from tfproj.models.registry import build_model
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def build(job: Job) -> Built:
         TfprojError: conversion failed.
     """
     planned, spec = job.planned, job.spec
-    exact = trained = _loaded(job)
-    require_finite(trained, job.run)
+    exact = trained = network(job)
     if job.options.half:
         trained = half.halved(exact, planned)
     print("converting to ONNX ...", file=sys.stderr)
@@ -64,11 +63,14 @@ def build(job: Job) -> Built:
     if job.options.half:
         half.store_half(proto)
     proto.ir_version = IR_VERSION
-    simplify.check(proto)
+    simplify.check(proto, tidied=job.model is None)
     answer = answers_of(free_size(trained, spec))
     measured = Measured(
         calibration=_temperature(trained, planned),
-        golden=golden_vectors(spec, lambda pixels: softmax(answer(pixels)), GOLDEN_TOLERANCE),
+        golden=golden_vectors(
+            spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
+        ),
+        **(_thresholds(job, trained) if spec.multi_label else {}),
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
@@ -96,18 +98,18 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     Args:
         answer, exact: Keras with the weights of the file, and with those that were trained.
     """
-    multiple = input_multiple(job.spec.model, job.planned.config.model_options)
     with tempfile.TemporaryDirectory() as folder:
         samples = comparison_samples(job.planned, Path(folder))
         try:
             data = attach(proto, describe(job, measured))
-            verification = verify(data, job.spec, answer, samples, multiple)
+            verification = verify(data, job.spec, answer, samples, job.multiple)
         except TfprojError as error:
             failed = replace(measured, verification={"error": str(error)})
             raise Rejected(str(error), attach(proto, describe(job, failed))) from error
         figures = verification.to_dict()
-        if samples.targets is not None and not job.planned.own_data:
+        if job.planned.dataset.splits and not job.planned.own_data:
             figures["data"] = Path(job.planned.dataset.name).name
+            figures |= {"split": "given"} if job.model is not None else {}
         measured = replace(measured, verification=figures)
         complaint = verification.complaint
         if complaint is None and job.options.half:
@@ -121,13 +123,15 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     return measured
 
 
-def require_finite(model, run: Run) -> None:
-    """TfprojError where a weight is not a number or infinite: the training had diverged."""
+def network(job: Job):
+    """The Keras model; TfprojError where a weight is not finite: the training had diverged."""
+    model = _loaded(job) if job.model is None else job.model
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise TfprojError(
-            f"{run.best_weights}: holds weights that are not numbers; train again with a smaller "
+            f"{job.title}: holds weights that are not numbers; train again with a smaller "
             "--learning-rate"
         )
+    return model
 
 
 def answers_of(model) -> Answers:
@@ -135,9 +139,18 @@ def answers_of(model) -> Answers:
     return lambda pixels: model(pixels, training=False).numpy()
 
 
+def _thresholds(job: Job, model) -> dict[str, Any]:
+    """``thresholds`` and ``threshold_choice``: the default, where there is no run to choose for."""
+    if job.model is None:
+        return choose_thresholds(model, job.planned, job.run)
+    choice = {"by": "F1", "examples": 0, "default": list(job.spec.classes)}
+    return {"thresholds": [DEFAULT] * len(job.spec.classes), "threshold_choice": choice}
+
+
 def _temperature(model, planned: Plan) -> dict[str, Any] | None:
-    """``calibration`` by the validation split; None for segmentation or without that split."""
-    if planned.spec.task != "classify" or "val" not in planned.dataset.splits:
+    """``calibration`` by the validation split; None where it has no labels to do it with."""
+    val = planned.dataset.splits.get("val")
+    if planned.spec.kind != "classify" or val is None or val.labels is None:
         return None
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -25,11 +25,20 @@ def simple_graph(model, spec: ModelSpec, options: dict[str, Any], opset: int) ->
         TfprojError: the conversion failed, or left what has no place in the file.
     """
     folded = fold_norms(model, spec, options)
-    layers = [layer.name for layer in folded.layers]
-    return tidy(convert(folded, opset), layers, spec.dynamic_size), folded.count_params()
+    layers = [layer.name for layer in layers_of(folded)]
+    proto = convert(folded, opset, spec.multi_label)
+    return tidy(proto, layers, spec.dynamic_size), folded.count_params()
 
 
-def convert(model, opset: int):
+def layers_of(model) -> list:
+    """All layers, with those of models inside a model."""
+    found = []
+    for layer in model.layers:
+        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
+
+
+def convert(model, opset: int, multi_label: bool = False):
     """A Keras model from images to scores as an ``onnx.ModelProto`` with both outputs.
 
     Height and width are static, the batch is free.
@@ -42,9 +51,10 @@ def convert(model, opset: int):
     @tf.function(input_signature=[signature])
     def graph(image):
         scores = model(image, training=False)
+        activation = tf.nn.sigmoid if multi_label else tf.nn.softmax
         return {
             SCORES_NAME: tf.identity(scores, SCORES_NAME),
-            PROBABILITIES_NAME: tf.nn.softmax(scores, name=PROBABILITIES_NAME),
+            PROBABILITIES_NAME: activation(scores, name=PROBABILITIES_NAME),
         }
 
     warnings = _Warnings()
@@ -56,7 +66,7 @@ def convert(model, opset: int):
     finally:
         logging.getLogger("tf2onnx").removeHandler(warnings)
     if warnings.messages:
-        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {warnings.messages[0]}")
+        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {first_line(warnings)}")
     # A layer's constants can stay behind as inputs that nothing reads.
     refill(proto.graph.input, [i for i in proto.graph.input if i.name == INPUT_NAME])
     return proto
@@ -71,6 +81,9 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages)
 
 
 def free_size(model, spec: ModelSpec):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from tfproj.core.probabilities import softmax
+from tfproj.core.probabilities import probabilities_of
 from tfproj.errors import TfprojError
 from tfproj.experiment.plan import Plan
 from tfproj.export.samples import Loss, Samples
@@ -69,7 +69,7 @@ def rounding(
     figures = {
         "images": len(samples.files),
         "split": samples.split,
-        **compare([(softmax(exact), softmax(rounded))]),
+        **compare([tuple(probabilities_of(s, samples.kind) for s in (exact, rounded))]),
         "metrics": {name: {"float32": before[name], "half": after[name]} for name in before},
     }
     return figures, samples.loss(before, after)

@@ -6,13 +6,15 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
-from tfproj.models.registry import check_size
+from tfproj.export.web import check_page, require_whole
+from tfproj.models.registry import check_size, input_multiple, input_reach, scaling
 from tfproj.runs.run import Run
 
 
@@ -28,6 +30,8 @@ class Options:
         int8: quantise weights and activations.
         keep: write a file that was rejected as ``NAME.rejected``.
         triton: directory for a Triton model repository, which gets the file as well.
+        web: folder for a page that runs the file in a browser.
+        single_file: that page is one HTML file.
         data: a data set to take instead of the run's own, or where that lies now.
         no_data: verify on generated images, and leave out what only data can tell.
         image_size: (height, width) of the file's input; None: that of the training.
@@ -40,6 +44,8 @@ class Options:
     int8: bool = False
     keep: bool = False
     triton: str | None = None
+    web: str | None = None
+    single_file: bool = False
     data: str | None = None
     no_data: bool = False
     image_size: tuple[int, int] | None = None
@@ -57,6 +63,7 @@ class Job:
         options: as the user gave them.
         license: of the data that the run was trained on.
         digest: SHA-256 of the weights, before they are read: a training may replace them.
+        model: the Keras model, from uint8 images to scores, where it is none of a run.
     """
 
     run: Run
@@ -67,11 +74,52 @@ class Job:
     options: Options
     license: str = ""
     digest: str = ""
+    model: Any = None
+
+    @property
+    def title(self) -> str:
+        """What the model is called."""
+        return self.run.name
 
     @property
     def name(self) -> str:
         """What a model server calls the model."""
-        return f"{self.run.name}-int8" if self.options.int8 else self.run.name
+        return f"{self.title}-int8" if self.options.int8 else self.title
+
+    @property
+    def multiple(self) -> int:
+        """What sides of the input must be a multiple of, in pixels."""
+        return input_multiple(self.spec.model, self.planned.config.model_options)
+
+    @property
+    def reach(self) -> int | None:
+        """How many pixels away a score of the network may depend on; None: not known."""
+        return input_reach(self.spec.model, self.planned.config.model_options)
+
+    @property
+    def scaling(self) -> str:
+        """What the graph does to the pixels first, in words."""
+        return scaling(self.spec.model, self.planned.config.model_options)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Where the weights come from, as in the file's metadata."""
+        config = self.planned.config
+        facts = self.run.environment() if self.run.environment_file.is_file() else {}
+        recorded = {
+            "teachers": facts.get("teachers"),  # whose answers it learned from
+            "median_size": facts.get("data", {}).get("median_size"),  # of the training images
+        }
+        return {
+            "preset": config.preset,
+            "model_options": dict(config.model_options),
+            "seed": config.seed,
+            "run": self.run.name,
+            "data": self.spec.data,
+            "license": self.license,
+            "weights_sha256": self.digest,
+            **{name: value for name, value in recorded.items() if value},
+        }
 
 
 class Rejected(TfprojError):
@@ -111,9 +159,20 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     spec = replace(planned.spec, dynamic_size=options.dynamic_size)
     license = run.environment().get("data", {}).get("license", "")
     job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
-    if options.triton is not None:
-        check_repository(options.triton, job.name)
+    check_others(options, job.name)
+    if options.web is not None:
+        require_whole(spec, run.name)
     return job
+
+
+def check_others(options: Options, name: str) -> None:
+    """InputError where what is also to be written has no place."""
+    if options.triton is not None:
+        check_repository(options.triton, name)
+    if options.single_file and options.web is None:
+        raise InputError("--single-file needs --web")
+    if options.web is not None:
+        check_page(options.web, options.single_file)
 
 
 def _plan(run: Run, options: Options) -> Plan:

@@ -18,7 +18,6 @@ from tfproj.core.spec import (
 )
 from tfproj.export.job import Job
 from tfproj.export.opset import IR_VERSION
-from tfproj.models.registry import input_multiple, scaling
 from tfproj.runs import environment
 
 
@@ -31,6 +30,8 @@ class Measured:
         golden: see :func:`tfproj.export.golden.golden_vectors`.
         verification: against Keras, see :class:`tfproj.export.verify.Verification`.
         half: what 16-bit weights cost, see :func:`tfproj.export.half.rounding`.
+        thresholds, threshold_choice: of several labels an image, see
+            :func:`tfproj.evaluation.evaluate.choose_thresholds`.
         quantization: what int8 costs and gains, see :mod:`tfproj.export.quantize`.
     """
 
@@ -38,18 +39,21 @@ class Measured:
     golden: dict[str, Any] | None = None
     verification: dict[str, Any] | None = None
     half: dict[str, Any] | None = None
+    thresholds: list[float] | None = None
+    threshold_choice: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
 
 
 def describe(job: Job, measured: Measured) -> dict[str, Any]:
     """The metadata of a file, as plain JSON types."""
-    spec, config = job.spec, job.planned.config
+    spec = job.spec
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
     classes = len(spec.classes)
     shape = ["N", classes] if spec.task == "classify" else ["N", *size, classes]
+    last, over = ("sigmoid", "") if spec.multi_label else ("softmax", " over the last axis")
     meanings = {
-        SCORES_NAME: "before softmax",
-        PROBABILITIES_NAME: "softmax of the scores over the last axis, 0..1",
+        SCORES_NAME: f"before {last}",
+        PROBABILITIES_NAME: f"{last} of the scores{over}, 0..1",
     }
     return {
         **spec.to_dict(),
@@ -59,34 +63,19 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "layout": "NHWC",
             "shape": ["N", *size, spec.channels],
             "range": [0, 255],
-            "multiple": input_multiple(spec.model, config.model_options),
+            "multiple": job.multiple,
+            "reach": job.reach,
         },
         "outputs": {
             name: {"dtype": "float32", "shape": shape, "meaning": meaning}
             for name, meaning in meanings.items()
         },
-        "preprocessing": preprocessing(spec, scaling(spec.model, config.model_options)),
+        "preprocessing": preprocessing(spec, job.scaling),
         "graph": {"opset": job.opset, "ir_version": IR_VERSION},
-        "training": {
-            "preset": config.preset,
-            "model_options": dict(config.model_options),
-            "seed": config.seed,
-            "run": job.run.name,
-            "data": spec.data,
-            "license": job.license,
-            "weights_sha256": job.digest,
-            **_teachers(job),
-        },
+        "training": job.training,
         "versions": environment.versions(),
         **{name: value for name, value in vars(measured).items() if value is not None},
     }
-
-
-def _teachers(job: Job) -> dict[str, Any]:
-    """Whose answers it learned from, where it did."""
-    file = job.run.environment_file
-    found = job.run.environment().get("teachers") if file.is_file() else None
-    return {"teachers": found} if found else {}
 
 
 def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:

@@ -11,6 +11,7 @@ from tfproj.core.files import write_bytes
 from tfproj.errors import missing_extra
 from tfproj.export.job import Job, Options, Rejected, prepare
 from tfproj.export.triton import write_repository
+from tfproj.export.web import write_page
 from tfproj.inference.predictor import Predictor
 from tfproj.runs.run import Run
 
@@ -27,14 +28,18 @@ def export_onnx(
 
     Returns:
         ``path``, ``bytes``, ``parameters``, and as in the file's metadata ``verification``,
-        ``calibration`` and ``half`` (or None) or, of an int8 file, ``quantization``; ``triton``
-        where a repository was written.
+        ``calibration``, ``thresholds`` and ``half`` (or None) or, of an int8 file,
+        ``quantization``; ``triton`` and ``web`` where a repository or a page was written.
 
     Raises:
         Rejected: the answers differ from Keras; for int8, it is too inaccurate or not faster.
         TfprojError: conversion failed, or the file does not reproduce its golden vectors.
     """
-    job = prepare(run, output, options or Options())
+    return write(prepare(run, output, options or Options()))
+
+
+def write(job: Job) -> dict[str, Any]:
+    """As :func:`export_onnx`, once the job is checked."""
     built = _built(job)
     Predictor(built.data).selftest()  # reads the very bytes that are written
     write_bytes(job.path, built.data)
@@ -45,11 +50,20 @@ def export_onnx(
         "parameters": built.parameters,
         "verification": built.measured.verification,
         "calibration": built.measured.calibration,
+        "thresholds": built.measured.thresholds,
         kind: getattr(built.measured, kind),
     }
-    if job.options.triton is not None:
-        result["triton"] = str(write_repository(job.path, job.options.triton, job.name))
-    return result
+    return result | also_written(job.path, job.options, job.name)
+
+
+def also_written(file: Path, options: Options, name: str) -> dict[str, str]:
+    """What a user wants beside the file: ``triton`` and ``web``, the places of each."""
+    found = {}
+    if options.triton is not None:
+        found["triton"] = str(write_repository(file, options.triton, name))
+    if options.web is not None:
+        found["web"] = str(write_page(file, options.web, options.single_file))
+    return found
 
 
 def _built(job: Job):

@@ -111,18 +111,28 @@ class Judge:
             count = max(4, min(count, PIXELS // math.prod(job.spec.size)))
         self._samples = draw(job.planned, count, folder)
         self._metadata = describe(job, built.measured)
-        self.metrics, self._probabilities = self._measure(built.data)
+        scores, self._probabilities = self._answers(built.data)
+        if self._samples.targets is None:
+            answers = self._samples.answers(scores)
+            self._samples = replace(self._samples, targets=answers, agreement=True)
+        self.metrics = self._samples.measure(scores)
 
-    def _measure(self, data: bytes) -> tuple[dict[str, float], np.ndarray]:
-        results = Predictor(data).predict(self._samples.files, batch_size=8)
-        metrics = self._samples.measure(np.stack([r.scores for r in results]))
-        return metrics, np.stack([r.probabilities for r in results])
+    def _answers(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        predictor, files = Predictor(data), self._samples.files
+        # Not predict, which takes images in tiles where the file says so.
+        batches = (
+            np.stack([predictor.load(file)[0] for file in files[start : start + 8]])
+            for start in range(0, len(files), 8)
+        )
+        scores, probabilities = zip(*map(predictor.run, batches), strict=True)
+        return np.concatenate(scores), np.concatenate(probabilities)
 
     def try_(self, quantizer: Quantizer, method: str, excluded: Sequence[str]) -> Trial:
         """Quantise and measure."""
         proto = quantizer.build(method, excluded)
         data = attach(proto, self._metadata)
-        metrics, probabilities = self._measure(data)
+        scores, probabilities = self._answers(data)
+        metrics = self._samples.measure(scores)
         loss = self._samples.loss(self.metrics, metrics)
         difference = float(np.abs(probabilities - self._probabilities).mean())
         return Trial(method, tuple(excluded), proto, data, metrics, loss, difference)

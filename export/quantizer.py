@@ -29,6 +29,7 @@ OPERATORS = ("Add", "Clip", "Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshap
              "GlobalAveragePool", "AveragePool", "Concat")  # fmt: skip
 # Operators that only move elements.
 MOVES = ("Transpose", "Reshape", "Concat")
+SCALINGS = {"Mul": np.multiply, "Add": np.add, "Sub": np.subtract, "Div": np.divide}
 CODINGS = ("QuantizeLinear", "DequantizeLinear")
 CHUNK = 4  # images, or fewer, whose activations are in memory at once
 
@@ -107,7 +108,7 @@ class Quantizer:
         _share_codings(model.graph)
         _move_bytes(model.graph)
         _quantize_first(model.graph, self._scaled.tensors[0])
-        check(model)
+        check(model, tidied=False)
         return model
 
 
@@ -161,16 +162,17 @@ def _scaled_image(graph: onnx.GraphProto) -> _Scaled:
     while True:
         node = next(n for n in graph.node if name in n.input)
         constant = values.get(node.input[-1])
-        if node.op_type in ("Mul", "Add") and constant is not None and constant.size == 1:
-            pixels = pixels * constant if node.op_type == "Mul" else pixels + constant
-            tensors = []
+        if node.op_type in SCALINGS and constant is not None and name == node.input[0]:
+            # A constant for each channel is one of all: the range is that of the whole image.
+            pixels = SCALINGS[node.op_type](pixels[:, None], constant.reshape(1, -1))
+            pixels = np.float32([pixels.min(), pixels.max()])
         elif node.op_type not in ("Cast", *MOVES[:2]):
             return _Scaled(nodes, np.float32(pixels.min()), np.float32(pixels.max()), tensors)
         name = node.output[0]
         if node.op_type not in MOVES[:2]:
             nodes.append(node.name)
-        if node.op_type != "Cast":
-            tensors.append(name)
+            tensors = []
+        tensors.append(name)
 
 
 def _share_codings(graph: onnx.GraphProto) -> None:

@@ -13,15 +13,18 @@ from tfproj.core import image
 from tfproj.core.spec import ModelSpec
 from tfproj.data import Split
 from tfproj.evaluation import metrics
+from tfproj.evaluation.labels import average_precision
 from tfproj.evaluation.pixels import PixelScores
 from tfproj.experiment.plan import Plan
 from tfproj.export.golden import GOLDEN_SEED, golden_images
 
 # What a file with fewer bits may lose on validation data: 0.3 points of accuracy, 0.005 of mean
-# average precision.
+# average precision. Where nobody knows the truth, a class may change for one image or pixel in 100.
 DECIDING = {
+    "unknown": ("agreement", 0.01),
     "classify": ("accuracy", 0.003),
     "segment": ("mean_average_precision_softmax", 0.005),
+    "multi_label": ("mean_average_precision", 0.005),
 }
 
 
@@ -58,34 +61,52 @@ class Samples:
     Attributes:
         split: which they are from; "generated": drawn, without data.
         files: images as a user would give them.
-        targets: int32 (N,) labels, or uint8 (N, H, W) masks at the model's size; None where
-            nobody knows.
+        targets: int32 (N,) or uint8 (N, classes) labels, or uint8 (N, H, W) masks at the model's
+            size; None where nobody knows.
         classes: number of classes.
+        agreement: the targets are not the truth, but what a model answers.
+        multi_label: as of the model.
     """
 
     split: str
     files: list[Path]
     targets: np.ndarray | None
     classes: int
+    agreement: bool = False
+    multi_label: bool = False
+
+    @property
+    def kind(self) -> str:
+        """One of ``tfproj.core.spec.KINDS``, where the targets are known."""
+        return ("classify", "multi_label", "segment")[self.targets.ndim - 1]
 
     def measure(self, scores: np.ndarray) -> dict[str, float]:
-        """``accuracy``, or ``mean_average_precision_raw`` and ``_softmax``; else nothing.
+        """``accuracy``, or ``mean_average_precision``, of pixels ``_raw`` and ``_softmax``.
 
         Args:
             scores: float32 (N, classes) or (N, H, W, classes), before softmax.
         """
         if self.targets is None:
             return {}
-        if self.targets.ndim == 1:
+        if self.agreement:
+            return {"agreement": float(np.mean(self.answers(scores) == self.targets))}
+        if self.kind == "multi_label":
+            each = map(average_precision, scores.T, self.targets.T)
+            return {"mean_average_precision": metrics.mean([*each])}
+        if self.kind == "classify":
             return {"accuracy": float(np.mean(scores.argmax(-1) == self.targets))}
         pixels = PixelScores(self.classes)
         pixels.add(scores, self.targets)
         found = pixels.average_precisions()
         return {f"mean_average_precision_{kind}": metrics.mean(v) for kind, v in found.items()}
 
+    def answers(self, scores: np.ndarray) -> np.ndarray:
+        """What scores say, in the form of the targets: classes, or labels bool (N, classes)."""
+        return scores > 0 if self.multi_label else scores.argmax(-1)
+
     def loss(self, before: dict[str, float], after: dict[str, float]) -> Loss:
         """Between two results of :meth:`measure`."""
-        metric, allowed = DECIDING["classify" if self.targets.ndim == 1 else "segment"]
+        metric, allowed = DECIDING["unknown" if self.agreement else self.kind]
         return Loss(metric, before[metric], after[metric], allowed)
 
 
@@ -99,12 +120,13 @@ def draw(planned: Plan, count: int, folder: Path) -> Samples:
     part = planned.dataset.splits[split]
     indices = np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).round().astype(int))
     files = [_file(part, int(i), folder) for i in indices]
-    if part.labels is not None:
-        targets = part.labels[indices]
+    if part.labels is not None or part.read_mask is None:
+        targets = None if part.labels is None else part.labels[indices]
     else:
-        size = planned.spec.size
-        targets = np.stack([image.resize_mask(part.read_mask(int(i)), size) for i in indices])
-    return Samples(split, files, targets, len(planned.spec.classes))
+        spec, masks = planned.spec, (part.read_mask(int(i)) for i in indices)
+        targets = np.stack([image.resize_mask(mask, spec.size, spec.resize) for mask in masks])
+    spec = planned.spec
+    return Samples(split, files, targets, len(spec.classes), multi_label=spec.multi_label)
 
 
 def generated(spec: ModelSpec, count: int, folder: Path) -> Samples:
@@ -139,8 +161,13 @@ def calibration_images(planned: Plan, count: int) -> np.ndarray:
     """Training images in which every class has its share: uint8 (N, H, W, C)."""
     split = planned.dataset.splits["train"]
     rng = np.random.default_rng(planned.config.seed)
-    if split.labels is not None:
+    if split.labels is not None and split.labels.ndim == 1:
         chosen = balanced_labels(split.labels, count, rng)
+    elif split.labels is not None:
+        pool = rng.permutation(len(split))[: 4 * count]
+        chosen = pool[balanced_shares(split.labels[pool].astype(float), count)]
+    elif split.read_mask is None:
+        chosen = rng.permutation(len(split))[:count]
     else:
         pool = rng.permutation(len(split))[: 4 * count]
         shares = np.stack(

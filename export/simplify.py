@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
 from tfproj.errors import TfprojError, first_line
+from tfproj.inference.model_file import OPERATORS
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # Operators that a file for inference has no use for.
@@ -75,12 +76,19 @@ def clean(model: onnx.ModelProto) -> None:
     refill(model.opset_import, standard)
 
 
-def check(model: onnx.ModelProto) -> None:
-    """TfprojError where the graph holds what no exported file may hold."""
-    for node in model.graph.node:
+def check(model: onnx.ModelProto, tidied: bool = True) -> None:
+    """TfprojError where the graph holds what no exported file may hold.
+
+    Args:
+        tidied: of a network of ours, so without ``UNWANTED`` operators, which others may need.
+    """
+    # The worst first: loops bring much that is only useless.
+    for node in sorted(model.graph.node, key=lambda node: node.op_type in OPERATORS):
         if node.domain not in STANDARD_DOMAINS:
             raise TfprojError(f"the graph holds {node.domain}.{node.op_type}, not a standard one")
-        if node.op_type in UNWANTED:
+        if node.op_type not in OPERATORS:
+            raise TfprojError(f"{node.name} needs the operator {node.op_type}: no file may hold it")
+        if tidied and node.op_type in UNWANTED:
             raise TfprojError(f"the graph holds a useless {node.op_type} ({node.name})")
     if model.functions or any(i.external_data for i in model.graph.initializer):
         raise TfprojError("the graph holds local functions or external data")

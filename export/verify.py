@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.probabilities import softmax
+from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import ModelSpec
 from tfproj.experiment.plan import Plan
 from tfproj.export.isolated import Pass, predict_isolated
@@ -99,13 +99,14 @@ def verify(
     with tempfile.TemporaryDirectory() as folder:
         results = predict_isolated(data, files, passes, Path(folder))
         scores, probabilities = zip(*results, strict=True)
+        own_probabilities = [probabilities_of(s, spec.kind) for s in expected]
         keras, onnx = samples.measure(own), samples.measure(np.asarray(scores[0]))
         return Verification(
             images=len(files),
             split=samples.split,
             batch_sizes=BATCH_SIZES,
             sizes=(spec.size, *sizes) if sizes else (),
-            **compare(zip(map(softmax, expected), probabilities, strict=True)),
+            **compare(zip(own_probabilities, probabilities, strict=True)),
             max_score_difference=score_difference(zip(expected, scores, strict=True)),
             metrics={name: {"keras": keras[name], "onnx": onnx[name]} for name in keras},
             tolerance=TOLERANCE,

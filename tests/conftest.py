@@ -156,6 +156,27 @@ def kept_proportions(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def toy_labels(tmp_path_factory):
+    """A run on drawn images of several labels or none, evaluated and exported."""
+    from label_sets import write_cells, write_shapes
+
+    from tfproj.evaluation.evaluate import evaluate
+    from tfproj.experiment.presets import make_config
+    from tfproj.export.onnx_file import export_onnx
+    from tfproj.training.train import train
+
+    folder = tmp_path_factory.mktemp("labels")
+    write_cells(folder / "data", write_shapes(folder / "data", {"train": 160, "val": 60}))
+    options = {"data": str(folder / "data"), "multi_label": True, "label_smoothing": 0.05}
+    options |= {"model_options": {"filters": 16, "dense": 32}, "augment": "flip"}
+    config = make_config("classify", "original", epochs=6, batch_size=8, **options)
+    run = train(config, folder / "runs", "toy")
+    evaluate(run, ["val"], flip=True)
+    export_onnx(run, run.onnx_file)
+    return run
+
+
+@pytest.fixture(scope="session")
 def toy_models(toy_classifier, toy_segmenter, tmp_path_factory):
     """Exported ONNX files by task."""
     from tfproj.export.onnx_file import export_onnx

@@ -92,6 +92,7 @@ def test_values_that_no_configuration_takes(class_folder):
         ({"class_weights": 3}, "class_weights is 3; it must be text, or a number for each class"),
         ({"sampling": "sqrt"}, "unknown sampling 'sqrt'"),
         ({"monitor": "mean_iou"}, "unknown monitor for classify 'mean_iou'"),
+        ({"multi_label": True, "sampling": "balanced"}, "are for one label an image"),
     ):
         with pytest.raises(InputError, match=message):
             make_config("classify", **values)

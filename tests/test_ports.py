@@ -45,13 +45,15 @@ def test_files_are_what_the_schema_says(toy_models):
     files = [pretrained_file(name) for name in names()] + [toy_models[t] for t in TASKS]
     assert [faults(Predictor(file).metadata) for file in files] == [[]] * len(files)
     metadata = Predictor(toy_models["classify"]).metadata
-    for change in {"height": 0}, {"resize": "squash"}, {"schema": 99}, {"input": {}}:
+    for change in {"schema": 3}, {"height": 0}, {"resize": "squash"}, {"schema": 99}, {"input": {}}:
         assert faults({**metadata, **change})
 
 
-def test_the_schema_knows_every_key_that_is_written(toy_models):
+def test_the_schema_knows_every_key_that_is_written(toy_models, toy_labels):
     known = json.loads((ROOT / "docs" / "metadata.schema.json").read_text())["properties"]
     written = [Predictor(toy_models[task]).metadata for task in TASKS]
+    written.append(Predictor(toy_labels.onnx_file).metadata)
+    assert faults(written[-1]) == []
     assert set().union(*written) <= known.keys()
 
 
@@ -115,6 +117,15 @@ def test_cpp_reproduces_the_golden_answers(program, name, tmp_path):
         assert last["label"] == expected.label
     else:
         assert last["shares"] == pytest.approx(expected.shares(), abs=1e-3)
+
+
+@pytest.mark.cpp
+def test_cpp_gives_the_same_labels(program, toy_labels):
+    files = sorted((toy_labels.path.parents[2] / "data" / "images").glob("val_*.png"))[:12]
+    lines = answers(program, toy_labels.onnx_file, *files)[-len(files) :]
+    expected = [sorted(r.labels) for r in Predictor(toy_labels.onnx_file).predict(files)]
+    assert [sorted(line["labels"]) for line in lines] == expected
+    assert len({len(labels) for labels in expected}) > 2
 
 
 @pytest.mark.cpp

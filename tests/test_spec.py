@@ -29,7 +29,7 @@ def test_reads_records_of_other_minor_versions():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("schema", 3),
+        ("schema", 4),
         ("schema", True),
         ("resize", "crop"),
         ("task", "detect"),

@@ -12,24 +12,36 @@ from typing import TYPE_CHECKING, Any
 from tfproj._version import __version__
 
 if TYPE_CHECKING:
+    from tfproj.export.any_model import export_model
     from tfproj.inference.predictor import Predictor
-    from tfproj.inference.results import Classification, Segmentation
+    from tfproj.inference.results import Classification, MultiLabel, Segmentation
 
 # From 1.29 on, onnxruntime reports what it runs to its makers and keeps an identifier in the home
 # directory, from its import on, unless this is set; an answer that is already there is kept.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Classification", "Predictor", "Segmentation", "__version__"]
+__all__ = [
+    "Classification",
+    "MultiLabel",
+    "Predictor",
+    "Segmentation",
+    "__version__",
+    "export_model",
+]
 
 
 if not TYPE_CHECKING:  # or a checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name in {"Classification", "Predictor", "Segmentation"}:
+        if name in {*__all__} - {"__version__", "export_model"}:
             # Here, so that importing the package loads nothing.
             from tfproj.inference import predictor  # noqa: PLC0415
 
             return getattr(predictor, name)
+        if name == "export_model":
+            from tfproj.export import any_model  # noqa: PLC0415 (as above)
+
+            return any_model.export_model
         raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
 
 

@@ -53,7 +53,7 @@ nlohmann::json read_metadata(const Bytes& file) {
     if (key != "tfproj") continue;
     auto record = nlohmann::json::parse(value);
     const int schema = record.at("schema");
-    if (schema != 1 && schema != 2)
+    if (schema < 1 || schema > 3)
       throw std::runtime_error("a file of schema " + std::to_string(schema));
     return record;
   }

@@ -82,13 +82,19 @@ double difference_to(const json& vector, const Answer& answer, const Model& mode
   return worst;
 }
 
-// The most probable class, or the share of each class among the picture's pixels.
+// The most probable class, all labels, or the share of each class among the picture's pixels.
 json summary(const Answer& answer, const Model& model) {
   const json& names = model.record.at("classes");
   if (model.record.at("task") == "classify") {
     const auto& p = answer.probabilities;
     const auto best = std::max_element(p.begin(), p.end());  // the first of equal ones
-    return {{"label", names[best - p.begin()]}, {"probability", *best}};
+    json found = {{"label", names[best - p.begin()]}, {"probability", *best}};
+    if (!model.record.value("multi_label", false)) return found;
+    found["labels"] = json::array();
+    for (std::size_t c = 0; c < p.size(); c++)
+      if (double{p[c]} >= model.record.at("thresholds")[c].get<double>())
+        found["labels"].push_back(names[c]);
+    return found;
   }
   const Bytes mask = mask_of_size(answer.probabilities.data(), model.height, model.width,
                                   model.classes, answer.height, answer.width);

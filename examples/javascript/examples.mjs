@@ -1,21 +1,23 @@
 // node examples.mjs docs/port-examples.json
 //
-// Compares these modules with the examples for ports. One JSON object per line on stdout; exit code
+// Compares the modules of ../../export/browser with the examples for ports. One JSON object per line on stdout; exit code
 // 1 where an answer is not reproduced.
 import { readFile } from "node:fs/promises";
-import { load } from "./image.mjs";
-import { maskOfSize } from "./mask.mjs";
+import { floats, fromBase64 } from "../../export/browser/answers.mjs";
+import { prepare } from "../../export/browser/image.mjs";
+import { maskOfSize } from "../../export/browser/mask.mjs";
+import { decodePng } from "../../export/browser/png.mjs";
 
 const { images, masks, calibration } = JSON.parse(await readFile(process.argv[2], "utf8"));
 let failed = false;
 
 for (const { name, png_base64, pixels_base64, ...record } of images) {
-  const { pixels } = load(Buffer.from(png_base64, "base64"), record);
+  const pixels = prepare(await decodePng(fromBase64(png_base64)), record);
   say(name, Buffer.from(pixels).toString("base64") === pixels_base64);
 }
-const bytes = Uint8Array.from(Buffer.from(masks.probabilities_base64, "base64"));
+const answer = floats(masks.probabilities_base64);
 for (const { size, rows } of masks.masks) {
-  const mask = maskOfSize(new Float32Array(bytes.buffer), masks.shape, size);
+  const mask = maskOfSize(answer, masks.shape, size);
   say(size, mask.join("") === rows.join(""));
 }
 for (const { scores, temperature, probabilities } of calibration) {

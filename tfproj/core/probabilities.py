@@ -21,6 +21,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float32 of float ``logits``, each by itself."""
+    return np.exp(-np.logaddexp(0, -np.asarray(logits, np.float32)))
+
+
+def probabilities_of(scores: np.ndarray, kind: str) -> np.ndarray:
+    """What a graph makes of its float ``scores``; ``kind`` as of a ``ModelSpec``."""
+    return sigmoid(scores) if kind == "multi_label" else softmax(scores)
+
+
 def mean_with_mirrored(
     score: Callable[[np.ndarray], np.ndarray], images: np.ndarray, mirrored: Sequence[int]
 ) -> np.ndarray:
@@ -60,7 +70,7 @@ def mask_of_size(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray
         low, share = rows[0][part], rows[1][part, None]
         below = planes[:, low[0] : low[-1] + 2]  # the last of them has a row after it, or is last
         wide = (_between(plane, *columns, axis=1) for plane in below)
-        _decide((_between(plane, low - low[0], share, axis=0) for plane in wide), mask[part])
+        decide((_between(plane, low - low[0], share, axis=0) for plane in wide), mask[part])
     return mask
 
 
@@ -95,7 +105,7 @@ def _between(values: np.ndarray, low: np.ndarray, share: np.ndarray, axis: int) 
     return result
 
 
-def _decide(planes: Iterator[np.ndarray], mask: np.ndarray) -> None:
+def decide(planes: Iterator[np.ndarray], mask: np.ndarray) -> None:
     """Write into uint8 ``mask``, which is 0, the index of the largest of float32 ``planes``."""
     best = next(planes)
     for index, plane in enumerate(planes, 1):

@@ -21,14 +21,21 @@ METADATA_KEY = "tfproj"
 SCHEMA = 1
 # Of a file whose images are not stretched: a reader of schema 1 would do so all the same.
 SCHEMA_OF_RESIZE = 2
+# Of a file with several labels an image: a reader of 1 or 2 would name the most probable alone.
+SCHEMA_OF_LABELS = 3
 TASKS = ("classify", "segment")
-RESIZES = ("stretch", "letterbox", "crop")  # see tfproj.core.resizing
+KINDS = (*TASKS, "multi_label")  # of answers: "multi_label" is a way to classify
+RESIZES = ("stretch", "letterbox", "crop", "tiles")  # see tfproj.core.resizing
+OF_CLASSIFIERS, OF_SEGMENTERS = ("letterbox", "crop"), ("tiles",)  # all may stretch
 PAD = 114  # grey around a letterboxed picture, in each channel
 
 # Names of the tensors of every exported graph.
 INPUT_NAME = "image"
 SCORES_NAME = "scores"
 PROBABILITIES_NAME = "probabilities"
+
+# That servers take at once: of 256 x 256 images with five classes, 250 MB at most.
+MAX_BATCH_SIZE = {"classify": 64, "segment": 16}
 
 # What tfproj.core.image does before the graph and what the graph does itself. docs/onnx-contract.md
 # spells each step out for a port to another language; both change together.
@@ -95,7 +102,9 @@ class ModelSpec:
         data: name of the data set it was trained on.
         dynamic_size: an exported file takes any height and width that are multiples of what its
             metadata says; ``height`` and ``width`` are the size it was trained at.
-        resize: what happens to images of other proportions, one of ``RESIZES``; segmenters stretch.
+        resize: how images of other sizes come to the input, one of ``RESIZES``. Segmenters stretch
+            them or, trained on parts at the photographs' own scale, take them in ``tiles``.
+        multi_label: of ``classify``: an image has any number of classes, each by its sigmoid.
     """
 
     task: str
@@ -108,6 +117,7 @@ class ModelSpec:
     data: str = ""
     dynamic_size: bool = False
     resize: str = "stretch"
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -123,6 +133,12 @@ class ModelSpec:
         if self.channels not in (1, 3) or min(self.height, self.width) < 1:
             raise InputError(f"input {self.height} x {self.width} x {self.channels} is not usable")
         check_resize(self.resize, self.task)
+        check_multi_label(self.multi_label, self.task)
+
+    @property
+    def kind(self) -> str:
+        """What its answers are, one of ``KINDS``."""
+        return kind_of_task(self.task, self.multi_label)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -138,6 +154,10 @@ class ModelSpec:
         """Plain JSON types, with the schema version."""
         schema = SCHEMA if self.resize == "stretch" else SCHEMA_OF_RESIZE
         record = {"schema": schema, **dataclasses.asdict(self)}
+        if self.multi_label:
+            record["schema"] = SCHEMA_OF_LABELS
+        else:  # as files always were
+            del record["multi_label"]
         return {**record, "classes": list(self.classes), "colors": list(self.colors)}
 
     @classmethod
@@ -151,8 +171,8 @@ class ModelSpec:
             InputError: not a record of these schemas.
         """
         found = record.get("schema") if isinstance(record, dict) else None
-        if type(found) is not int or found not in (SCHEMA, SCHEMA_OF_RESIZE):
-            known = f"{SCHEMA} and {SCHEMA_OF_RESIZE}"
+        if type(found) is not int or not SCHEMA <= found <= SCHEMA_OF_LABELS:
+            known = f"{SCHEMA} to {SCHEMA_OF_LABELS}"
             raise InputError(f"model metadata of schema {found!r:.20}; this version reads {known}")
         fields = {f.name: str(f.type) for f in dataclasses.fields(cls)}
         kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,)}
@@ -160,6 +180,8 @@ class ModelSpec:
         values.setdefault("dynamic_size", False)
         if found == SCHEMA:
             values.setdefault("resize", "stretch")
+        if found < SCHEMA_OF_LABELS:
+            values["multi_label"] = False
         for name, kind in fields.items():
             wanted = kinds.get(kind, (list, tuple))
             # JSON's true is no size, though Python's True is an int.
@@ -178,11 +200,24 @@ def check_resize(resize: str, task: str) -> None:
     """InputError for an unknown policy, or one that a model of this task can't have."""
     if resize not in RESIZES:
         raise InputError(f"resize {resize!r:.40}; expected one of {', '.join(RESIZES)}")
-    if task == "segment" and resize != "stretch":
+    if task == "classify" and resize in OF_SEGMENTERS:
+        raise InputError(f"resize {resize!r} is for segment only: a class is of the whole image")
+    if task == "segment" and resize in OF_CLASSIFIERS:
         raise InputError(
             f"resize {resize!r} is for classify only: what is cut off would have no mask, and "
             "padding would count as a class; leave --resize out, or take 'stretch'"
         )
+
+
+def kind_of_task(task: str, multi_label: bool) -> str:
+    """One of ``KINDS``."""
+    return "multi_label" if multi_label else task
+
+
+def check_multi_label(multi_label: bool, task: str) -> None:
+    """InputError where a model of this task can't have several labels an image."""
+    if multi_label and task != "classify":
+        raise InputError("multi_label is for classify only: a mask has several classes anyway")
 
 
 def preprocessing(spec: ModelSpec, scaling: str = "rescale by 1/255") -> dict[str, Any]:
@@ -193,7 +228,8 @@ def preprocessing(spec: ModelSpec, scaling: str = "rescale by 1/255") -> dict[st
     """
     policy = {"policy": spec.resize, "keep_aspect": spec.resize != "stretch"}
     pad = {"pad": PAD} if spec.resize == "letterbox" else {}
-    in_graph = {"in_graph": [scaling, "softmax over classes"]}
+    last = "sigmoid of each class" if spec.multi_label else "softmax over classes"
+    in_graph = {"in_graph": [scaling, last]}
     return {**_PREPROCESSING, **in_graph, "resize": {**_RESIZE, **policy, **pad}}
 
 

@@ -93,7 +93,8 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
         if not len(dataset.splits.get(split, ())):
             yield Finding(dataset.name, "split", f"no examples in the split {split!r}")
     if dataset.task == "classify" and "train" in dataset.splits:
-        present = set(np.unique(dataset.splits["train"].labels).tolist())
+        counts = dataset.splits["train"].class_counts(len(dataset.classes))
+        present = set(np.flatnonzero(counts).tolist())
         if len(present) == 1 and len(dataset.classes) > 1:
             only = dataset.classes[present.pop()]
             message = f"all training examples are of the class {only!r}; there must be two or more"
@@ -143,7 +144,7 @@ def _check_example(split: Split, index: int, masks: MaskSet) -> Findings:
 
 
 def _label_counts(dataset: Dataset, split: Split) -> dict[str, int]:
-    counts = np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
+    counts = split.class_counts(len(dataset.classes)).tolist()
     return dict(zip(dataset.classes, counts, strict=True))
 
 

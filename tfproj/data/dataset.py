@@ -32,6 +32,7 @@ class DataOptions:
         limit: at most so many training examples, and a tenth as many (at least 50) of the others.
         classes: class order of an earlier run, to which labels are matched by name.
         format: how a directory is laid out, a name in FORMATS; None: recognised.
+        multi_label: an image may be of several classes, or of none; for classification.
     """
 
     data_dir: str | None = None
@@ -40,6 +41,7 @@ class DataOptions:
     limit: int | None = None
     classes: tuple[str, ...] | None = None
     format: str | None = None
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if self.data_dir is not None:
@@ -55,7 +57,8 @@ class Split:
     Attributes:
         names: one per example, unique in the split: file name or index.
         read_image: index -> source that ``tfproj.core.image.load`` takes.
-        labels: int32 (N,) class indices for classification, else None.
+        labels: int32 (N,) class indices for classification; uint8 (N, classes) of 0 and 1 where
+            images have several classes, or none; else None.
         read_mask: index -> uint8 (H, W) class indices for segmentation, 255 for void; else None.
         groups: (N,) group of each example (views of one object), or None.
         files: image files, where the examples are files, else None.
@@ -80,6 +83,18 @@ class Split:
     def mask_label_of(self, index: int) -> str:
         """What error messages call the mask of the example: its file where it has one."""
         return str(self.masks[index]) if self.masks is not None else self.label_of(index)
+
+    def class_counts(self, classes: int) -> np.ndarray:
+        """Images of each class, int64 (classes,)."""
+        if self.labels.ndim == 2:
+            return self.labels.sum(0, dtype=np.int64)
+        return np.bincount(self.labels, minlength=classes)
+
+    def classes_of(self, index: int, names: Sequence[str]) -> str:
+        """The class of an example, or its classes, in words."""
+        if self.labels.ndim == 1:
+            return repr(names[self.labels[index]])
+        return " and ".join(repr(names[i]) for i in np.flatnonzero(self.labels[index])) or "none"
 
     def subset(self, indices: np.ndarray) -> Split:
         """The examples at ``indices`` (int array), in that order."""

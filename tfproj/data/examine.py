@@ -62,7 +62,7 @@ class Examiner:
                 pixels += counts
                 images += counts > 0
         if split.labels is not None:
-            images = np.bincount(split.labels, minlength=len(self._dataset.classes))
+            images = split.class_counts(len(self._dataset.classes))
         height, width = map(_range, sides)
         classes = self._classes(images, None if split.read_mask is None else pixels)
         void = None
@@ -110,12 +110,10 @@ class Examiner:
         first_name, first_index = self._first[digest]
         split, first = self._dataset.splits[name], self._dataset.splits[first_name]
         where, label = f"{first.label_of(first_index)} in {first_name!r}", split.label_of(index)
-        if split.labels is not None and split.labels[index] != first.labels[first_index]:
-            here, there = (
-                self._dataset.classes[part.labels[i]]
-                for part, i in ((split, index), (first, first_index))
-            )
-            message = f"same image, two labels: {here!r}, but {there!r} as {where}"
+        if split.labels is not None and (split.labels[index] != first.labels[first_index]).any():
+            names = self._dataset.classes
+            here, there = split.classes_of(index, names), first.classes_of(first_index, names)
+            message = f"same image, two labels: {here}, but {there} as {where}"
             self.findings.error(label, "duplicate", message)
         elif first_name == "train" and name != "train":
             message = f"in {name!r}, but the same image as {where}; remove one of them"

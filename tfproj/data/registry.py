@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfproj.core.files import expand_home
+from tfproj.core.spec import check_multi_label
 from tfproj.data.dataset import DataOptions, Dataset
 from tfproj.data.findings import Finding
 from tfproj.data.sources.digits import digits
@@ -17,7 +18,7 @@ from tfproj.data.sources.fashion_mnist import fashion_mnist
 from tfproj.data.sources.formats.recognise import directory_dataset
 from tfproj.data.sources.synthetic import synthetic_facades
 from tfproj.data.sources.tfds import tfds_dataset
-from tfproj.data.splits import finish
+from tfproj.data.splits import finish, with_label_sets
 from tfproj.errors import InputError, unknown_name
 
 
@@ -90,6 +91,9 @@ def read_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
         InputError: unknown name, wrong task, nothing there, or nothing that can be used.
     """
     name = expand_home(name)
+    if options.multi_label:
+        check_multi_label(True, task or "classify")
+        task = "classify"
     named = name in DATASETS or name.startswith("tfds:")
     if named and options.format is not None:
         raise InputError(f"--format is for directories; {name!r} is a data set by name")
@@ -107,9 +111,9 @@ def read_dataset(name: str, task: str | None, options: DataOptions) -> Dataset:
             raise InputError(f"--data-dir is for named data sets; {name!r} is a directory itself")
         if options.group_modulus and (Path(name) / "groups.csv").exists():
             raise InputError(f"{name}: groups.csv and --group-modulus both give groups; use one")
-        dataset = directory_dataset(Path(name), task, options.format)
+        dataset = directory_dataset(Path(name), task, options.format, options.multi_label)
     else:
         raise unknown_name("unknown data set (or directory)", name, [*DATASETS, "tfds:NAME"])
     if task not in (None, dataset.task):
         raise InputError(f"data set {name!r} is for {dataset.task}, not {task}")
-    return dataset
+    return with_label_sets(dataset) if options.multi_label else dataset

@@ -53,6 +53,17 @@ def finish(dataset: Dataset, options: DataOptions) -> Dataset:
     return dataset
 
 
+def with_label_sets(dataset: Dataset) -> Dataset:
+    """The data set with labels uint8 (N, classes), and a note where each image has one label."""
+    one_hot, splits, notes = np.eye(len(dataset.classes), dtype=np.uint8), {}, dataset.notes
+    for name, split in dataset.splits.items():
+        labels = one_hot[split.labels] if split.labels.ndim == 1 else split.labels
+        splits[name] = dataclasses.replace(split, labels=labels)
+    if all((split.labels.sum(1) == 1).all() for split in splits.values()):
+        notes = (*notes, "every image has one label, of which --multi-label makes no use")
+    return dataclasses.replace(dataset, splits=splits, notes=notes)
+
+
 def numbered_groups(names: Sequence[str], modulus: int) -> np.ndarray:
     """The last number in each name modulo ``modulus``: int64 (N,)."""
     numbers = [re.findall(r"\d+", Path(name).stem) for name in names]
@@ -78,8 +89,11 @@ def hold_out(split: Split, fraction: float, may_grow: bool = False) -> tuple[Spl
     """
     rng = None if may_grow else np.random.default_rng(SPLIT_SEED)
     labels = np.zeros(len(split), np.int32) if split.labels is None else split.labels
-    if split.groups is not None:
-        chosen = np.isin(split.groups, _held_groups(split.groups, labels, fraction, rng))
+    groups = split.groups
+    if groups is None and labels.ndim == 2:  # an image is of several classes, as a group is
+        groups = np.array(split.names, str)
+    if groups is not None:
+        chosen = np.isin(groups, _held_groups(groups, labels, fraction, rng))
     else:
         chosen = np.zeros(len(split), bool)
         for label in np.unique(labels):
@@ -104,8 +118,12 @@ def _held_groups(
     First of every class its share, beginning with the rarest; then any, up to the share of all.
     """
     names, group_of = np.unique(groups, return_inverse=True)
-    has = np.zeros((len(names), labels.max(initial=0) + 1), bool)
-    has[group_of, labels] = True
+    if labels.ndim == 2:
+        has = np.zeros((len(names), labels.shape[1]), bool)
+        np.logical_or.at(has, group_of, labels > 0)
+    else:
+        has = np.zeros((len(names), labels.max(initial=0) + 1), bool)
+        has[group_of, labels] = True
     left, held = has.sum(0), np.zeros(len(names), bool)
     numbers = _numbers(names, rng)
     order = np.argsort(numbers, kind="stable")
@@ -118,11 +136,13 @@ def _held_groups(
         shares.append((members, max(1, share)))
     shares.append((np.ones(len(names), bool), _held_count(numbers, fraction)))
     for members, wanted in shares:
+        count = np.count_nonzero(held & members)
         for group in order[members[order]]:
-            if np.count_nonzero(held & members) >= wanted:
+            if count >= wanted:
                 break
             if not held[group] and (left[has[group]] > 1).all():
                 held[group] = True
+                count += 1
                 left -= has[group]
     return names[held]
 
@@ -153,18 +173,22 @@ def _reorder(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
             f"{dataset.name}: class {missing[0]!r} is not one of the model's: {', '.join(classes)}"
         )
     table = np.array([classes.index(name) for name in dataset.classes], np.int32)
-    splits = {name: _relabelled(split, table) for name, split in dataset.splits.items()}
+    splits = {k: _relabelled(split, table, len(classes)) for k, split in dataset.splits.items()}
     colors = dataset.colors if len(dataset.colors) == len(classes) else ()
     if colors:
         colors = tuple(dataset.colors[dataset.classes.index(name)] for name in classes)
     return dataclasses.replace(dataset, classes=tuple(classes), splits=splits, colors=colors)
 
 
-def _relabelled(split: Split, table: np.ndarray) -> Split:
-    read_mask = split.read_mask
+def _relabelled(split: Split, table: np.ndarray, classes: int) -> Split:
+    read_mask, labels = split.read_mask, split.labels
+    if labels is not None and labels.ndim == 2:
+        labels = labels @ np.eye(classes, dtype=labels.dtype)[table]
+    elif labels is not None:
+        labels = table[labels]
     return dataclasses.replace(
         split,
-        labels=None if split.labels is None else table[split.labels],
+        labels=labels,
         read_mask=None if read_mask is None else lambda i: class_table_of(table)[read_mask(i)],
     )
 
@@ -182,6 +206,10 @@ def _draw(split: Split, count: int, rng: np.random.Generator) -> np.ndarray:
     """Sorted indices of ``count`` examples, with every class while there is room for it."""
     order = rng.permutation(len(split))
     if split.labels is not None:
-        first = np.unique(split.labels[order], return_index=True)[1]
+        if split.labels.ndim == 2:
+            present = split.labels.any(0)
+            first = np.unique(split.labels[order][:, present].argmax(0))
+        else:
+            first = np.unique(split.labels[order], return_index=True)[1]
         order = np.concatenate([order[first], np.delete(order, first)])
     return np.sort(order[:count])

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_csv, writing
 from tfproj.core.spec import default_colors
@@ -34,6 +36,8 @@ def write_folder(dataset: Dataset, output: str | Path) -> Path:
         InputError: the output is in use or can't be written, or an example can't be read.
     """
     output = Path(output)
+    if any(np.ndim(split.labels) == 2 for split in dataset.splits.values()):
+        raise InputError(f"{dataset.name}: several labels an image have no place in class folders")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: exists and is not an empty directory")
     if output.exists() and output.samefile(Path.cwd()):  # the shell would stay in the old one

@@ -6,7 +6,8 @@ The best weights are evaluated in float32, as they are exported.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from tqdm import tqdm
 
 from tfproj import backend
 from tfproj.core.files import read_object, write_csv, write_json
-from tfproj.core.probabilities import mask_of_size, softmax
+from tfproj.core.probabilities import mask_of_size, sigmoid, softmax
+from tfproj.core.tiling import Tiling
 from tfproj.errors import InputError
+from tfproj.evaluation import labels as label_sets
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
+from tfproj.evaluation.tiled import tiled_confusion
 from tfproj.experiment.plan import Plan, plan_evaluation
 from tfproj.models.checkpoint import load_model
 from tfproj.runs.run import Run, shown_split
@@ -29,6 +33,7 @@ def evaluate(
     splits: Sequence[str] | None = None,
     flip: bool = False,
     planned: Plan | None = None,
+    tiling: Tiling | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best weights of a run.
 
@@ -37,28 +42,42 @@ def evaluate(
         splits: of ``train``, ``val``, ``test``; None: all that exist.
         flip: also average the scores of every image with those of its mirror image.
         planned: the result of :func:`plan_evaluation` where it was already made.
+        tiling: also measure the masks of photographs in tiles, of all splits but ``train``.
 
     Returns:
         The content of ``metrics.json``: ``splits`` and, averaged with the mirror image,
-        ``mirrored``, which an evaluation of the same weights and data without ``flip`` keeps. See
-        :func:`classification_metrics` and :func:`segmentation_metrics` for one split.
+        ``mirrored``; in tiles, ``tiled`` (their ``scale``, ``window`` and ``splits``). An
+        evaluation of the same weights and data without ``flip`` or ``tiling`` keeps these. See
+        :func:`classification_metrics`, :func:`label_metrics` and :func:`segmentation_metrics` for
+        one split. With several labels an image also ``thresholds`` by class.
 
     Raises:
         InputError: files missing, no such split, or the data changed since training.
     """
     planned = planned or plan_evaluation(run, splits)
+    if tiling is not None and set(splits or planned.dataset.splits) == {"train"}:
+        raise InputError("tiles are measured on val and test; name one of them with --split")
     backend.setup()
     digest = run.weights_digest()  # before they are read: a training may replace them
     model = load_model(run)
     results, mirrored, rows, facts = {}, {}, [], {}
+    measure, chosen = METRICS[planned.config.kind], {}
+    if planned.config.multi_label:
+        chosen = choose_thresholds(model, planned, run)
+        measure = partial(label_metrics, thresholds=np.array(chosen["thresholds"]))
+        chosen["thresholds"] = _named(planned.spec.classes, chosen["thresholds"])
     for name in splits or planned.dataset.splits:
-        measure = METRICS[planned.config.task]
         results[name], examples, facts[name] = measure(model, planned, name)
         rows += [{"split": name, **example} for example in examples]
         if flip:
             mirrored[name], _, _ = measure(model, planned, name, flip=True)
-    measured = {**_describe(run, planned, digest, model.count_params()), "splits": results}
-    measured["mirrored"] = mirrored or _mirrored_before(run, measured)
+    measured = {**_describe(run, planned, digest, model.count_params()), **chosen}
+    measured["splits"] = results
+    before = _before(run, measured)
+    measured["mirrored"] = mirrored or before.get("mirrored", {})
+    measured["tiled"] = before.get("tiled", {})
+    if tiling is not None:
+        measured["tiled"] = _tiled(model, planned, tiling, results)
     shown = shown_split(results)
     of_shown = [row for row in rows if row["split"] == shown]
     split = planned.dataset.splits[shown]
@@ -85,11 +104,21 @@ def _describe(run: Run, planned: Plan, digest: str, parameters: int) -> dict[str
     }
 
 
-def _mirrored_before(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier evaluation of the same weights on the same data found with ``flip``."""
+def _before(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier evaluation of the same weights on the same data found."""
     before = read_object(run.metrics_file) if run.metrics_file.is_file() else {}
     same = all(before.get(key) == measured[key] for key in ("weights_sha256", "data"))
-    return before.get("mirrored", {}) if same else {}
+    return before if same else {}
+
+
+def _tiled(model, planned: Plan, tiling: Tiling, splits: Iterable[str]) -> dict[str, Any]:
+    """Accuracy and IoU of the masks of photographs in tiles, at the photographs' own sizes."""
+    found, classes = {}, planned.spec.classes
+    for name in (name for name in splits if name != "train"):  # which says little, as elsewhere
+        confusion = tiled_confusion(model, planned, tiling, name)
+        examples = len(planned.dataset.splits[name])
+        found[name] = {"examples": examples, **_overlap(confusion, classes, "_full")}
+    return {"scale": list(tiling.scale), "window": list(tiling.window), "splits": found}
 
 
 def predict_split(
@@ -143,6 +172,47 @@ def classification_metrics(
         )
     ]
     return result, rows, {}
+
+
+def choose_thresholds(model, planned: Plan, run: Run) -> dict[str, Any]:
+    """From which probability on an image has a label, by the validation split.
+
+    On other data, or none, those stay that an earlier evaluation chose for the same weights.
+
+    Returns:
+        ``thresholds``, one of each class, and ``threshold_choice``: the number of ``examples``, and
+        the classes that have the ``default`` of 0.5, since too few images tell.
+    """
+    classes = planned.spec.classes
+    known = read_object(run.metrics_file) if run.metrics_file.is_file() else {}
+    if not planned.own_data and known.get("weights_sha256") == run.weights_digest():
+        thresholds = [known["thresholds"][name] for name in classes]
+        return {"thresholds": thresholds, "threshold_choice": known["threshold_choice"]}
+    scores = labels = np.empty((0, len(classes)))
+    if "val" in planned.dataset.splits:
+        batches = predict_split(model, planned, "val")
+        scores, labels = map(np.concatenate, zip(*batches, strict=True))
+    found = label_sets.choose_thresholds(sigmoid(scores), labels)
+    default = [name for name, value in zip(classes, found, strict=True) if value is None]
+    if default:
+        names = ", ".join(map(repr, default[:5])) + (" ..." if default[5:] else "")
+        few = f"fewer than {label_sets.FEW} of {len(labels):,} validation images with or without"
+        print(f"note: threshold {label_sets.DEFAULT} for {names}: {few}", file=sys.stderr)
+    return {
+        "thresholds": [label_sets.DEFAULT if value is None else value for value in found],
+        "threshold_choice": {"by": "F1", "examples": len(labels), "default": default},
+    }
+
+
+def label_metrics(
+    model, planned: Plan, split: str, flip: bool = False, *, thresholds: np.ndarray
+) -> tuple[dict, list[dict], dict]:
+    """See :func:`tfproj.evaluation.labels.measure`, and the loss; one row per example."""
+    batches = predict_split(model, planned, split, flip)
+    scores, labels = map(np.concatenate, zip(*batches, strict=True))
+    classes, names = planned.spec.classes, planned.dataset.splits[split].names
+    result = label_sets.measure(scores, labels, thresholds, classes)
+    return result, label_sets.rows(names, scores, labels, thresholds, classes), {}
 
 
 def segmentation_metrics(
@@ -213,7 +283,11 @@ def _overlap(confusion: np.ndarray, classes: Sequence[str], suffix: str = "") ->
     return {f"{key}{suffix}": value for key, value in found.items()}
 
 
-METRICS = {"classify": classification_metrics, "segment": segmentation_metrics}
+METRICS = {
+    "classify": classification_metrics,
+    "segment": segmentation_metrics,
+    "multi_label": label_metrics,
+}
 
 
 def _image_row(name: str, confusion: np.ndarray, classes: Sequence[str]) -> dict:

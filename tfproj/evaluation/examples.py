@@ -46,6 +46,12 @@ def choose_classified(rows: Sequence[dict], classes: Sequence[str]) -> list[int]
     return list(dict.fromkeys([*gallery, *mistakes[:TOP_MISTAKES], *behind]))
 
 
+def choose_labelled(rows: Sequence[dict]) -> list[int]:
+    """Indices of ``rows`` with several labels: those of the largest ``loss``, then the least."""
+    order = sorted(range(len(rows)), key=lambda i: -rows[i]["loss"])
+    return list(dict.fromkeys([*order[:TOP_MISTAKES], *order[: -PER_CELL - 1 : -1]]))
+
+
 def _accuracy(right: list[int], wrong: list[int]) -> float:
     return len(right) / max(1, len(right) + len(wrong))
 

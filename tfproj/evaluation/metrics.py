@@ -22,21 +22,22 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) 
 
 def recall(confusion: np.ndarray) -> list[float | None]:
     """Share of each true class that was predicted right; None for a class without examples."""
-    return _ratios(np.diag(confusion), confusion.sum(axis=1))
+    return ratios(np.diag(confusion), confusion.sum(axis=1))
 
 
 def intersection_over_union(confusion: np.ndarray) -> list[float | None]:
     """IoU = TP / (TP + FP + FN) of each class; None where it is neither true nor predicted."""
     hits = np.diag(confusion)
-    return _ratios(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+    return ratios(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
 
 
 def f1(confusion: np.ndarray) -> list[float | None]:
     """F1 = 2 TP / (2 TP + FP + FN) of each class; None where it is neither true nor predicted."""
-    return _ratios(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
+    return ratios(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
 
 
-def _ratios(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
+def ratios(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
+    """Share of each; None where the whole is 0."""
     return [float(p / w) if w else None for p, w in zip(part, whole, strict=True)]
 
 

@@ -29,7 +29,7 @@ from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
 from tfproj.data.masks import mask_picture
-from tfproj.evaluation.examples import choose_classified, choose_segmented
+from tfproj.evaluation.examples import choose_classified, choose_labelled, choose_segmented
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
 
@@ -63,10 +63,14 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
     spec = run.spec()
     with replacing_directory(run.report_data) as folder:
         (folder / "examples").mkdir()
-        if spec.task == "classify":
+        if spec.kind == "classify":
             chosen = choose_classified(rows, spec.classes)
             entries = _save_thumbnails(folder, split, rows, chosen, spec)
             sample = _typical(rows)
+        elif spec.multi_label:
+            chosen = choose_labelled(rows)
+            entries = _save_thumbnails(folder, split, rows, chosen, spec)
+            sample = chosen[len(chosen) // 2]
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
             entries = _save_masks(folder, model, split, rows, chosen, spec)
@@ -128,7 +132,7 @@ def _save_masks(
         data, suffix = encode(shown)
         stem = f"examples/{number:04d}"
         (folder / f"{stem}{suffix}").write_bytes(data)
-        truth = image.resize_mask(split.read_mask(index), spec.size)
+        truth = image.resize_mask(split.read_mask(index), spec.size, spec.resize)
         for kind, mask in (("truth", truth), ("prediction", scores.argmax(-1))):
             _save_mask(folder / f"{stem}_{kind}.png", mask, shown.size[::-1], spec)
         entry = {"index": index, "roles": roles, "file": f"{stem}{suffix}"}

@@ -172,7 +172,7 @@ def imbalance_doubt(config: TrainConfig, dataset: Dataset) -> dict[str, str]:
     """Says, code -> sentence, that classes are uneven where nothing was asked for against it."""
     labels = dataset.splits["train"].labels
     asked = config.class_weights or config.sampling != "uniform"
-    if labels is None or asked:
+    if labels is None or labels.ndim == 2 or asked:
         return {}
     counts = np.bincount(labels, minlength=len(dataset.classes))
     most, least = int(counts.argmax()), int(np.where(counts, counts, len(labels) + 1).argmin())

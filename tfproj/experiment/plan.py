@@ -77,8 +77,8 @@ def _for_training(planned: Plan) -> Plan:
     """With what a training alone needs: an evaluation goes without."""
     teachers = find_teachers(planned.config.teacher, planned.spec)
     config, weights, repeats = balance(planned.config, planned.dataset)
-    found = {"config": config, "teachers": teachers, "weights": weights, "repeats": repeats}
-    return dataclasses.replace(planned, **found)
+    planned = dataclasses.replace(planned, config=config, teachers=teachers)
+    return dataclasses.replace(planned, weights=weights, repeats=repeats)
 
 
 def _with_leak(dataset: Dataset, source: Source) -> Dataset:
@@ -123,6 +123,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         channels=config.channels or dataset.channels,
         data=dataset.name,
         resize=resize,
+        multi_label=config.multi_label,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
@@ -197,12 +198,7 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
 
 
 def plan_resume(run: Run, epochs: int | None = None) -> Plan:
-    """As :func:`plan_again`, for a run that is to be trained on.
-
-    Raises:
-        InputError: also where its teachers are gone, or they or its class weights are not what they
-            were.
-    """
+    """As :func:`plan_again`, to train on; InputError also for other teachers or class weights."""
     planned = _for_training(plan_again(run, epochs))
     require_same(run, planned.weights)
     begun = run.environment().get("teachers", [])
@@ -284,6 +280,7 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
         limit=config.limit,
         classes=classes,
         format=config.format,
+        multi_label=config.multi_label,
     )
 
 

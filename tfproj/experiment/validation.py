@@ -12,11 +12,12 @@ def validation_warnings(dataset: Dataset) -> dict[str, str]:
     train, val = dataset.splits.get("train"), dataset.splits.get("val")
     if not train or not val or train.labels is None or val.labels is None:
         return {}
-    learned, measured = np.unique(train.labels), np.unique(val.labels)
+    of_each = (np.flatnonzero(s.class_counts(len(dataset.classes))) for s in (train, val))
+    (learned, measured), alone = of_each, train.labels.ndim == 1
     missing = [dataset.classes[label] for label in learned if label not in measured]
-    if len(measured) < 2 <= len(learned):
+    if alone and len(measured) < 2 <= len(learned):
         doubt = f"every validation image is of class {dataset.classes[measured[0]]!r}"
-    elif len(val) < len(learned):
+    elif alone and len(val) < len(learned):
         doubt = f"{len(val)} validation images are too few for {len(learned)} classes"
     elif missing:
         doubt = f"no validation image is of class {missing[0]!r}" + (

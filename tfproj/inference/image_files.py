@@ -14,7 +14,7 @@ from tfproj.core import image
 from tfproj.core.files import exists, replacing, writing
 from tfproj.errors import InputError
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import Result, Segmentation
+from tfproj.inference.results import MultiLabel, Result, Segmentation
 from tfproj.inference.table import TABLES, Output
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ def stream_files(
     how = settings or Settings()
     decisive = {"model": predictor.digest, "top": how.top, "overlay": how.overlay,
                 "unknown_below": predictor.unknown_below, "flip": predictor.flip}  # fmt: skip
+    if predictor.tiling is not None:
+        decisive["tiles"] = predictor.tiling.scale
     if how.output is not None and predictor.spec.task == "segment":
         _require_free(how.output, mask_names(paths), how.overlay)
     with Output.open(how.output, how.file_format, decisive, how.resume) as table:
@@ -175,19 +177,26 @@ def stream_files(
             yield record
 
 
-def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
-    """The record of one image: plain JSON types."""
+def describe(path: str | Path, result: Result, top: int) -> dict[str, Any]:
+    """The record of one image, a file or what else it is called: plain JSON types."""
     record: dict[str, Any] = {"image": str(path)}
     if isinstance(result, InputError):
         record["error"] = " ".join(str(result).split())
     elif isinstance(result, Segmentation):
         record["shares"] = {k: round(v, 6) for k, v in result.shares().items()}
     else:
-        if result.unknown_below is not None:
+        if isinstance(result, MultiLabel):
+            most = dict(result.top(len(result.classes)))
+            record["labels"] = [_answer(name, most[name]) for name in result.labels]
+        elif result.unknown_below is not None:
             record["label"] = result.label
             record["confidence"] = round(result.confidence, 6)
-        record["top"] = [{"label": name, "probability": round(p, 6)} for name, p in result.top(top)]
+        record["top"] = [_answer(*answer) for answer in result.top(top)]
     return record
+
+
+def _answer(name: str, probability: float) -> dict[str, Any]:
+    return {"label": name, "probability": round(probability, 6)}
 
 
 def mask_names(paths: Sequence[Path], others: Iterable[str] = ()) -> dict[Path, str]:

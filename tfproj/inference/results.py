@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfproj.core.probabilities import mask_of_size
-from tfproj.core.spec import palette
+from tfproj.core.probabilities import BAND_PIXELS, mask_of_size
+from tfproj.core.spec import ModelSpec, palette
 from tfproj.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,10 +21,27 @@ UNKNOWN = "unknown"
 AUTO = "auto"
 
 
+class _Ranked:
+    """Classes by their probability."""
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+
+    @property
+    def probability(self) -> float:
+        """Probability of the most probable class, 0..1, as the model gives it."""
+        return float(self.probabilities.max())
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The ``count`` most probable (name, probability 0..1), highest first; all if fewer."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+
+
 # Not frozen: that makes a result six times as slow to build, 1.5 us where a small model takes 30.
 # Not compared: arrays have no one truth value.
 @dataclass(eq=False)
-class Classification:
+class Classification(_Ranked):
     """The answer for one image.
 
     Attributes:
@@ -52,11 +69,6 @@ class Classification:
         return UNKNOWN if self.is_unknown else self.classes[self.index]
 
     @property
-    def probability(self) -> float:
-        """Probability of the most probable class, 0..1, as the model gives it."""
-        return float(self.probabilities.max())
-
-    @property
     def confidence(self) -> float:
         """Calibrated probability of the most probable class, 0..1.
 
@@ -71,10 +83,39 @@ class Classification:
         """Whether the confidence is below the threshold; never without a threshold."""
         return self.unknown_below is not None and self.confidence < self.unknown_below
 
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """The ``count`` most probable (name, probability 0..1), highest first; all if fewer."""
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+
+@dataclass(eq=False)
+class MultiLabel(_Ranked):
+    """The answer for one image of a model that gives several labels, or none.
+
+    Attributes:
+        classes: all names, in the model's order.
+        probabilities: float32 (classes,), 0..1, each by itself: they do not sum to 1.
+        scores: float32 (classes,), before the sigmoid.
+        thresholds: float64 (classes,), 0..1: from it on an image has the label.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray = field(repr=False)
+    scores: np.ndarray = field(repr=False)
+    thresholds: np.ndarray = field(repr=False)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes that reach their threshold, the most probable first; often none."""
+        given = self.probabilities >= self.thresholds
+        order = np.argsort(-self.probabilities, kind="stable")
+        return tuple(self.classes[i] for i in order if given[i])
+
+    @property
+    def index(self) -> int:
+        """Index of the most probable class, 0..classes-1, even if it is below its threshold."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def label(self) -> str:
+        """Name of the most probable class, even if it is below its threshold."""
+        return self.classes[self.index]
 
 
 @dataclass(eq=False)
@@ -107,7 +148,10 @@ class Segmentation:
 
     def shares(self) -> dict[str, float]:
         """Share of the mask's pixels that each class takes, by name: 0..1, they sum to 1."""
-        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
+        # A row at a time: bincount takes 8 bytes for each of what it counts.
+        counts = np.zeros(len(self.classes), np.int64)
+        for row in self.mask:
+            counts += np.bincount(row, minlength=len(counts))
         return {
             name: float(count / counts.sum())
             for name, count in zip(self.classes, counts, strict=True)
@@ -118,9 +162,12 @@ class Segmentation:
 
         Pixel values are class indices, 0..classes-1, shown in class colours.
         """
+        return self._picture(self.mask)
+
+    def _picture(self, mask: np.ndarray) -> Image.Image:
         from PIL import Image  # noqa: PLC0415 (arrays need no Pillow)
 
-        picture = Image.fromarray(self.mask)
+        picture = Image.fromarray(mask)
         picture.putpalette(palette(self.colors))
         return picture
 
@@ -144,10 +191,18 @@ class Segmentation:
         below = image.convert(image.open_image(source), 3)
         if below.size != self.size[::-1]:
             raise InputError(f"overlay: the image is {below.size[::-1]}, the mask {self.size}")
-        return Image.blend(below, self.mask_image().convert("RGB"), alpha)
+        if below is source:
+            below = below.copy()
+        height, width = self.size
+        rows = max(1, BAND_PIXELS // width)
+        for top in range(0, height, rows):  # a large image is in memory only once
+            box = (0, top, width, min(top + rows, height))
+            above = self._picture(self.mask[top : box[3]]).convert("RGB")
+            below.paste(Image.blend(below.crop(box), above, alpha), box)
+        return below
 
 
-Prediction = Classification | Segmentation
+Prediction = Classification | MultiLabel | Segmentation
 Result = Prediction | InputError  # the error takes the place of an image that can't be read
 
 
@@ -164,12 +219,25 @@ def calibration_value(
     return float(value)
 
 
-def threshold(value: float | str | None, metadata: dict, task: str, name: str) -> float | None:
+def label_thresholds(metadata: dict, spec: ModelSpec, name: str) -> np.ndarray | None:
+    """The ``thresholds`` of a file with several labels an image, float64 (classes,); else None."""
+    if not spec.multi_label:
+        return None
+    classes = len(spec.classes)
+    values = metadata.get("thresholds")
+    values = values if isinstance(values, list) else []
+    if len(values) != classes or not all(type(v) in (int, float) and 0 <= v <= 1 for v in values):
+        raise InputError(f"{name}: metadata: thresholds are not {classes} numbers in 0..1")
+    return np.array(values, np.float64)
+
+
+def threshold(value: float | str | None, metadata: dict, kind: str, name: str) -> float | None:
     """``unknown_below`` of the predictor as a number; InputError where it makes no sense."""
     if value is None:
         return None
-    if task != "classify":
-        raise InputError(f"{name}: unknown_below is for classification; this is a segmenter")
+    if kind != "classify":
+        other = "a segmenter" if kind == "segment" else "a model of several labels, or none"
+        raise InputError(f"{name}: unknown_below is for classification; this is {other}")
     if value == AUTO:
         found = calibration_value(metadata, "unknown_threshold", 0, 1, name)
         if found is None:

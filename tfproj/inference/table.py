@@ -146,6 +146,8 @@ def flat(record: dict[str, Any]) -> dict[str, Any]:
         row["mask"] = record.get("mask", "")
         row.update({f"share_{name}": share for name, share in record["shares"].items()})
         return row
+    if "labels" in record:
+        row["labels"] = "|".join(answer["label"] for answer in record["labels"])
     for rank, answer in enumerate(record["top"], 1):
         suffix = "" if rank == 1 else f"_{rank}"
         row[f"label{suffix}"] = answer["label"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from tfproj.errors import InputError
-from tfproj.report import figures, format
+from tfproj.report import figures, format, multi_label
 from tfproj.report.assets import Assets
 from tfproj.report.classify import MEANS
 from tfproj.report.load import RunData, read_run
@@ -28,6 +28,7 @@ DASHED_RUNS = 3  # with more runs the training curves would hide the others
 PER_CLASS = {
     "classify": {"per_class_accuracy": "Accuracy"},
     "segment": {"average_precision_softmax": "Average precision, softmax", "iou": "IoU"},
+    "multi_label": {"average_precision": "Average precision", "f1": "F1"},
 }
 
 
@@ -50,8 +51,9 @@ class Row(NamedTuple):
 def write(runs: Sequence[Run], output: str | Path) -> Path:
     """Write the comparison and its figures and numbers; returns the page."""
     data = [read_run(run) for run in runs]
-    if len({d.task for d in data}) > 1:
-        raise InputError("runs of different tasks cannot be compared: classify and segment")
+    if len(kinds := {d.kind for d in data}) > 1:
+        listed = " and ".join(sorted(kinds))
+        raise InputError(f"runs of different tasks cannot be compared: {listed}")
     path = page_path(output)
     assets = Assets(path.with_suffix(""))
     names, split = labels(data), common_split(data)
@@ -66,7 +68,7 @@ def write(runs: Sequence[Run], output: str | Path) -> Path:
         "settings": differences(data),
         "split": split,
         "per_class": per_class(data, split) if split else {},
-        "titles": PER_CLASS[data[0].task],
+        "titles": PER_CLASS[data[0].kind],
         "same_data": len({_identity(d) for d in data}) == 1,
     }
     _save_numbers(assets, values)
@@ -115,11 +117,12 @@ def _split_rows(data: Sequence[RunData], split: str) -> list[Row]:
     def of_all(key: str) -> list[float | None]:
         return [d.splits.get(split, {}).get(key) for d in data]
 
-    if data[0].task == "classify":
+    if data[0].kind == "classify":
         measures = {"accuracy": "accuracy", **MEANS}
         rows = [Row(f"{split} {label}", of_all(k), *FINE_POINTS) for k, label in measures.items()]
         return [row for row in rows if any(value is not None for value in row.values)]
-    return [Row(f"{split} {label}", of_all(key), *THOUSANDTHS) for _, key, label in MEASURES]
+    measures = multi_label.MEASURES if data[0].kind == "multi_label" else MEASURES
+    return [Row(f"{split} {label}", of_all(key), *THOUSANDTHS) for _, key, label in measures]
 
 
 def curve_figures(
@@ -127,7 +130,7 @@ def curve_figures(
 ) -> list[Markup]:
     """Accuracy and loss of all runs over each other: validation solid, training dashed."""
     found = []
-    for column in COLUMNS[data[0].task] if any(d.history for d in data) else ():
+    for column in COLUMNS[data[0].kind] if any(d.history for d in data) else ():
         lines = [
             figures.Line(d.history, f"val_{column}", color, name, marked=d.kept_epoch)
             for d, name, color in zip(data, names, colors, strict=True)
@@ -160,13 +163,13 @@ def _setting(value: Any) -> str:
 def per_class(data: Sequence[RunData], split: str) -> dict[str, list[Row]]:
     """Measure -> one line for each class that all runs have."""
     shared = [name for name in data[0].classes if all(name in d.classes for d in data)]
-    ways = POINTS if data[0].task == "classify" else THOUSANDTHS
+    ways = POINTS if data[0].kind == "classify" else THOUSANDTHS
     return {
         key: [
             Row(name, [d.splits[split][key][name] if d.splits else None for d in data], *ways)
             for name in shared
         ]
-        for key in PER_CLASS[data[0].task]
+        for key in PER_CLASS[data[0].kind]
     }
 
 

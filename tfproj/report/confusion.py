@@ -13,7 +13,10 @@ from tfproj.report.assets import Assets
 TABLE_CLASSES = 25  # a larger table would be too wide
 
 
-def values(matrix: np.ndarray, names: Sequence[str], assets: Assets, alt: str) -> dict[str, Any]:
+def values(
+    matrix: np.ndarray, names: Sequence[str], assets: Assets, alt: str,
+    totals: np.ndarray | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write the matrix beside the page; returns what the templates show of it.
 
     Args:
@@ -21,11 +24,13 @@ def values(matrix: np.ndarray, names: Sequence[str], assets: Assets, alt: str) -
         names: of the classes.
         assets: of the page.
         alt: what the figure shows.
+        totals: int (classes,), of which the cells of each row are shares; None: the row's sum.
 
     Returns:
         ``counts`` and ``shares`` (of each true class) as nested lists; ``as_table``; ``figure``.
     """
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    totals = matrix.sum(axis=1) if totals is None else totals
+    shares = matrix / np.maximum(totals[:, None], 1)
     rows = zip(names, matrix.tolist(), strict=True)
     assets.csv(
         "confusion_matrix",

@@ -51,6 +51,7 @@ class RunData:
 
     name = property(lambda self: self.run.name)
     task = property(lambda self: self.config.task)
+    kind = property(lambda self: self.config.kind)
     classes = property(lambda self: self.spec.classes)
     parameters = property(lambda self: self.measured.get("parameters"))
     # Metrics of splits, averaged with the mirror image.

@@ -14,7 +14,7 @@ from tfproj.errors import InputError
 from tfproj.report.page import page_path, render
 
 if TYPE_CHECKING:
-    from tfproj.inference.results import Classification, Result, Segmentation
+    from tfproj.inference.results import Classification, MultiLabel, Result, Segmentation
 
 MAX_IMAGES = 200  # what a page of a few MB holds; the others are counted
 SIDE = 320  # px
@@ -70,9 +70,13 @@ class PredictionPage:
         }
 
 
-def _classified(picture: Image.Image, result: Classification) -> dict[str, Any]:
+def _classified(picture: Image.Image, result: Classification | MultiLabel) -> dict[str, Any]:
     answers = result.top(TOP)
-    if result.is_unknown:
+    if hasattr(result, "labels"):
+        answers = (
+            result.top(len(result.labels)) if result.labels else [("no label", None), *answers]
+        )
+    elif result.is_unknown:
         # No class is certain enough; what comes closest is still listed.
         answers = [(result.label, None), *answers]
     return {"pictures": [_embedded(picture)], "answers": answers}

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from tfproj.report import classify, figures, pictures, segment
+from tfproj.report import classify, figures, multi_label, pictures, segment
 from tfproj.report.assets import Assets
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
 from tfproj.runs.run import Run
 
-PARTS = {"classify": classify, "segment": segment}
-COLUMNS = {"classify": ("accuracy", "loss"), "segment": ("loss", "accuracy")}
+PARTS = {"classify": classify, "segment": segment, "multi_label": multi_label}
+COLUMNS = {
+    "classify": ("accuracy", "loss"),
+    "segment": ("loss", "accuracy"),
+    "multi_label": ("mean_ap", "loss"),
+}
 
 
 def write(run: Run, output: str | Path) -> Path:
@@ -29,7 +33,7 @@ def write(run: Run, output: str | Path) -> Path:
         "curves": curve_figures(data, assets),
         "filters": filter_pictures(data, assets),
         "silent_filters": silent_filters(data.filters),
-        **(PARTS[data.task].values(data, assets) if data.splits else {}),
+        **(PARTS[data.kind].values(data, assets) if data.splits else {}),
     }
     numbers = {
         "run": str(data.run.path),
@@ -39,12 +43,12 @@ def write(run: Run, output: str | Path) -> Path:
         "shown_split": data.shown,
     }
     assets.json("numbers", {**numbers, **values.get("numbers", {})})
-    return render(f"{data.task}.html", path, values)
+    return render(f"{data.kind}.html", path, values)
 
 
 def curve_figures(data: RunData, assets: Assets) -> list[Markup]:
     """Accuracy and loss by epoch; nothing without a history."""
-    return [_curves(data, column, assets) for column in COLUMNS[data.task] if data.history]
+    return [_curves(data, column, assets) for column in COLUMNS[data.kind] if data.history]
 
 
 def _curves(data: RunData, column: str, assets: Assets) -> Markup:
@@ -53,8 +57,10 @@ def _curves(data: RunData, column: str, assets: Assets) -> Markup:
         figures.Line(data.history, column, colors[0], "training"),
         figures.Line(data.history, f"val_{column}", colors[1], "validation", marked=kept),
     ]
+    lines = [line for line in lines if line.column in data.history[0]]  # training has no mean AP
     rate = figures.Line(data.history, "learning_rate", figures.GREY)
     label = "pixel accuracy" if (data.task, column) == ("segment", "accuracy") else column
+    label = label.replace("mean_ap", "mean AP")
     alt = f"Training and validation {column} by epoch, learning rate below"
     return assets.figure(column, figures.curves(lines, label, rate), alt)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfproj.core.spec import RESIZES, TASKS, check_resize
+from tfproj.core.spec import RESIZES, TASKS, check_multi_label, check_resize, kind_of_task
 from tfproj.errors import InputError, unknown_name
 
 AUGMENTATIONS = (
@@ -30,6 +30,7 @@ OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 MONITORS = {
     "classify": ("accuracy", "balanced_accuracy", "macro_f1"),
     "segment": ("mean_ap", "mean_iou"),
+    "multi_label": ("mean_ap",),
 }
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SAMPLINGS = ("uniform", "balanced")
@@ -79,6 +80,7 @@ class TrainConfig:
     data: str = ""  # name in DATASETS, "tfds:NAME", or a directory
     data_dir: str | None = None  # where the named data set lies, if not in a usual place
     format: str | None = None  # how that directory is laid out; None: recognised
+    multi_label: bool = False  # an image has any number of the classes, for classify
     group_modulus: int | None = None  # files N and N + modulus belong to one group
     val_fraction: float = 0.1  # share of the training groups held out where no val split exists
     limit: int | None = None  # so many training examples at most, see DataOptions
@@ -125,6 +127,11 @@ class TrainConfig:
         _validate(self)
 
     @property
+    def kind(self) -> str:
+        """What the model's answers are, one of ``tfproj.core.spec.KINDS``."""
+        return kind_of_task(self.task, self.multi_label)
+
+    @property
     def eval_batch_size(self) -> int:
         """A larger batch where there is no backward pass to hold."""
         return 2 * self.batch_size if self.task == "classify" else self.batch_size
@@ -132,7 +139,7 @@ class TrainConfig:
     @property
     def monitored(self) -> str:
         """The column of ``history.csv`` that says which epoch is best."""
-        return f"val_{self.monitor or MONITORS[self.task][0]}"
+        return f"val_{self.monitor or MONITORS[self.kind][0]}"
 
     @property
     def stepping_epochs(self) -> int:
@@ -181,12 +188,16 @@ def _validate(config: TrainConfig) -> None:
         good, words = RANGES.get(name, (None, ""))
         if good and value is not None and not good(value):
             raise InputError(f"{name} is {value}; it must be {words}")
-    if config.monitor not in (None, *MONITORS[config.task]):
-        raise unknown_name(
-            f"unknown monitor for {config.task}", config.monitor, MONITORS[config.task]
-        )
+    known = MONITORS[config.kind]
+    if config.monitor not in (None, *known):
+        raise unknown_name(f"unknown monitor for {config.kind}", config.monitor, known)
+    if config.multi_label and (config.class_weights or config.sampling != "uniform"):
+        raise InputError("class_weights and sampling are for one label an image; leave them out")
     if config.resize:
         check_resize(config.resize, config.task)
+    check_multi_label(config.multi_label, config.task)
+    if config.multi_label and config.teacher:
+        raise InputError("teacher: is for one label an image; leave it or multi_label out")
     if config.augment == "photo_mix" and config.task != "segment":
         raise InputError("augment 'photo_mix' pastes images together, which is for segment only")
     if config.probe and config.task != "classify":

@@ -1,8 +1,8 @@
 """Random changes to training batches, the same for an image and its mask.
 
-Each takes uint8 images (B, H, W, C) with 0..255, labels int32 (B,) or masks uint8 (B, H, W), and a
-generator, and returns new ones: they are a function of these alone. Masks are moved by nearest
-neighbour, so a class index is never mixed with another.
+Each takes uint8 images (B, H, W, C) with 0..255, labels int32 (B,) or uint8 (B, classes) or masks
+uint8 (B, H, W), and a generator, and returns new ones: they are a function of these alone. Masks
+are moved by nearest neighbour, so a class index is never mixed with another.
 
 The flip that comes before each of them is not drawn here: an image and its mirror image take turns
 (:func:`mirror`, and ``mirrored_in`` in ``tfproj/training/pipeline.py``).
@@ -46,7 +46,9 @@ def mirror(
     stays.
     """
     changed = _mirror(labels, chosen) if labels.ndim == 3 else labels.copy()
-    if classes is not None:
+    if classes is not None and labels.ndim == 2:  # each class takes the column of its mirror image
+        changed[chosen] = labels[chosen][:, classes[: labels.shape[1]]]
+    elif classes is not None:
         changed[chosen] = classes[changed[chosen]]
     return _mirror(images, chosen), changed
 

@@ -37,7 +37,7 @@ class Cache:
 
     Attributes:
         images: uint8 (N, height, width, channels).
-        targets: int32 (N,) labels, or uint8 (N, height, width) masks.
+        targets: int32 (N,) or uint8 (N, classes) labels, or uint8 (N, height, width) masks.
         repeats: float (N,): how much more often than others a training draws each; None: alike.
     """
 
@@ -99,7 +99,7 @@ class Cache:
         if split.read_mask is not None:
             mask = split.read_mask(index)
             require_same_size(own_size, mask.shape, label)
-            self.targets[index] = image.resize_mask(mask, self._size)
+            self.targets[index] = image.resize_mask(mask, self._size, self._resize)
         self.images[index] = pixels
         self._filled[index] = True
 

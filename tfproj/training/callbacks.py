@@ -16,6 +16,7 @@ from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.run import Run
 from tfproj.training.metrics import COUNTED, Counts
+from tfproj.training.multi_label import LabelAveragePrecision
 from tfproj.training.validation_weights import ValidationWeights
 
 
@@ -94,7 +95,7 @@ class Validation(keras.callbacks.Callback):
         # The model's metric, not the one compile was given: Keras hands on the same objects.
         for metric in self.model.metrics:
             for part in getattr(metric, "metrics", [metric]):
-                if isinstance(part, Counts):
+                if isinstance(part, (Counts, LabelAveragePrecision)):
                     part.switch(on)
 
 

@@ -65,6 +65,9 @@ class CollapseAlarm(keras.callbacks.Callback):
 def look_back(run: Run, planned: Plan, model: keras.Model, caches: dict[str, Cache]) -> None:
     """Say what is doubtful of the kept weights, which are read into the model."""
     config, history = planned.config, run.history()
+    if config.multi_label:  # the other doubts are about the one answer to an image
+        say(run, _tie(history, config))
+        return
     load_weights(model, run.best_weights)
     images, targets = _sample(caches["train"], config)
     answers = _answers(model, images, config)

@@ -79,8 +79,8 @@ def train_batches(
         teachers: whose answers go with the labels.
 
     Returns:
-        (image uint8 (B, H, W, C), label int32 (B,) or mask uint8 (B, H, W), or what
-        ``Teachers.pack`` makes of them).
+        (image uint8 (B, H, W, C), label int32 (B,) or uint8 (B, classes) or mask uint8 (B, H, W),
+        or what ``Teachers.pack`` makes of them).
     """
     batch_size = min(batch_size, len(cache))
     steps = steps_per_epoch(len(cache), batch_size)

@@ -19,6 +19,7 @@ from tfproj.experiment.mirroring import flips
 from tfproj.experiment.plan import Plan
 from tfproj.models.encoder import DENSE
 from tfproj.training.cache import Cache
+from tfproj.training.multi_label import SigmoidLoss
 from tfproj.training.pipeline import epoch_order, eval_batches
 
 # The mean loss counts so many times the L2 penalty, for features of a mean of 0 and a mean square
@@ -55,17 +56,20 @@ def fit_last_layer(
 
 
 def _fit(model: keras.Model, planned: Plan, cache: Cache) -> dict[str, float]:
-    """Fit the last layer; accuracy and loss on the training images."""
+    """Fit the last layer; what an epoch's logs say of the training images."""
     config = planned.config
     mirror = flips(config.augment)
     chosen = np.sort(epoch_order(config.seed, 0, len(cache))[: VIEWS // (1 + mirror)])
     features, labels = _features(model, cache, chosen, mirror), cache.targets[chosen]
-    targets = [labels, np.array(planned.spec.mirrored)[labels]][: len(features)]
-    importance = _importance(planned, chosen, targets)
-    kernel, bias = _regression(
-        np.concatenate(features), np.concatenate(targets), len(planned.spec.classes), importance
-    )
+    swapped = np.array(planned.spec.mirrored)
+    several = labels.ndim == 2
+    targets = [labels, labels[:, swapped] if several else swapped[labels]][: len(features)]
+    importance = None if several else _importance(planned, chosen, targets)
+    together = np.concatenate(features), np.concatenate(targets), len(planned.spec.classes)
+    kernel, bias = _regressions(*together) if several else _regression(*together, importance)
     model.get_layer(DENSE).set_weights([kernel, bias])
+    if several:
+        return {"loss": float(SigmoidLoss()(labels, features[0] @ kernel + bias))}
     likelihoods = log_softmax(features[0] @ kernel + bias, axis=1)
     losses = -likelihoods[np.arange(len(labels)), labels]
     loss = (
@@ -99,8 +103,23 @@ def _importance(planned: Plan, chosen: np.ndarray, targets: list[np.ndarray]) ->
     return found / found.mean()
 
 
+def _regressions(
+    features: np.ndarray, labels: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_regression` for labels (N, classes): one of each class against the rest."""
+    kernel, bias = np.zeros((features.shape[1], classes)), np.zeros(classes)
+    for index, own in enumerate(labels.T):
+        if own.any() and not own.all():
+            # The score of one of two classes is the other's opposite: they are the log odds apart.
+            both = _regression(features, own, 2)
+            kernel[:, index], bias[index] = (part[..., 1] - part[..., 0] for part in both)
+        else:
+            bias[index] = 30.0 if own.all() else -30.0
+    return kernel, bias
+
+
 def _regression(
-    features: np.ndarray, labels: np.ndarray, classes: int, importance: np.ndarray | None
+    features: np.ndarray, labels: np.ndarray, classes: int, importance: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel (filters, classes) and bias; a class without an example is never answered."""
     mean = features.mean(0)

@@ -145,6 +145,12 @@ def read_csv(path: Path, *required: str) -> list[dict[str, str]]:
     return [dict(itertools.zip_longest(columns, line, fillvalue="")) for line in lines]
 
 
+def header(path: Path) -> list[str]:
+    """The names of a CSV's columns, as they are spelled there."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return [name.strip() for name in next(filter(any, csv.reader(file)), [])]
+
+
 def with_listed_groups(dataset: Dataset, folder: Path, findings: Findings) -> Dataset:
     """The data set with the groups of ``groups.csv``, where there is such a file.
 

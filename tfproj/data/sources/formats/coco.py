@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tfproj.data.sources.formats.annotations import (
     size_of,
     within,
 )
+from tfproj.data.sources.formats.label_sets import labelled_dataset
 from tfproj.data.sources.formats.run_lengths import run_lengths
 from tfproj.data.sources.formats.shapes import Drawing, drawn_dataset, polygon
 from tfproj.errors import InputError
@@ -60,6 +62,38 @@ def _is_coco(path: Path) -> bool:
 
 def read(folder: Path, findings: Findings) -> Dataset:
     """The data set; what is damaged is an InputError, images that are missing are findings."""
+    paths, data, tables, names = _load(folder)
+    classes = Classes(names, folder, drawn=True)
+    drawings = {}
+    for split, path in paths.items():
+        values = {key: classes.values[name] for key, name in tables[split].items()}
+        reader = _Reader(folder, path, split, values, findings)
+        drawings[split] = reader.drawings(data[split], classes)
+    return drawn_dataset(folder, classes, drawings, paths.values())
+
+
+def read_labels(folder: Path, findings: Findings) -> Dataset:
+    """For several labels an image: the categories of its annotations, be they boxes or masks."""
+    paths, data, tables, names = _load(folder)
+    found = {
+        split: _Reader(folder, path, split, tables[split], findings).labels(data[split])
+        for split, path in paths.items()
+    }
+    occurring = {name for files in found.values() for some in files.values() for name in some}
+    classes = [name for name in names if name in occurring]
+    if len(classes) < len(names):
+        first = next(name for name in names if name not in occurring)
+        message = f"{len(names) - len(classes):,} categories without annotations, such as {first!r}"
+        findings.warn(folder, "ignored", f"ignored: {message}")
+    numbers = {
+        split: {file: map(classes.index, some) for file, some in files.items()}
+        for split, files in found.items()
+    }
+    return labelled_dataset(folder, classes, numbers, paths.values())
+
+
+def _load(folder: Path) -> tuple[dict, dict, dict, list[str]]:
+    """Paths, contents and categories by split, and the names of all categories."""
     files = _files(folder)
     if not files:
         raise InputError(f"{folder}: no COCO file: JSON with the lists {', '.join(LISTS)}")
@@ -69,12 +103,7 @@ def read(folder: Path, findings: Findings) -> Dataset:
     data = {split: read_json(path) for split, path in paths.items()}
     tables = {split: _categories(data[split], path) for split, path in paths.items()}
     names = dict.fromkeys(name for table in tables.values() for name in table.values())
-    classes = Classes(names, folder, drawn=True)
-    drawings = {
-        split: _Reader(folder, path, split, tables[split], classes, findings).drawings(data[split])
-        for split, path in paths.items()
-    }
-    return drawn_dataset(folder, classes, drawings, files)
+    return paths, data, tables, [*names]
 
 
 def _categories(data: dict[str, Any], path: Path) -> dict[int, str]:
@@ -91,31 +120,39 @@ def _categories(data: dict[str, Any], path: Path) -> dict[int, str]:
 
 
 class _Reader:
-    """Reads the images and annotations of one file."""
+    """Reads the images and annotations of one file.
+
+    Args:
+        values: what each category's id stands for.
+    """
 
     def __init__(
-        self, root: Path, path: Path, split: str, names: dict, classes: Classes, findings: Findings
+        self, root: Path, path: Path, split: str, values: Mapping[int, Any], findings: Findings
     ):
         self._root, self._path, self._split = root, path, split
-        self._values = {key: classes.values[name] for key, name in names.items()}
-        self._classes, self._findings = classes, findings
+        self._values, self._findings = values, findings
 
-    def drawings(self, data: dict[str, Any]) -> list[Drawing]:
+    def labels(self, data: dict[str, Any]) -> dict[Path, set]:
+        """What stands for the categories of each image; none of one without annotations."""
+        images = self._images(data)
+        found: dict[Any, set] = {key: set() for key in images}
+        for key, value, _, _ in self._annotations(data, images):
+            found[key].add(value)
+        return {
+            file: found[key]
+            for key, drawing in images.items()
+            if (file := located(drawing.file, self._path, self._findings))
+        }
+
+    def drawings(self, data: dict[str, Any], classes: Classes) -> list[Drawing]:
         images = self._images(data)
         regions: dict[Any, list] = {key: [] for key in images}
         crowds: dict[Any, list] = {key: [] for key in images}
         boxes = 0
-        for index, record in enumerate(field(data, "annotations", list, str(self._path))):
-            place = f"{self._path}: annotations[{index}]"
-            key = _id(record, "image_id", place)
-            if key not in images:
-                raise InputError(f"{place}: no image has the id {key!r}")
-            value = self._values.get(field(record, "category_id", int, place))
-            if value is None:
-                raise InputError(f"{place}: no category has the id {record['category_id']}")
+        for key, value, record, place in self._annotations(data, images):
             shapes = _shapes(record, images[key].size, place)
             if record.get("iscrowd"):
-                value, self._classes.void = IGNORE, True
+                value, classes.void = IGNORE, True
             (crowds if record.get("iscrowd") else regions)[key] += [(value, s) for s in shapes]
             boxes += not shapes
         if boxes and not any((*regions.values(), *crowds.values())):
@@ -128,6 +165,20 @@ class _Reader:
             for key, drawing in images.items()
             if (file := located(drawing.file, self._path, self._findings))
         ]
+
+    def _annotations(
+        self, data: dict[str, Any], images: Mapping[Any, Drawing]
+    ) -> Iterator[tuple[Any, Any, dict[str, Any], str]]:
+        """(id of the image, what the category stands for, record, place) of each."""
+        for index, record in enumerate(field(data, "annotations", list, str(self._path))):
+            place = f"{self._path}: annotations[{index}]"
+            key = _id(record, "image_id", place)
+            if key not in images:
+                raise InputError(f"{place}: no image has the id {key!r}")
+            value = self._values.get(field(record, "category_id", int, place))
+            if value is None:
+                raise InputError(f"{place}: no category has the id {record['category_id']}")
+            yield key, value, record, place
 
     def _images(self, data: dict[str, Any]) -> dict[Any, Drawing]:
         """The images by id, without regions."""

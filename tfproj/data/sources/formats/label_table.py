@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ from tfproj.errors import InputError
 # What tools call the columns, the likeliest first.
 FILE = ("file", "file_name", "filename", "image", "image_path", "path")
 LABEL = ("label", "class", "category", "target")
+SEPARATORS = "[|;]"  # of several labels in one cell
 LOOKED_AT = 10  # files, to find the folder of all
 
 
@@ -35,10 +39,15 @@ def found(folder: Path) -> str:
 
 
 def _tables(folder: Path) -> list[Path]:
-    """CSV files with a column of each kind, at the top and in the folders of splits."""
+    """CSV files with a column of each kind."""
+    return [path for path in csv_files(folder) if all(_columns(path))]
+
+
+def csv_files(folder: Path) -> list[Path]:
+    """CSV files at the top and in the folders of splits, but for tables of classes and groups."""
     places = [folder, *(folder / name for name in SPLIT_OF if (folder / name).is_dir())]
     paths = [path for place in places for path in image.list_visible(place)]
-    return [p for p in paths if p.suffix == ".csv" and p.name not in NAMES and all(_columns(p))]
+    return [p for p in paths if p.suffix == ".csv" and p.name not in (*NAMES, "groups.csv")]
 
 
 def _columns(path: Path) -> tuple[str | None, str | None]:
@@ -64,9 +73,23 @@ def read(folder: Path, findings: Findings) -> Dataset:
         raise InputError(f"{tables[0]}: names no file to train on")
     listed = listed_classes(folder, findings)
     labels = {label for files in entries.values() for label in files.values()}
+    if not listed:
+        _require_single(labels, tables[0])
     classes, index_of = numbered(labels, listed, tables[0])
     splits = {split: _split(folder, files, index_of) for split, files in entries.items()}
     return dataset_of(folder, "classify", classes, splits, sources(folder, tables))
+
+
+def _require_single(labels: set[str], place: Path) -> None:
+    """InputError where a label looks like several: its parts are those of others, too."""
+    parts = {label: {*re.split(SEPARATORS, label)} for label in labels}
+    counts = Counter(part for some in parts.values() for part in some)
+    for label, some in parts.items():
+        if len(some) > 1 and any(counts[part] > 1 for part in some):
+            raise InputError(
+                f"{place}: {label!r} looks like several labels of one image; add --multi-label, or "
+                "list it in classes.csv if it is one class"
+            )
 
 
 def listed_classes(folder: Path, findings: Findings) -> list[str]:
@@ -101,20 +124,38 @@ def _read_table(
 ) -> None:
     """Add the rows of one table: label by file, by split."""
     columns = _columns(path)
+    for key, file, row, place in rows_of(folder, path, split, columns, findings):
+        label = nfc(row[columns[1]])
+        if not label:
+            raise InputError(f"{place}: its label is empty (with --multi-label it may be)")
+        if entries.setdefault(key, {}).setdefault(file, label) != label:
+            raise InputError(
+                f"{place}: has two labels, {label!r} and {entries[key][file]!r}; keep one, or add "
+                "--multi-label"
+            )
+
+
+def rows_of(
+    folder: Path, path: Path, split: str, columns: Sequence[str], findings: Findings
+) -> Iterator[tuple[str, Path, dict[str, str], str]]:
+    """(split, file, row, what messages call it) of each row; a missing file is a finding.
+
+    Args:
+        columns: that are read; the first names the file.
+    """
     rows = read_csv(path, *columns)
     warn_of_columns(rows, (*columns, "split"), path, findings)
     names = [row[columns[0]] for row in rows]
     base = base_of(folder, path.parent, names[:LOOKED_AT], split, str(path))
     for name, row in zip(names, rows, strict=True):
-        place, label = f"{path}: {name!r}", nfc(row[columns[1]])
+        place = f"{path}: {name!r}"
         file = located(within(folder, base, name, place), path, findings)
         told = row.get("split", "").lower()
-        if not label or told not in ("", *SPLIT_OF):
-            raise InputError(f"{place}: its label is empty, or its split {told!r} is not known")
+        if told not in ("", *SPLIT_OF):
+            raise InputError(f"{place}: its split {told!r} is not known")
         if file is not None:
             key = SPLIT_OF.get(told) or SPLIT_OF.get(file.relative_to(folder).parts[0], split)
-            if entries.setdefault(key, {}).setdefault(file, label) != label:
-                raise InputError(f"{place}: has two labels, {label!r} and {entries[key][file]!r}")
+            yield key, file, row, place
 
 
 def _split(folder: Path, label_of: dict[Path, str], index_of: dict[str, int]) -> Split:

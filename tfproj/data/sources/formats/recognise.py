@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from tfproj.data.findings import Findings
 from tfproj.data.sources import folder as plain
 from tfproj.data.sources.formats import (
     coco,
+    label_sets,
     label_table,
     labelme,
     mask_files,
@@ -62,16 +63,24 @@ FORMATS: dict[str, Format] = {
     "csv": Format("classify", "a CSV of file and label", label_table.found, label_table.read),
     "parquet": Format("classify", "Hugging Face's Parquet", parquet.found, parquet.read),
 }
+# In the place of those of the same name, where images have several labels.
+SEVERAL: dict[str, Format] = {
+    "coco": Format("classify", "categories of the annotations", coco.found, coco.read_labels),
+    "csv": Format("classify", "a CSV of file and labels", label_sets.found, label_sets.read),
+}
 PLAIN = "plain"
 
 
-def directory_dataset(folder: Path, task: str | None = None, name: str | None = None) -> Dataset:
+def directory_dataset(
+    folder: Path, task: str | None = None, name: str | None = None, several: bool = False
+) -> Dataset:
     """Read a directory in the format that it has.
 
     Args:
         folder: the directory.
         task: what it is needed for; formats for the other are not considered.
         name: a key of :data:`FORMATS`, or ``plain``; None: recognised by what lies there.
+        several: an image may have several labels.
 
     Raises:
         InputError: an unknown name, several formats fit, or a damaged annotation.
@@ -80,25 +89,28 @@ def directory_dataset(folder: Path, task: str | None = None, name: str | None = 
         raise unknown_name("unknown format", name, [PLAIN, *FORMATS])
     if not folder.is_dir():
         raise InputError(f"{folder}: no such directory")
-    name = name or recognise(folder, task)
+    formats = {**FORMATS, **SEVERAL} if several else FORMATS
+    name = name or recognise(folder, task, formats)
     if name == PLAIN:
         return plain.folder_dataset(folder, task)
     findings = Findings()
-    dataset = FORMATS[name].read(folder, findings)
+    dataset = formats[name].read(folder, findings)
     with findings.catch(folder / "groups.csv", "groups"):
         dataset = with_listed_groups(dataset, folder, findings)
     _warn_of_unread(folder, dataset, findings)
     return dataclasses.replace(dataset, findings=tuple(findings))
 
 
-def recognise(folder: Path, task: str | None = None) -> str:
-    """The format of a directory; ``plain`` where nothing speaks for another.
+def recognise(
+    folder: Path, task: str | None = None, formats: Mapping[str, Format] = FORMATS
+) -> str:
+    """The name of a directory's format; ``plain`` where nothing speaks for another.
 
     Raises:
         InputError: several fit, or one that is for the other task.
     """
-    all_fit = {name: words for name, known in FORMATS.items() if (words := known.found(folder))}
-    fit = {name: words for name, words in all_fit.items() if task in (None, FORMATS[name].task)}
+    all_fit = {name: words for name, known in formats.items() if (words := known.found(folder))}
+    fit = {name: words for name, words in all_fit.items() if task in (None, formats[name].task)}
     if all_fit and (words := plain.evidence(folder, task)):
         fit[PLAIN] = words
     if len(fit) > 1:
@@ -106,7 +118,12 @@ def recognise(folder: Path, task: str | None = None) -> str:
         raise InputError(f"{folder}: may be {listed}; say which with --format {next(iter(fit))}")
     for name, words in all_fit.items():
         if not fit:
-            raise InputError(f"{folder}: {name} ({words}) is for {FORMATS[name].task}, not {task}")
+            hint = "; add --multi-label to learn what is in an image" if name in SEVERAL else ""
+            task_of = formats[name].task
+            raise InputError(f"{folder}: {name} ({words}) is for {task_of}, not {task}{hint}")
+    several = "" if fit or task == "segment" else label_sets.found(folder)
+    if several and not plain.evidence(folder, task):
+        raise InputError(f"{folder}: {several} has several labels an image; add --multi-label")
     return next(iter(fit), PLAIN)
 
 

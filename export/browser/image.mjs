@@ -1,71 +1,19 @@
-// From a PNG file to the pixels that the model sees; the steps are those of docs/onnx-contract.md.
-// Not refused is what the contract refuses: 16 bits of which 8 keep next to nothing, and tRNS in
-// 16-bit colour.
-import { PNG } from "pngjs";
+// From a decoded picture to the pixels that the model sees; the steps are 4 to 6 of
+// docs/onnx-contract.md, "From an image file to `image`".
 
 const BITS = 22; // of the fixed-point coefficients, as in Pillow: 32 - 8 - 2
-const DEPTH = 24; // where a PNG file has its bits per sample
-const KIND = 25; // and its colour type
-const EXIF = 0x65584966; // "eXIf"
-const ORIENTATION = 0x0112; // EXIF tag
 const PAD = 114; // grey around a letterboxed picture
 
 /**
- * PNG bytes -> uint8 pixels (height, width, channels) as the model's record wants them, and the
- * picture's own size [height, width].
+ * A picture { data, height, width }, RGBA and upright, as the model's record wants it: uint8
+ * (height, width, channels).
  */
-export function load(bytes, { height, width, channels, resize = "stretch" }) {
-  const policy = { stretch: resized, crop: cropped, letterbox: letterboxed }[resize];
+export function prepare(picture, { height, width, channels, resize = "stretch" }) {
+  const policies = { stretch: resized, crop: cropped, letterbox: letterboxed, tiles: oneWindow };
+  const policy = policies[resize];
   if (!policy) throw new Error(`an unknown resize: ${resize}`);
-  const picture = upright(decode(bytes), orientation(bytes));
   const converted = convert(picture, channels);
-  const pixels = policy(converted, picture.height, picture.width, channels, height, width);
-  return { pixels, size: [picture.height, picture.width] };
-}
-
-/** RGBA of 8 bits; pngjs expands palettes and grey. Of 16 bits, grey is rounded, colour cut off. */
-function decode(bytes) {
-  // pngjs spreads 1, 2 and 4 bits over 0..255, as Pillow does, but rounds 16 in another way.
-  const png = PNG.sync.read(bytes, { skipRescale: bytes[DEPTH] === 16 });
-  let data = png.data;
-  if (png.depth === 16) {
-    const grey = bytes[KIND] === 0; // with tRNS, too
-    data = data.map(grey ? (v) => Math.floor((v + 128) / 257) : (v) => v >> 8);
-  }
-  return { width: png.width, height: png.height, data: Uint8Array.from(data) };
-}
-
-/** EXIF's orientation in a PNG file's chunk eXIf, 1 where it says none. */
-function orientation(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
-    if (view.getUint32(at + 4) !== EXIF) continue;
-    const exif = new DataView(bytes.buffer, bytes.byteOffset + at + 8, view.getUint32(at));
-    const little = exif.getUint8(0) === 0x49; // "I"
-    const directory = exif.getUint32(4, little);
-    for (let i = 0; i < exif.getUint16(directory, little); i++) {
-      const entry = directory + 2 + 12 * i;
-      if (exif.getUint16(entry, little) === ORIENTATION) return exif.getUint16(entry + 8, little);
-    }
-  }
-  return 1;
-}
-
-/** The picture turned as EXIF says; a number other than 2 to 8 turns nothing. */
-function upright({ data, height, width }, turn) {
-  if (turn >= 5 && turn <= 8) {
-    data = transpose(data, height, width, 4);
-    [height, width] = [width, height];
-  }
-  const rows = [3, 4, 7, 8].includes(turn), columns = [2, 3, 6, 7].includes(turn);
-  const out = new Uint8Array(data.length);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const from = (rows ? height - 1 - y : y) * width + (columns ? width - 1 - x : x);
-      out.set(data.subarray(4 * from, 4 * from + 4), 4 * (y * width + x));
-    }
-  }
-  return { data: out, height, width };
+  return policy(converted, picture.height, picture.width, channels, height, width);
 }
 
 /** Transparency on white, then luma (ITU-R 601) or RGB. */
@@ -74,15 +22,20 @@ function convert({ data }, channels) {
   const out = new Uint8Array(pixels * channels);
   for (let i = 0; i < pixels; i++) {
     const alpha = data[4 * i + 3];
-    const [r, g, b] = [0, 1, 2].map((c) => onWhite(data[4 * i + c], alpha));
-    if (channels === 3) out.set([r, g, b], 3 * i);
-    else out[i] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
+    const r = onWhite(data[4 * i], alpha), g = onWhite(data[4 * i + 1], alpha);
+    const b = onWhite(data[4 * i + 2], alpha);
+    if (channels === 3) {
+      out[3 * i] = r;
+      out[3 * i + 1] = g;
+      out[3 * i + 2] = b;
+    } else out[i] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
   }
   return out;
 }
 
 /** One channel over white, in the 15-bit arithmetic of Pillow's alpha_composite. */
 function onWhite(value, alpha) {
+  if (alpha === 255) return value; // as the formula has it
   if (alpha === 0) return 255;
   const sum = value * alpha * 128 + 255 * (255 - alpha) * 128;
   const rounded = sum + (0x80 << 7);
@@ -116,6 +69,12 @@ function letterboxed(data, height, width, channels, newHeight, newWidth) {
     out.set(row, ((top + y) * newWidth + left) * channels);
   }
   return out;
+}
+
+/** The picture as it is. Larger ones are cut into windows, whose answers are blended: not here. */
+function oneWindow(data, height, width, channels, newHeight, newWidth) {
+  if (height === newHeight && width === newWidth) return data;
+  throw new Error(`a model for tiles: pictures of ${newWidth} x ${newHeight} px only in this example`);
 }
 
 /** a / b to the nearest whole number, half up, at least 1. */

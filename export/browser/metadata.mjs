@@ -1,8 +1,8 @@
-// The metadata of an ONNX file. onnxruntime-node does not expose it, so it is read from the file:
+// The metadata of an ONNX file. onnxruntime's JavaScript does not expose it, so it is read from the file:
 // a ModelProto whose field 14 (metadata_props) repeats a message of key (1) and value (2).
 // Wire format: https://protobuf.dev/programming-guides/encoding/
 
-/** Yields [field number, value] of a message; value is a Buffer for length-delimited fields. */
+/** Yields [field number, value] of a message; value is a Uint8Array for length-delimited fields. */
 function* fields(buffer) {
   let at = 0;
   const varint = () => {
@@ -30,15 +30,19 @@ function* fields(buffer) {
   }
 }
 
-/** The JSON object that tfproj stored in the file (a Buffer). */
+/** The JSON object that tfproj stored in the file (a Uint8Array). */
 export function readMetadata(file) {
   for (const [number, entry] of fields(file)) {
     if (number !== 14) continue;
     const pair = Object.fromEntries(fields(entry));
-    if (pair[1].toString() !== "tfproj") continue;
-    const record = JSON.parse(pair[2].toString());
-    if (![1, 2].includes(record.schema)) throw new Error(`a file of schema ${record.schema}`);
+    if (text(pair[1]) !== "tfproj") continue;
+    const record = JSON.parse(text(pair[2]));
+    if (![1, 2, 3].includes(record.schema)) throw new Error(`a file of schema ${record.schema}`);
     return record;
   }
   throw new Error("an ONNX file, but not one that tfproj exported");
+}
+
+function text(bytes) {
+  return new TextDecoder().decode(bytes);
 }
