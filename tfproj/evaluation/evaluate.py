@@ -144,6 +144,9 @@ def classification_metrics(
 ) -> tuple[dict, list[dict], dict]:
     """Accuracy, per-class accuracy (recall), confusion matrix, loss; one row per example.
 
+    ``balanced_accuracy`` is the mean recall of the classes that occur, ``macro_f1`` the mean F1 of
+    those that occur or are predicted, as in scikit-learn.
+
     The third part is what only the report needs: nothing here, see :func:`report_data.save`.
     """
     batches = list(predict_split(model, planned, split, flip))
@@ -156,6 +159,8 @@ def classification_metrics(
     result = {
         "examples": len(labels),
         "accuracy": float(np.mean(predictions == labels)),
+        "balanced_accuracy": metrics.mean(metrics.recall(confusion)),
+        "macro_f1": metrics.mean(metrics.f1(confusion)),
         "loss": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
         "per_class_accuracy": _named(classes, metrics.recall(confusion)),
         "confusion_matrix": confusion.tolist(),
@@ -278,6 +283,7 @@ def _overlap(confusion: np.ndarray, classes: Sequence[str], suffix: str = "") ->
     iou = metrics.intersection_over_union(confusion)
     found = {
         "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
+        "mean_class_accuracy": metrics.mean(metrics.recall(confusion)),
         "mean_iou": metrics.mean(iou),
         "iou": _named(classes, iou),
         "per_class_accuracy": _named(classes, metrics.recall(confusion)),

@@ -31,6 +31,11 @@ def intersection_over_union(confusion: np.ndarray) -> list[float | None]:
     return ratios(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
 
 
+def f1(confusion: np.ndarray) -> list[float | None]:
+    """F1 = 2 TP / (2 TP + FP + FN) of each class; None where it is neither true nor predicted."""
+    return ratios(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
+
+
 def ratios(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
     """Share of each; None where the whole is 0."""
     return [float(p / w) if w else None for p, w in zip(part, whole, strict=True)]
