@@ -11,6 +11,7 @@ setup(
         "tfproj": ["py.typed"],
         "tfproj.report": ["templates/*"],
         "tfproj.pretrained": ["*.onnx", "*.md"],
+        "tfproj.serving": ["openapi.json", "page.html"],
         "tfproj.export": ["browser/*"],
     },
 )

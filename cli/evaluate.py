@@ -10,6 +10,7 @@ import click
 from tfproj import backend
 from tfproj.cli.options import common, number, print_json, runs_dir, say_notes, table
 from tfproj.experiment.plan import plan_evaluation
+from tfproj.experiment.tiling import plan_tiling
 from tfproj.report import build
 from tfproj.runs.run import Run, find_run
 
@@ -23,6 +24,10 @@ from tfproj.runs.run import Run, find_run
 @click.option(
     "--flip", is_flag=True, help="Measure also with each image averaged with its mirror image."
 )
+@click.option(
+    "--tiles", is_flag=True, help="Segmentation: measure also the masks of photographs in tiles."
+)
+@click.option("--tile-scale", type=float, metavar="S", help="As --tiles; see predict.")
 @click.option("--report", is_flag=True, help="Also write the report.")
 @runs_dir
 @common
@@ -31,6 +36,8 @@ def evaluate(
     splits: tuple[str, ...],
     data: str | None,
     flip: bool,
+    tiles: bool,
+    tile_scale: float | None,
     report: bool,
     runs_dir: str,
     as_json: bool,
@@ -39,11 +46,13 @@ def evaluate(
     found = find_run(run, runs_dir)
     click.echo(f"evaluating {found.path} ...", err=True)
     planned = plan_evaluation(found, splits, data)
+    tiled = tiles or tile_scale is not None
+    tiling = plan_tiling(found, planned, tile_scale) if tiled else None
     say_notes(planned.dataset)
     backend.setup()
     from tfproj.evaluation.evaluate import evaluate as measure  # noqa: PLC0415 (loads TensorFlow)
 
-    metrics = measure(found, splits, flip, planned)
+    metrics = measure(found, splits, flip, planned, tiling)
     if report:
         write_report(found)
     if as_json:
@@ -66,6 +75,10 @@ def format_metrics(metrics: dict[str, Any]) -> str:
         of_mirrored = {**metrics, "splits": metrics["mirrored"]}
         parts.append("averaged with the mirror image (--flip):")
         parts += [table(rows, header) for header, rows in lines(of_mirrored)]
+    if tiled := metrics.get("tiled"):
+        rows, columns = tiled["scale"]
+        parts.append(f"in tiles, at {rows:.3g} x {columns:.3g} of the photographs' size (--tiles):")
+        parts += [table(rows, header) for header, rows in lines({**metrics, **tiled})]
     return "\n\n".join(parts)
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "card": ("card", "card", "Write a run's model card as Markdown."),
     "export": ("export", "export", "Write a run, or any Keras model, as a verified ONNX file."),
     "predict": ("predict", "predict", "Predict images with an ONNX file; no TensorFlow."),
+    "serve": ("serve", "serve", "Answer images over HTTP with ONNX files; no TensorFlow."),
     "benchmark": ("benchmark", "benchmark", "Time an ONNX file on this machine."),
     "data": ("data", "data", "List, check and prepare data sets."),
     "models": ("models", "models", "List models, or print the layers of one."),

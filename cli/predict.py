@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
-from tfproj.cli.terminal import Progress, quiet_libraries
+from tfproj.cli.terminal import Progress, TileProgress, quiet_libraries
 from tfproj.core.files import exists
 from tfproj.core.spec import is_text
 from tfproj.errors import InputError
@@ -76,6 +76,17 @@ class Threshold(click.ParamType):
 @click.option(
     "--flip", is_flag=True, help="Average with the mirror image: a little better, half as fast."
 )
+@click.option(
+    "--tiles",
+    is_flag=True,
+    help="Segmentation: take large images in overlapping tiles, at the scale of the training.",
+)
+@click.option(
+    "--tile-scale",
+    type=float,
+    metavar="S",
+    help="As --tiles, with S pixels of the model for one of the image.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option(
     "--threads", type=click.IntRange(min=1), help="[default: all CPUs this process may use]"
@@ -118,7 +129,7 @@ def _run(
         click.echo(f"note: {_printable(say_left_out(left_out))}", err=True)
     path = model_file(model, runs_dir)
     predictor = _open(path, options)
-    _require_current(path, model, predictor.metadata)
+    require_current(path, model, predictor.metadata)
     if predictor.spec.task == "segment" and options["output"] is not None:
         require_apart(images, options["output"])
     if selftest:
@@ -136,13 +147,15 @@ def _check_options(options: dict[str, Any], as_json: bool) -> None:
 
 
 def _open(path: Path, options: dict[str, Any]) -> Predictor:
+    scale = options["tile_scale"]
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
         flip=options["flip"], providers=[options["provider"] or CPU],
+        tiles=options["tiles"] if scale is None else scale, on_tile=TileProgress(),
     )  # fmt: skip
 
 
-def _require_current(path: Path, model: str, metadata: dict[str, Any]) -> None:
+def require_current(path: Path, model: str, metadata: dict[str, Any]) -> None:
     """Whether the export of a run is of the weights that the run has now.
 
     Raises:

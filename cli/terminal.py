@@ -61,6 +61,20 @@ class Progress:
         self._drawn = self._terminal
 
 
+class TileProgress:
+    """How far an image in tiles is; called with (tiles done, tiles in all)."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if done == 1 or self._progress is None:
+            self._progress = Progress(total, "tiles")
+        self._progress.step()
+        if done == total:
+            self._progress.clear()
+
+
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Keep from the terminal what Pillow warns of and what C code writes to file descriptor 2.

@@ -21,6 +21,7 @@ from tfproj.cli.options import (
     runs_dir,
     say_notes,
     say_warnings,
+    size,
 )
 from tfproj.core.spec import RESIZES
 from tfproj.errors import InputError
@@ -141,6 +142,7 @@ def train_options(task: str) -> Callable[[Callable], Callable]:
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),
             image_size("[default: near the images' own]"),
+            size("--crop", "Train on crops of so many px at the images' own scale (segment)."),
             runs_dir,
             common,
         ]  # fmt: skip

@@ -50,6 +50,7 @@ class KerasJob(Job):
 
     title = property(lambda self: self.path.name.partition(".")[0])
     multiple = property(lambda self: 1)
+    reach = property(lambda self: None)  # not known
     scaling = property(lambda self: PREPROCESSING[self.preprocessing])
     training = property(lambda self: self.source)
 

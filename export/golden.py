@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tfproj.core import image
-from tfproj.core.spec import ModelSpec
+from tfproj.core.spec import OF_CLASSIFIERS, ModelSpec
 
 GOLDEN_TOLERANCE = 1e-4
 # A vector of a 256 x 256 segmenter would be 1.3 MB; every k-th row and column is proof enough.
@@ -61,7 +61,8 @@ def golden_images(spec: ModelSpec, seed: int = GOLDEN_SEED) -> dict[str, bytes]:
     The data may be private or under a licence that the model's file does not want to carry.
     ``blocks`` and ``gradient`` have the model's size, the others test one step each: shrinking,
     enlarging, transparency and 16 bits. Where proportions are kept, two more are far from the
-    model's, with an odd rest to be cut off or filled.
+    model's, with an odd rest to be cut off or filled. Those of a file that takes ``tiles`` are all
+    of the model's size: one window each.
     """
     rng = np.random.default_rng(seed)
     height, width = spec.size
@@ -70,14 +71,18 @@ def golden_images(spec: ModelSpec, seed: int = GOLDEN_SEED) -> dict[str, bytes]:
     # with it the rounding in between, depends on its version.
     larger = (max(3, height - height // 4), min(2 * width + 1, width + 160))
     smaller = (max(3, height // 2 - 1), max(3, width // 2 + 1))
+    names = "shrunk", "enlarged, transparent"
+    if spec.resize == "tiles":
+        larger = smaller = spec.size
+        names = "more blocks", "transparent"
     pictures = {
         "blocks": Image.fromarray(_blocks(rng, (height, width), 3)).convert(mode),
         "gradient": Image.fromarray(_gradient((height, width))).convert(mode),
-        "shrunk": Image.fromarray(_blocks(rng, larger, 3)).convert(mode),
-        "enlarged, transparent": Image.fromarray(_blocks(rng, smaller, 4), "RGBA"),
+        names[0]: Image.fromarray(_blocks(rng, larger, 3)).convert(mode),
+        names[1]: Image.fromarray(_blocks(rng, smaller, 4), "RGBA"),
         "16 bits": Image.fromarray(_gradient((height, width))[..., 0].astype(np.uint16) * 256),
     }
-    if spec.resize != "stretch":
+    if spec.resize in OF_CLASSIFIERS:
         shapes = {"wide": (height + 1, 2 * width + 6), "high": (2 * height + 6, width + 1)}
         for name, shape in shapes.items():
             pictures[f"{spec.resize}, {name}"] = Image.fromarray(_blocks(rng, shape, 3))

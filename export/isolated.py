@@ -117,11 +117,12 @@ def _predict(request: dict) -> None:
 
 def _run(predictor: Predictor, files: list[str], step: Pass) -> tuple[np.ndarray, ...]:
     files = files[: step.count]
-    if step.size is None:
+    channels, resize = predictor.spec.channels, predictor.spec.resize
+    if step.size is None and resize != "tiles":
         results = predictor.predict(files, batch_size=step.batch_size)
         return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
-    channels, resize = predictor.spec.channels, predictor.spec.resize
-    pixels = np.stack([image.load(f, tuple(step.size), channels, resize=resize) for f in files])
+    size = tuple(step.size or predictor.spec.size)
+    pixels = np.stack([image.load(f, size, channels, resize=resize) for f in files])
     starts = range(0, len(pixels), step.batch_size)
     parts = [predictor.run(pixels[start : start + step.batch_size]) for start in starts]
     return tuple(np.concatenate(kind) for kind in zip(*parts, strict=True))

@@ -13,8 +13,8 @@ from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
-from tfproj.export.web import check_page
-from tfproj.models.registry import check_size, input_multiple, scaling
+from tfproj.export.web import check_page, require_whole
+from tfproj.models.registry import check_size, input_multiple, input_reach, scaling
 from tfproj.runs.run import Run
 
 
@@ -92,6 +92,11 @@ class Job:
         return input_multiple(self.spec.model, self.planned.config.model_options)
 
     @property
+    def reach(self) -> int | None:
+        """How many pixels away a score of the network may depend on; None: not known."""
+        return input_reach(self.spec.model, self.planned.config.model_options)
+
+    @property
     def scaling(self) -> str:
         """What the graph does to the pixels first, in words."""
         return scaling(self.spec.model, self.planned.config.model_options)
@@ -99,8 +104,12 @@ class Job:
     @property
     def training(self) -> dict[str, Any]:
         """Where the weights come from, as in the file's metadata."""
-        config, file = self.planned.config, self.run.environment_file
-        teachers = self.run.environment().get("teachers") if file.is_file() else None
+        config = self.planned.config
+        facts = self.run.environment() if self.run.environment_file.is_file() else {}
+        recorded = {
+            "teachers": facts.get("teachers"),  # whose answers it learned from
+            "median_size": facts.get("data", {}).get("median_size"),  # of the training images
+        }
         return {
             "preset": config.preset,
             "model_options": dict(config.model_options),
@@ -109,7 +118,7 @@ class Job:
             "data": self.spec.data,
             "license": self.license,
             "weights_sha256": self.digest,
-            **({"teachers": teachers} if teachers else {}),  # whose answers it learned from
+            **{name: value for name, value in recorded.items() if value},
         }
 
 
@@ -151,6 +160,8 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     license = run.environment().get("data", {}).get("license", "")
     job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
     check_others(options, job.name)
+    if options.web is not None:
+        require_whole(spec, run.name)
     return job
 
 

@@ -64,6 +64,7 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "shape": ["N", *size, spec.channels],
             "range": [0, 255],
             "multiple": job.multiple,
+            "reach": job.reach,
         },
         "outputs": {
             name: {"dtype": "float32", "shape": shape, "meaning": meaning}

@@ -118,8 +118,14 @@ class Judge:
         self.metrics = self._samples.measure(scores)
 
     def _answers(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-        results = Predictor(data).predict(self._samples.files, batch_size=8)
-        return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
+        predictor, files = Predictor(data), self._samples.files
+        # Not predict, which takes images in tiles where the file says so.
+        batches = (
+            np.stack([predictor.load(file)[0] for file in files[start : start + 8]])
+            for start in range(0, len(files), 8)
+        )
+        scores, probabilities = zip(*map(predictor.run, batches), strict=True)
+        return np.concatenate(scores), np.concatenate(probabilities)
 
     def try_(self, quantizer: Quantizer, method: str, excluded: Sequence[str]) -> Trial:
         """Quantise and measure."""

@@ -14,13 +14,16 @@ import re
 from pathlib import Path
 
 from tfproj.core.files import write_bytes, write_text, writing
-from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.core.spec import (
+    INPUT_NAME,
+    MAX_BATCH_SIZE,
+    PROBABILITIES_NAME,
+    SCORES_NAME,
+    ModelSpec,
+)
 from tfproj.errors import InputError
 from tfproj.inference.model_file import read_model
 from tfproj.inference.predictor import Predictor
-
-# A batch of 256 x 256 images with five classes then takes 250 MB at most.
-MAX_BATCH_SIZE = {"classify": 64, "segment": 16}
 
 
 def write_repository(model: str | Path, folder: str | Path, name: str) -> Path:

@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 from tfproj.core.files import replacing, replacing_directory, write_bytes
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.inference.model_file import read_model
 
@@ -72,6 +73,7 @@ def write_page(model: str | Path, output: str | Path, single: bool = False) -> P
     """
     page = check_page(output, single)
     file = read_model(model, str(model))
+    require_whole(file.spec, str(model))
     scripts = {"model": _part("model", file.data)}
     for name, entry in runtime_parts().items():
         scripts[name] = _part(name, gzip.compress(entry, mtime=0))
@@ -88,6 +90,12 @@ def write_page(model: str | Path, output: str | Path, single: bool = False) -> P
         for name, code in scripts.items():
             (folder / f"{name}.js").write_text(code, encoding="utf-8")
     return page
+
+
+def require_whole(spec: ModelSpec, name: str) -> None:
+    """InputError where the model takes images in tiles, which the page does not."""
+    if spec.resize == "tiles":
+        raise InputError(f"{name}: --web takes images whole; this model was trained for tiles")
 
 
 def _part(name: str, data: bytes) -> str:

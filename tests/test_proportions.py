@@ -10,9 +10,11 @@ import pytest
 from tfproj import Predictor
 from tfproj.core import image
 from tfproj.core.files import write_json
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import explain_size, plan_again
 from tfproj.export import samples
+from tfproj.export.golden import golden_images
 from tfproj.runs.run import Run
 from tfproj.training.cache import make_cache
 
@@ -76,3 +78,10 @@ def test_a_run_keeps_its_policy(kept_proportions, tmp_path):
     write_json(run.config_file, {**run.config().to_dict(), "resize": policy})
     with pytest.raises(InputError, match="resize 'stretch' does not fit"):
         plan_again(run)
+
+
+def test_golden_images_of_tiles_are_windows():
+    spec = ModelSpec("segment", "unet", ("wall", "door"), (), 8, 12, 3, resize="tiles")
+    pictures = golden_images(spec)
+    assert list(pictures) == ["blocks", "gradient", "more blocks", "transparent", "16 bits"]
+    assert {image.header(picture)[0] for picture in pictures.values()} == {spec.size}

@@ -10,7 +10,7 @@ from tiny_models import CLASSIFY, SEGMENT, tiny_model
 
 from tfproj import Predictor
 from tfproj.core import image
-from tfproj.core.spec import PAD, ModelSpec, preprocessing
+from tfproj.core.spec import PAD, RESIZES, ModelSpec, preprocessing
 from tfproj.errors import InputError
 
 pytestmark = pytest.mark.light
@@ -66,7 +66,7 @@ def test_policies_to_the_bit(size, target, channels):
                                       expected(pixels, target))  # fmt: skip
 
 
-@pytest.mark.parametrize("policy", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("policy", RESIZES)
 def test_an_image_of_the_right_size_is_left_alone(policy):
     pixels = np.random.default_rng(0).integers(0, 256, (21, 50, 3), np.uint8)
     np.testing.assert_array_equal(image.load(pixels, (21, 50), 3, resize=policy), pixels)
@@ -131,6 +131,34 @@ def test_a_file_with_another_policy_is_refused(value):
 
 
 @pytest.mark.parametrize("policy", ["crop", "letterbox"])
-def test_segmenters_stretch(policy):
+def test_segmenters_are_not_cropped(policy):
     with pytest.raises(InputError, match="for classify only"):
         ModelSpec(**{**vars(SEGMENT), "resize": policy})
+
+
+def test_only_segmenters_take_tiles():
+    with pytest.raises(InputError, match="resize 'tiles' is for segment only"):
+        ModelSpec(**{**vars(CLASSIFY), "resize": "tiles"})
+    spec = ModelSpec(**{**vars(SEGMENT), "resize": "tiles"})
+    assert spec.to_dict()["schema"] == 2 and ModelSpec.from_dict(spec.to_dict()) == spec
+    assert preprocessing(spec)["resize"]["policy"] == "tiles"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_one_tile_is_the_window_in_the_middle(size, channels):
+    shape = size if channels == 1 else (*size, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for target in TARGETS:
+        (top, left), (below, right) = zip(
+            *((max(0, n - m) // 2, max(0, m - n)) for n, m in zip(size, target, strict=True)),
+            strict=True,
+        )
+        extended = np.pad(
+            pixels, ((0, below), (0, right)) + ((0, 0),) * (channels > 1), "symmetric"
+        )
+        expected = extended[top : top + target[0], left : left + target[1]]
+        found = image.load(pixels, target, channels, resize="tiles")
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+        if channels == 1:  # a mask has the same window
+            np.testing.assert_array_equal(image.resize_mask(pixels, target, "tiles"), expected)

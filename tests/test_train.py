@@ -42,6 +42,10 @@ TOY = {
         "image_size": (32, 32), "augment": "photo",
     },
 }  # fmt: skip
+CROPS = {
+    "image_size": None, "crop": (32, 24), "model": "unet", "model_options": {"widths": [4, 8]},
+    "ema": 0.9, "limit": 3,
+}  # fmt: skip
 
 
 def toy(task, **changes):
@@ -71,9 +75,15 @@ def stored_variables(file):
     return values
 
 
-@pytest.mark.parametrize("task", ["classify", "segment"])
-def test_resumed_equals_uninterrupted_to_the_last_bit(tmp_path, task, monkeypatch):
-    config = toy(task)
+@pytest.mark.parametrize(
+    ("task", "changes"), [("classify", {}), ("segment", {}), ("segment", CROPS)]
+)
+def test_resumed_equals_uninterrupted_to_the_last_bit(
+    tmp_path, mask_folder, task, changes, monkeypatch
+):
+    if "crop" in changes:
+        changes = {**changes, "data": str(mask_folder({"train": 4, "val": 2}, size=(60, 90)))}
+    config = toy(task, **changes)
     whole = train(config, tmp_path, "whole")
     with monkeypatch.context() as patch, pytest.raises(TfprojError, match="after 2 of 4 epochs"):
         stop_before(patch, 2)

@@ -17,6 +17,10 @@ class InputError(TfprojError, ValueError):
     exit_code = 2
 
 
+class TooLargeError(InputError):
+    """The input is above a limit: of pixels, bytes, images."""
+
+
 MANY_NAMES = 12  # are not listed where one of them is close
 
 

@@ -10,6 +10,10 @@ import { prepare } from "../../export/browser/image.mjs";
 import { readMetadata } from "../../export/browser/metadata.mjs";
 import { decodePng } from "../../export/browser/png.mjs";
 
+process.on("uncaughtException", (error) => {
+  console.error(`error: ${error.message}`);
+  process.exit(1);
+});
 const [model, ...images] = process.argv.slice(2);
 if (!model) {
   console.error("usage: node predict.mjs MODEL.onnx [IMAGE.png ...]");

@@ -9,7 +9,8 @@ const PAD = 114; // grey around a letterboxed picture
  * (height, width, channels).
  */
 export function prepare(picture, { height, width, channels, resize = "stretch" }) {
-  const policy = { stretch: resized, crop: cropped, letterbox: letterboxed }[resize];
+  const policies = { stretch: resized, crop: cropped, letterbox: letterboxed, tiles: oneWindow };
+  const policy = policies[resize];
   if (!policy) throw new Error(`an unknown resize: ${resize}`);
   const converted = convert(picture, channels);
   return policy(converted, picture.height, picture.width, channels, height, width);
@@ -68,6 +69,12 @@ function letterboxed(data, height, width, channels, newHeight, newWidth) {
     out.set(row, ((top + y) * newWidth + left) * channels);
   }
   return out;
+}
+
+/** The picture as it is. Larger ones are cut into windows, whose answers are blended: not here. */
+function oneWindow(data, height, width, channels, newHeight, newWidth) {
+  if (height === newHeight && width === newWidth) return data;
+  throw new Error(`a model for tiles: pictures of ${newWidth} x ${newHeight} px only in this example`);
 }
 
 /** a / b to the nearest whole number, half up, at least 1. */

@@ -11,7 +11,7 @@ from typing import Literal
 from PIL import Image
 
 from tfproj.core.file_faults import Opened
-from tfproj.errors import InputError
+from tfproj.errors import InputError, TooLargeError
 
 # Pillow's own warning limit; 20,000 x 20,000 px would take 1.2 GB as RGB.
 MAX_PIXELS = 89_478_485
@@ -101,11 +101,11 @@ def require_bounded_work(picture: Opened, data: bytes, label: str) -> None:
         )
 
 
-def require_pixels(width: int, height: int, label: str) -> None:
-    """InputError above the limit."""
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{label}: {width} x {height} px is above the limit of {MAX_PIXELS:,} pixels; shrink it"
+def require_pixels(width: int, height: int, label: str, limit: int = MAX_PIXELS) -> None:
+    """TooLargeError above the limit."""
+    if width * height > limit:
+        raise TooLargeError(
+            f"{label}: {width} x {height} px is above the limit of {limit:,} pixels; shrink it"
         )
 
 

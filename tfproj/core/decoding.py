@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tfproj.core import bounds, file_faults
-from tfproj.errors import InputError, first_line
+from tfproj.errors import InputError, TooLargeError, first_line
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SAVE_PLAIN = "save it with 8 or 16 bits per channel as plain grey or RGB"
@@ -72,7 +72,9 @@ class failing_as_one_line:  # noqa: N801 (no generator: a small picture takes 40
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, InputError):
-            raise InputError(f"{self._label}: {_explain(error)}") from None
+            large = isinstance(error, Image.DecompressionBombError)
+            kind_of_error = TooLargeError if large else InputError
+            raise kind_of_error(f"{self._label}: {_explain(error)}") from None
 
 
 def _explain_unopened(data: bytes) -> str:

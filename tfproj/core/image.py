@@ -32,7 +32,7 @@ from PIL import Image
 
 from tfproj.core import bounds, decoding
 from tfproj.core.file_faults import Opened
-from tfproj.core.resizing import resized
+from tfproj.core.resizing import middle_window, resized
 from tfproj.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
@@ -129,7 +129,7 @@ def open_image(source: ImageLike, label: str | None = None, *, values: bool = Fa
         InputError: missing, unreadable, empty, damaged, too large, not an image, or of a kind
             that the policy refuses.
     """
-    label = label or _label(source)
+    label = label or label_of(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, label)
     picture = _open(source, label)
@@ -137,7 +137,8 @@ def open_image(source: ImageLike, label: str | None = None, *, values: bool = Fa
         return decoding.decode(picture, label, values)
 
 
-def _label(source: ImageLike) -> str:
+def label_of(source: ImageLike) -> str:
+    """What error messages call an image: its path where it has one."""
     if isinstance(source, (str, os.PathLike)):
         return str(source)
     encoded = (bytes, bytearray, memoryview)
@@ -157,7 +158,7 @@ def header(source: ImageLike, label: str | None = None) -> tuple[tuple[int, int]
     Raises:
         InputError: as :func:`open_image`, but for damage after the header.
     """
-    label = label or _label(source)
+    label = label or label_of(source)
     if isinstance(source, np.ndarray):
         picture = _from_array(source, label)
         return picture.size[::-1], picture.mode
@@ -174,7 +175,7 @@ def stored_turn(source: ImageLike) -> int:
     """EXIF's orientation, 1 to 8, of an image as it is stored; 1 where it says none."""
     if isinstance(source, np.ndarray):
         return 1
-    picture: Opened = _open(source, _label(source))
+    picture: Opened = _open(source, label_of(source))
     if picture.format == "TIFF":
         return getattr(picture, "tag_v2", {}).get(decoding.ORIENTATION, 1)
     return decoding.orientation(picture) or 1
@@ -239,7 +240,7 @@ def load_with_size(
     resize: str = "stretch",
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """(what :func:`load` returns, the upright image's own (height, width))."""
-    label = label or _label(source)
+    label = label or label_of(source)
     if isinstance(source, np.ndarray):
         picture = _from_array(source, label)
         return _to_array(picture, size, channels, resize), picture.size[::-1]
@@ -267,10 +268,15 @@ def _to_array(
     return array[..., None] if channels == 1 else array
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a uint8 mask (H, W) of class indices to (height, width) by nearest neighbour."""
+def resize_mask(mask: np.ndarray, size: tuple[int, int], resize: str = "stretch") -> np.ndarray:
+    """A uint8 mask (H, W) of class indices at (height, width), as :func:`load` has the image.
+
+    By nearest neighbour; of the policies ``stretch`` and ``tiles``.
+    """
     if mask.shape == size:
         return mask
+    if resize == "tiles":
+        return middle_window(mask, size)
     picture = Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.array(picture)  # Pillow's own may not be written to
 

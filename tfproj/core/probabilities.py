@@ -70,7 +70,7 @@ def mask_of_size(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray
         low, share = rows[0][part], rows[1][part, None]
         below = planes[:, low[0] : low[-1] + 2]  # the last of them has a row after it, or is last
         wide = (_between(plane, *columns, axis=1) for plane in below)
-        _decide((_between(plane, low - low[0], share, axis=0) for plane in wide), mask[part])
+        decide((_between(plane, low - low[0], share, axis=0) for plane in wide), mask[part])
     return mask
 
 
@@ -105,7 +105,7 @@ def _between(values: np.ndarray, low: np.ndarray, share: np.ndarray, axis: int) 
     return result
 
 
-def _decide(planes: Iterator[np.ndarray], mask: np.ndarray) -> None:
+def decide(planes: Iterator[np.ndarray], mask: np.ndarray) -> None:
     """Write into uint8 ``mask``, which is 0, the index of the largest of float32 ``planes``."""
     best = next(planes)
     for index, plane in enumerate(planes, 1):

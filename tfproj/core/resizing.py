@@ -1,4 +1,4 @@
-"""How a picture comes to the model's size: the three policies of ``ModelSpec.resize``.
+"""How a picture comes to the model's size: the policies of ``ModelSpec.resize``.
 
 All sizes are (height, width). The geometry is in whole numbers, so that a port is exact;
 docs/onnx-contract.md spells it out.
@@ -6,6 +6,7 @@ docs/onnx-contract.md spells it out.
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image
 
 from tfproj.core.spec import PAD
@@ -17,7 +18,10 @@ def resized(picture: Image.Image, size: tuple[int, int], policy: str = "stretch"
     Args:
         policy: ``stretch``: whatever the proportions. ``crop``: the largest centred part of the
             right proportions. ``letterbox``: the whole, centred, the rest filled with ``PAD``.
+            ``tiles``: the window in the middle, at the picture's own scale.
     """
+    if policy == "tiles":
+        return Image.fromarray(middle_window(np.asarray(picture), size))
     if policy == "crop":
         picture = picture.crop(crop_box(picture.size[::-1], size))
     if policy != "letterbox":
@@ -27,6 +31,23 @@ def resized(picture: Image.Image, size: tuple[int, int], policy: str = "stretch"
     place = ((size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2)
     canvas.paste(_stretched(picture, inner), place)
     return canvas
+
+
+def middle_window(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The (height, width) in the middle of an array (H, W, ...); the whole, mirrored, of less."""
+    rows, columns = (
+        mirrored(max(0, (n - m) // 2), m, n) for n, m in zip(pixels.shape, size, strict=False)
+    )
+    return pixels[rows[:, None], columns]
+
+
+def mirrored(first: int, count: int, n: int) -> np.ndarray:
+    """Places ``first`` to ``first + count`` along ``n`` pixels, thrown back at either end.
+
+    The pixel at the end comes twice: ... 2 1 0 | 0 1 2 ... n-1 | n-1 n-2 ...
+    """
+    place = np.arange(first, first + count) % (2 * n)
+    return np.minimum(place, 2 * n - 1 - place)
 
 
 def crop_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:

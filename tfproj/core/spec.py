@@ -25,13 +25,17 @@ SCHEMA_OF_RESIZE = 2
 SCHEMA_OF_LABELS = 3
 TASKS = ("classify", "segment")
 KINDS = (*TASKS, "multi_label")  # of answers: "multi_label" is a way to classify
-RESIZES = ("stretch", "letterbox", "crop")  # see tfproj.core.resizing
+RESIZES = ("stretch", "letterbox", "crop", "tiles")  # see tfproj.core.resizing
+OF_CLASSIFIERS, OF_SEGMENTERS = ("letterbox", "crop"), ("tiles",)  # all may stretch
 PAD = 114  # grey around a letterboxed picture, in each channel
 
 # Names of the tensors of every exported graph.
 INPUT_NAME = "image"
 SCORES_NAME = "scores"
 PROBABILITIES_NAME = "probabilities"
+
+# That servers take at once: of 256 x 256 images with five classes, 250 MB at most.
+MAX_BATCH_SIZE = {"classify": 64, "segment": 16}
 
 # What tfproj.core.image does before the graph and what the graph does itself. docs/onnx-contract.md
 # spells each step out for a port to another language; both change together.
@@ -98,7 +102,8 @@ class ModelSpec:
         data: name of the data set it was trained on.
         dynamic_size: an exported file takes any height and width that are multiples of what its
             metadata says; ``height`` and ``width`` are the size it was trained at.
-        resize: what happens to images of other proportions, one of ``RESIZES``; segmenters stretch.
+        resize: how images of other sizes come to the input, one of ``RESIZES``. Segmenters stretch
+            them or, trained on parts at the photographs' own scale, take them in ``tiles``.
         multi_label: of ``classify``: an image has any number of classes, each by its sigmoid.
     """
 
@@ -195,7 +200,9 @@ def check_resize(resize: str, task: str) -> None:
     """InputError for an unknown policy, or one that a model of this task can't have."""
     if resize not in RESIZES:
         raise InputError(f"resize {resize!r:.40}; expected one of {', '.join(RESIZES)}")
-    if task == "segment" and resize != "stretch":
+    if task == "classify" and resize in OF_SEGMENTERS:
+        raise InputError(f"resize {resize!r} is for segment only: a class is of the whole image")
+    if task == "segment" and resize in OF_CLASSIFIERS:
         raise InputError(
             f"resize {resize!r} is for classify only: what is cut off would have no mask, and "
             "padding would count as a class; leave --resize out, or take 'stretch'"

@@ -6,7 +6,7 @@ The best weights are evaluated in float32, as they are exported.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,12 @@ from tqdm import tqdm
 from tfproj import backend
 from tfproj.core.files import read_object, write_csv, write_json
 from tfproj.core.probabilities import mask_of_size, sigmoid, softmax
+from tfproj.core.tiling import Tiling
 from tfproj.errors import InputError
 from tfproj.evaluation import labels as label_sets
 from tfproj.evaluation import metrics, report_data
 from tfproj.evaluation.pixels import PixelScores
+from tfproj.evaluation.tiled import photographs, tiled_confusion
 from tfproj.experiment.plan import Plan, plan_evaluation
 from tfproj.models.checkpoint import load_model
 from tfproj.runs.run import Run, shown_split
@@ -31,6 +33,7 @@ def evaluate(
     splits: Sequence[str] | None = None,
     flip: bool = False,
     planned: Plan | None = None,
+    tiling: Tiling | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best weights of a run.
 
@@ -39,10 +42,12 @@ def evaluate(
         splits: of ``train``, ``val``, ``test``; None: all that exist.
         flip: also average the scores of every image with those of its mirror image.
         planned: the result of :func:`plan_evaluation` where it was already made.
+        tiling: also measure the masks of photographs in tiles, of all splits but ``train``.
 
     Returns:
         The content of ``metrics.json``: ``splits`` and, averaged with the mirror image,
-        ``mirrored``, which an evaluation of the same weights and data without ``flip`` keeps. See
+        ``mirrored``; in tiles, ``tiled`` (their ``scale``, ``window`` and ``splits``). An
+        evaluation of the same weights and data without ``flip`` or ``tiling`` keeps these. See
         :func:`classification_metrics`, :func:`label_metrics` and :func:`segmentation_metrics` for
         one split. With several labels an image also ``thresholds`` by class.
 
@@ -50,6 +55,8 @@ def evaluate(
         InputError: files missing, no such split, or the data changed since training.
     """
     planned = planned or plan_evaluation(run, splits)
+    if tiling is not None and set(splits or planned.dataset.splits) == {"train"}:
+        raise InputError("tiles are measured on val and test; name one of them with --split")
     backend.setup()
     digest = run.weights_digest()  # before they are read: a training may replace them
     model = load_model(run)
@@ -66,7 +73,11 @@ def evaluate(
             mirrored[name], _, _ = measure(model, planned, name, flip=True)
     measured = {**_describe(run, planned, digest, model.count_params()), **chosen}
     measured["splits"] = results
-    measured["mirrored"] = mirrored or _mirrored_before(run, measured)
+    before = _before(run, measured)
+    measured["mirrored"] = mirrored or before.get("mirrored", {})
+    measured["tiled"] = before.get("tiled", {})
+    if tiling is not None:
+        measured["tiled"] = _tiled(model, planned, tiling, results)
     shown = shown_split(results)
     of_shown = [row for row in rows if row["split"] == shown]
     split = planned.dataset.splits[shown]
@@ -93,22 +104,38 @@ def _describe(run: Run, planned: Plan, digest: str, parameters: int) -> dict[str
     }
 
 
-def _mirrored_before(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier evaluation of the same weights on the same data found with ``flip``."""
+def _before(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier evaluation of the same weights on the same data found."""
     before = read_object(run.metrics_file) if run.metrics_file.is_file() else {}
     same = all(before.get(key) == measured[key] for key in ("weights_sha256", "data"))
-    return before.get("mirrored", {}) if same else {}
+    return before if same else {}
+
+
+def _tiled(model, planned: Plan, tiling: Tiling, splits: Iterable[str]) -> dict[str, Any]:
+    """Accuracy and IoU of the masks of photographs in tiles, at the photographs' own sizes."""
+    found, classes = {}, planned.spec.classes
+    for name in (name for name in splits if name != "train"):  # which says little, as elsewhere
+        confusion = tiled_confusion(model, planned, tiling, name)
+        examples = len(planned.dataset.splits[name])
+        found[name] = {"examples": examples, **_overlap(confusion, classes, "_full")}
+    return {"scale": list(tiling.scale), "window": list(tiling.window), "splits": found}
 
 
 def predict_split(
     model, planned: Plan, split: str, flip: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of (scores float32, labels or masks) over a split, in its order."""
+    """Batches of (scores float32, labels or masks) over a split, in its order.
+
+    Of a model trained on crops, photographs one by one at their own sizes.
+    """
+    mirrored = planned.spec.mirrored if flip else ()
+    if planned.spec.resize == "tiles":
+        yield from photographs(model, planned, split, mirrored)
+        return
     cache, batch = make_cache(planned, split), planned.config.eval_batch_size
     starts = range(0, len(cache), batch)
     for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
         images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        mirrored = planned.spec.mirrored if flip else ()
         yield report_data.predict_scores(model, images, mirrored), targets
 
 
@@ -194,9 +221,11 @@ def segmentation_metrics(
 ) -> tuple[dict, list[dict], dict]:
     """AP by raw and softmax scores, pixel accuracy, IoU, confusion matrix; one row per image.
 
-    All are measured at the network's size. Splits other than ``train`` have accuracy and IoU at the
-    images' own sizes, too, by the masks that the predictor gives: ``pixel_accuracy_full``,
-    ``per_class_accuracy_full``, ``mean_iou_full`` and ``iou_full``.
+    All are measured at the network's size; of a model trained on crops, at the images' own and
+    from blended windows, whose scores are logarithms of probabilities. Splits
+    other than ``train`` have accuracy and IoU at the images' own sizes, too, by the masks that the
+    predictor gives: ``pixel_accuracy_full``, ``per_class_accuracy_full``, ``mean_iou_full`` and
+    ``iou_full``.
 
     The third part is what only the report needs: see :func:`report_data.save`.
     """

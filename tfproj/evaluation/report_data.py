@@ -14,7 +14,7 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +24,19 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
-from tfproj.core.probabilities import mean_with_mirrored
 from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
 from tfproj.data.masks import mask_picture
 from tfproj.evaluation.examples import choose_classified, choose_labelled, choose_segmented
+from tfproj.evaluation.tiled import photograph_scores, predict_scores
+from tfproj.experiment.tiling import tiling_of
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
 
 EXAMPLE_BYTES = 2_500_000  # of all pictures: the page, where some stand twice, stays below 8 MB
 MAP_SIDE = 64  # px; activations are shrunk to this for the page
 SECOND_FILTERS = 9  # how many filters of the second convolution the original report shows
-
-
-def predict_scores(model, images: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
-    """Scores float32 (B, classes) or (B, H, W, classes) of uint8 images (B, H, W, C).
-
-    Args:
-        mirrored: the class of each class's mirror image, to average with these; empty: not.
-    """
-    if mirrored:
-        return mean_with_mirrored(model.predict_on_batch, images, mirrored)
-    return model.predict_on_batch(images)
 
 
 def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict) -> None:
@@ -73,7 +63,8 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
             sample = chosen[len(chosen) // 2]
         else:
             chosen = choose_segmented(rows, facts["confusions"], spec.classes)
-            entries = _save_masks(folder, model, split, rows, chosen, spec)
+            options = run.config().model_options
+            entries = _save_masks(folder, model, split, rows, chosen, spec, options)
             sample = next(i for i, roles in chosen.items() if "median" in roles)
             write_json(folder / "curves.json", facts.get("precision_recall", {}))
         source = split.read_image(sample)
@@ -120,19 +111,24 @@ def _save_thumbnails(
 
 def _save_masks(
     folder: Path, model, split: Split, rows: list[dict], chosen: dict[int, list[str]],
-    spec: ModelSpec,
+    spec: ModelSpec, options: Mapping[str, Any],
 ) -> list[dict]:  # fmt: skip
     """Input, truth and prediction of each chosen image, in the image's own proportions."""
-    entries = []
+    entries, tiling = [], tiling_of(spec, options)
     for number, (index, roles) in enumerate(chosen.items()):
         picture = image.open_image(split.read_image(index), split.label_of(index))
-        pixels = image.to_array(picture, spec.size, spec.channels, spec.resize)
-        scores = predict_scores(model, pixels[None])[0]
+        truth = split.read_mask(index)
+        if spec.resize == "tiles":
+            whole = image.convert(picture, spec.channels)
+            scores = photograph_scores(model, whole, tiling, len(spec.classes))
+        else:
+            pixels = image.to_array(picture, spec.size, spec.channels, spec.resize)
+            scores = predict_scores(model, pixels[None])[0]
+            truth = image.resize_mask(truth, spec.size)
         shown = thumbnail(image.convert(picture, spec.channels), 256)
         data, suffix = encode(shown)
         stem = f"examples/{number:04d}"
         (folder / f"{stem}{suffix}").write_bytes(data)
-        truth = image.resize_mask(split.read_mask(index), spec.size)
         for kind, mask in (("truth", truth), ("prediction", scores.argmax(-1))):
             _save_mask(folder / f"{stem}_{kind}.png", mask, shown.size[::-1], spec)
         entry = {"index": index, "roles": roles, "file": f"{stem}{suffix}"}

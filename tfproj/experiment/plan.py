@@ -18,6 +18,7 @@ from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
 from tfproj.experiment.choice import choose
+from tfproj.experiment.crops import crops_per_epoch, with_void
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
 from tfproj.experiment.presets import PRESETS
@@ -51,6 +52,11 @@ class Plan:
     own_data: bool = True
     choice: str = ""
     teachers: tuple[Teacher, ...] = ()
+
+    @property
+    def examples(self) -> int:
+        """How many an epoch has: training images, or crops of them."""
+        return crops_per_epoch(self.dataset.splits["train"], self.config.crop)
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -99,10 +105,11 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         note = "grey images: repeated as red, green and blue for the encoder"
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
     config, dataset, doubt = choose_augment(config, dataset)
-    resize = _choose_resize(config, dataset)
+    resize = "tiles" if config.crop else config.resize or "stretch"
     config = dataclasses.replace(config, resize=resize)
     check_model(config.model, config.task, config.model_options)
-    size = config.image_size or nearest_size(config.model, dataset.size, config.model_options)
+    size = config.crop or config.image_size
+    size = size or nearest_size(config.model, dataset.size, config.model_options)
     check_size(config.model, size, config.model_options)
     spec = ModelSpec(
         task=config.task,
@@ -117,13 +124,10 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         multi_label=config.multi_label,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
+    if config.crop:
+        dataset = with_void(dataset)
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
     return Plan(config, dataset, spec, warnings=warnings, choice=choice)
-
-
-def _choose_resize(config: TrainConfig, dataset: Dataset) -> str:
-    """The policy for images of other proportions than the network's input, where none is given."""
-    return config.resize or "stretch"
 
 
 def explain_size(planned: Plan) -> str:
@@ -132,6 +136,8 @@ def explain_size(planned: Plan) -> str:
     height, width = median_size(planned.dataset.splits["train"])
     images = f"the training images have {height:g} x {width:g} (median)"
     taken = f"input {spec.height} x {spec.width} px (height x width, resize: {spec.resize})"
+    if config.crop:
+        return f"{taken}: crops at the images' own scale, {planned.examples:,} an epoch; {images}"
     if config.image_size:
         own = PRESETS[config.task].get(config.preset, {}).get("image_size") == config.image_size
         return f"{taken}, as {f'preset {config.preset} has it' if own else 'asked for'}; {images}"

@@ -7,6 +7,7 @@ onnxruntime's threads do not follow a fork. A child that inherited a session (``
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -91,6 +92,20 @@ def run(session: ProcessSession, spec: ModelSpec, pixels: np.ndarray) -> Answers
     if not scores.shape == probabilities.shape == shape:
         raise TfprojError(f"the model answers with the shape {scores.shape}")
     return scores, probabilities
+
+
+def run_checked(
+    run: Callable[[np.ndarray], Answers], spec: ModelSpec, pixels: np.ndarray, flip: bool
+) -> Answers:
+    """The answers of ``run``, with ``flip`` as :func:`run_mirrored`.
+
+    Raises:
+        TfprojError: they are not numbers.
+    """
+    found = run_mirrored(run, spec, pixels) if flip else run(pixels)
+    if not math.isfinite(np.add.reduce(found[1], axis=None)):
+        raise TfprojError("the model answers with values that are not numbers")
+    return found
 
 
 def run_mirrored(

@@ -107,6 +107,31 @@ def batches(
     yield batch
 
 
+def answered(
+    batch: list[Loaded | InputError], predict: Callable[[np.ndarray, list], list], strict: bool
+) -> Iterator:
+    """The answers for a batch of :func:`batches`, the errors, or the first, at their places."""
+    good = [item for item in batch if not isinstance(item, InputError)]
+    results: Iterator = iter(())
+    if good:
+        pixels = good[0][0][None] if len(good) == 1 else np.stack([array for array, _ in good])
+        results = iter(predict(pixels, [size for _, size in good]))
+    for item in batch:
+        if not isinstance(item, InputError):
+            yield next(results)
+        elif strict:
+            raise item
+        else:
+            yield item
+
+
+def reversed_colours(array: np.ndarray) -> np.ndarray:
+    """(..., H, W, 3 or 4) with the first three channels in reverse; others as they are."""
+    if array.ndim < 3 or array.shape[-1] not in (3, 4):
+        return array
+    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])
+
+
 def _may_close(source: Any) -> bool:
     """PIL images and files, told by what they offer: Pillow need not be loaded for arrays."""
     return hasattr(source, "getextrema") or hasattr(source, "read")
@@ -121,10 +146,3 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 def _value(item: Any) -> Any:
     return item.result() if hasattr(item, "result") else item
-
-
-def reversed_colours(array: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3 or 4) with the first three channels in reverse; others as they are."""
-    if array.ndim < 3 or array.shape[-1] not in (3, 4):
-        return array
-    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[-1]]])

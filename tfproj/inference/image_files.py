@@ -156,6 +156,8 @@ def stream_files(
     how = settings or Settings()
     decisive = {"model": predictor.digest, "top": how.top, "overlay": how.overlay,
                 "unknown_below": predictor.unknown_below, "flip": predictor.flip}  # fmt: skip
+    if predictor.tiling is not None:
+        decisive["tiles"] = predictor.tiling.scale
     if how.output is not None and predictor.spec.task == "segment":
         _require_free(how.output, mask_names(paths), how.overlay)
     with Output.open(how.output, how.file_format, decisive, how.resume) as table:
@@ -175,8 +177,8 @@ def stream_files(
             yield record
 
 
-def describe(path: Path, result: Result, top: int) -> dict[str, Any]:
-    """The record of one image: plain JSON types."""
+def describe(path: str | Path, result: Result, top: int) -> dict[str, Any]:
+    """The record of one image, a file or what else it is called: plain JSON types."""
     record: dict[str, Any] = {"image": str(path)}
     if isinstance(result, InputError):
         record["error"] = " ".join(str(result).split())

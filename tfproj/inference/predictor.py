@@ -1,30 +1,25 @@
 """Run an exported model without TensorFlow: numpy, onnxruntime and Pillow.
 
-    from tfproj import Predictor
+from tfproj import Predictor
 
-    predictor = Predictor("model.onnx")
-    for result in predictor.predict(["a.jpg", "b.png"]):
-        print(result.label, result.probability)
-
-A model exported by ``tfproj export`` says all about itself (task, classes, input), so nothing has
-to be configured here.
+predictor = Predictor("model.onnx")
+for result in predictor.predict(["a.jpg", "b.png"]):
+    print(result.label, result.probability)
 """
 
 from __future__ import annotations
 
-import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
-from tfproj.errors import InputError, TfprojError
+from tfproj.errors import InputError
 from tfproj.inference import answers, decoding, results
-from tfproj.inference.decoding import MAX_DECODERS, batches, decode_ahead, several
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.results import Classification, MultiLabel, Segmentation
 from tfproj.inference.session import CPU
@@ -34,8 +29,10 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from tfproj.core.image import ImageLike
+    from tfproj.core.tiling import Tiling
     from tfproj.inference.results import Prediction, Result
     from tfproj.inference.selftest import SelfTest
+    from tfproj.inference.tiles import Tiler
 
 __all__ = ["Classification", "MultiLabel", "Predictor", "Segmentation"]
 
@@ -58,10 +55,12 @@ class Predictor:
         unknown_below: classification: an image whose calibrated probability is below it, 0..1, is
             labelled "unknown"; "auto": the threshold in the file; None: off.
         max_bytes: larger files are refused.
-        flip: average the scores with those of the mirrored image, for a little accuracy at twice
-            the time.
+        flip: average the scores with those of the mirrored image: a little better, half as fast.
         bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
             and PIL images say themselves what they hold.
+        tiles: segmentation: take large images in overlapping windows, and keep the mask alone.
+            True: at the trained scale; a number: the model's pixels for one of the image.
+        on_tile: called with (windows done, windows in all) of an image.
 
     Attributes:
         spec: task, classes and input of the model.
@@ -85,6 +84,8 @@ class Predictor:
         max_bytes: int = MAX_MODEL_BYTES,
         flip: bool = False,
         bgr: bool = False,
+        tiles: bool | float = False,
+        on_tile: Callable[[int, int], None] | None = None,
     ):
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
@@ -94,16 +95,25 @@ class Predictor:
         self.temperature = found or 1.0
         self.unknown_below = results.threshold(unknown_below, file.metadata, file.spec.kind, name)
         self.thresholds = results.label_thresholds(file.metadata, file.spec, name)
-        self.flip = flip
-        self.bgr = bgr
+        self.flip, self.bgr = flip, bgr
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
         if threads is not None and threads < 1:
             raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
         self._shape = (*self.spec.size, self.spec.channels)
-        self._workers = min(threads or available_cpus(), MAX_DECODERS)
+        self._workers = min(threads or available_cpus(), decoding.MAX_DECODERS)
         size = None if self.spec.dynamic_size else self.spec.size
         self._session = answers.ProcessSession(file.data, name, threads, providers, size)
+        self._tiler: Tiler | None = None
+        if tiles is not False or self.spec.resize == "tiles":
+            from tfproj.inference import tiles as tiling  # noqa: PLC0415 (needs Pillow)
+
+            self._tiler = tiling.Tiler(self._run, file, tiles, bgr, on_tile, name)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How images are taken in tiles: windows, scale; None: each as a whole."""
+        return self._tiler.tiling if self._tiler else None
 
     @classmethod
     def pretrained(cls, name: str, **options: Any) -> Predictor:
@@ -186,7 +196,9 @@ class Predictor:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}; it must be 'raise' or 'return'")
-        images = several(images)
+        images = decoding.several(images)
+        if self._tiler:
+            return self._tiler.stream(images, batch_size, errors == "raise")
         if isinstance(images, (np.ndarray, list, tuple)) and self._all_fit(images):
             return self._slices(images, batch_size)
         return self._stream(images, batch_size, errors == "raise")
@@ -267,31 +279,15 @@ class Predictor:
 
     def _stream(self, images: Iterable[ImageLike], batch_size: int, strict: bool) -> Iterator:
         """Whole batches of readable images, and errors at their places between them."""
-        ahead = decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
-        for batch in batches(ahead, batch_size, strict):
-            yield from self._answers(batch, strict)
+        ahead = decoding.decode_ahead(images, self.load, self._fits, self._workers, 3 * batch_size)
+        for batch in decoding.batches(ahead, batch_size, strict):
+            yield from decoding.answered(batch, self._results, strict)
 
-    def _answers(self, batch: list, strict: bool) -> Iterator:
-        good = [item for item in batch if not isinstance(item, InputError)]
-        found: Iterator = iter(())
-        if good:
-            pixels = good[0][0][None] if len(good) == 1 else np.stack([array for array, _ in good])
-            found = iter(self._results(pixels, [size for _, size in good]))
-        for item in batch:
-            if not isinstance(item, InputError):
-                yield next(found)
-            elif strict:
-                raise item
-            else:
-                yield item
+    def _run(self, pixels: np.ndarray) -> answers.Answers:
+        return answers.run_checked(self.run, self.spec, pixels, self.flip)
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
-        if self.flip:
-            scores, probabilities = answers.run_mirrored(self.run, self.spec, pixels)
-        else:
-            scores, probabilities = self.run(pixels)
-        if not math.isfinite(np.add.reduce(probabilities, axis=None)):
-            raise TfprojError("the model answers with values that are not numbers")
+        scores, probabilities = self._run(pixels)
         spec = self.spec
         if spec.task == "segment":
             rows = zip(probabilities, scores, sizes, strict=True)

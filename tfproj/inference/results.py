@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfproj.core.probabilities import mask_of_size
+from tfproj.core.probabilities import BAND_PIXELS, mask_of_size
 from tfproj.core.spec import ModelSpec, palette
 from tfproj.errors import InputError
 
@@ -148,7 +148,10 @@ class Segmentation:
 
     def shares(self) -> dict[str, float]:
         """Share of the mask's pixels that each class takes, by name: 0..1, they sum to 1."""
-        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
+        # A row at a time: bincount takes 8 bytes for each of what it counts.
+        counts = np.zeros(len(self.classes), np.int64)
+        for row in self.mask:
+            counts += np.bincount(row, minlength=len(counts))
         return {
             name: float(count / counts.sum())
             for name, count in zip(self.classes, counts, strict=True)
@@ -159,9 +162,12 @@ class Segmentation:
 
         Pixel values are class indices, 0..classes-1, shown in class colours.
         """
+        return self._picture(self.mask)
+
+    def _picture(self, mask: np.ndarray) -> Image.Image:
         from PIL import Image  # noqa: PLC0415 (arrays need no Pillow)
 
-        picture = Image.fromarray(self.mask)
+        picture = Image.fromarray(mask)
         picture.putpalette(palette(self.colors))
         return picture
 
@@ -185,7 +191,15 @@ class Segmentation:
         below = image.convert(image.open_image(source), 3)
         if below.size != self.size[::-1]:
             raise InputError(f"overlay: the image is {below.size[::-1]}, the mask {self.size}")
-        return Image.blend(below, self.mask_image().convert("RGB"), alpha)
+        if below is source:
+            below = below.copy()
+        height, width = self.size
+        rows = max(1, BAND_PIXELS // width)
+        for top in range(0, height, rows):  # a large image is in memory only once
+            box = (0, top, width, min(top + rows, height))
+            above = self._picture(self.mask[top : box[3]]).convert("RGB")
+            below.paste(Image.blend(below.crop(box), above, alpha), box)
+        return below
 
 
 Prediction = Classification | MultiLabel | Segmentation

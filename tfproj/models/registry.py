@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ class ModelEntry:
         multiple: (options) -> input sides must be multiples of this many pixels.
         options: names of the builder's options.
         least: pixels that the input's sides must have.
+        reach: (options) -> pixels around an answer that it depends on, beyond its own ``multiple``;
+            None: the whole image, or not known.
     """
 
     task: str
@@ -32,6 +35,7 @@ class ModelEntry:
     multiple: Callable[[Mapping[str, Any]], int]
     options: tuple[str, ...]
     least: int = 1
+    reach: Callable[[Mapping[str, Any]], int | None] = lambda options: None
 
 
 def _builder(name: str) -> Callable[..., Any]:
@@ -42,6 +46,19 @@ def _builder(name: str) -> Callable[..., Any]:
         return getattr(module, name)(spec, **options)
 
     return build
+
+
+def _unet_reach(options: Mapping[str, Any]) -> int | None:
+    """Of the UNet: a 3x3 convolution reaches one pixel further, at its own resolution."""
+    if options.get("strip_pooling"):  # means of whole lines
+        return None
+    stem, levels = options.get("stem_stride", 1), len(options.get("widths") or range(4)) - 1
+    # Two convolutions down, two up, and what doubles the sides, whose pixel lies within one of the
+    # level below. At the bottom two convolutions.
+    inner = sum(5 * stem * 2**level for level in range(levels)) + 2 * stem * 2**levels
+    # A stem that strides reaches half its stride, not one pixel; at the end it has one
+    # convolution, and its pixels lie within one of that resolution.
+    return inner if stem == 1 else inner - 2 * stem + math.ceil(stem / 2) + stem - 1
 
 
 ENCODER_OPTIONS = (
@@ -75,6 +92,7 @@ MODELS: dict[str, ModelEntry] = {
             *("batch_norm", "final_relu", "initializer", "widths"),
             *("stem_stride", "dropout", "strip_pooling"),
         ),
+        reach=_unet_reach,
     ),
     "encoder": ModelEntry(
         "classify",
@@ -148,9 +166,10 @@ def check_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> 
     """InputError unless the model takes images of (height, width)."""
     entry, multiple = MODELS[name], input_multiple(name, options)
     if any(side % multiple for side in size):
+        near = nearest_size(name, tuple(max(side, entry.least) for side in size), options)
         raise InputError(
             f"model {name!r} needs sides that are multiples of {multiple}; "
-            f"{size[0]} x {size[1]} is not"
+            f"{size[0]} x {size[1]} is not, {near[0]} x {near[1]} is"
         )
     if min(size) < entry.least:
         raise InputError(
@@ -167,6 +186,11 @@ def nearest_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -
 def input_multiple(name: str, options: Mapping[str, Any]) -> int:
     """What the input's sides must be a multiple of, in pixels."""
     return MODELS[name].multiple(options)
+
+
+def input_reach(name: str, options: Mapping[str, Any]) -> int | None:
+    """Pixels around an answer that it depends on; see :class:`ModelEntry`."""
+    return MODELS[name].reach(options)
 
 
 def scaling(name: str, options: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "schedule": SCHEDULES,
     "task": TASKS,
 }
+SIZES = ("image_size", "crop")
 # (whether a value is in range, the range in words); None is a matter of the type.
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
@@ -55,9 +56,12 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: 0 <= value < 2**32, "at least 0 and below 2^32"),
     "val_fraction": (lambda value: 0 < value < 1, "between 0 and 1"),
     "channels": (lambda value: value in (1, 3), "1 (grey) or 3 (RGB)"),
-    "image_size": (
-        lambda value: len(value) == 2 and all(8 <= side <= 4096 for side in value),
-        "two sides of 8 to 4096 px",
+    **dict.fromkeys(
+        SIZES,
+        (
+            lambda value: len(value) == 2 and all(8 <= side <= 4096 for side in value),
+            "two sides of 8 to 4096 px",
+        ),
     ),
 }
 
@@ -78,6 +82,7 @@ class TrainConfig:
     model: str = ""  # name in MODELS
     model_options: Mapping[str, Any] = field(default_factory=dict)  # given to the model's builder
     image_size: tuple[int, int] | None = None  # (height, width); None: near the data set's own
+    crop: tuple[int, int] | None = None  # train on crops (height, width) at the images' own scale
     resize: str | None = None  # name in RESIZES; None: the plan chooses
     channels: int | None = None  # 1 grey, 3 RGB; None: the data set's own
     probe: bool = False  # the first epoch fits the last layer alone, on features computed once
@@ -106,11 +111,12 @@ class TrainConfig:
     given: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        size: Any = self.image_size  # as in JSON, or one side of a square
-        if isinstance(size, list):
-            object.__setattr__(self, "image_size", tuple(size))
-        elif type(size) is int:
-            object.__setattr__(self, "image_size", (size, size))
+        for name in SIZES:
+            size: Any = getattr(self, name)  # as in JSON, or one side of a square
+            if isinstance(size, list):
+                object.__setattr__(self, name, tuple(size))
+            elif type(size) is int:
+                object.__setattr__(self, name, (size, size))
         _validate(self)
 
     @property
@@ -172,6 +178,7 @@ def _validate(config: TrainConfig) -> None:
             raise InputError(f"{name} is {value}; it must be {words}")
     if config.resize:
         check_resize(config.resize, config.task)
+    _check_crop(config)
     check_multi_label(config.multi_label, config.task)
     if config.multi_label and config.teacher:
         raise InputError("teacher: is for one label an image; leave it or multi_label out")
@@ -181,6 +188,23 @@ def _validate(config: TrainConfig) -> None:
         raise InputError("probe fits the last layer of a classifier, which is for classify only")
     if config.dice and config.task != "segment":
         raise InputError("dice is a loss of areas, which is for segment only")
+
+
+def _check_crop(config: TrainConfig) -> None:
+    """InputError for a crop of a classifier, or beside what it decides."""
+    if config.crop is None:
+        if config.resize == "tiles":
+            raise InputError("resize 'tiles' is for models trained on crops; give --crop SIZE")
+        return
+    if config.task != "segment":
+        raise InputError(
+            "crop is for segment only: a part of an image need not show its class; --resize crop "
+            "cuts a classifier's images to its proportions"
+        )
+    if config.image_size:
+        raise InputError("crop and image_size: the crop is the model's input; leave out one")
+    if config.resize not in (None, "tiles"):
+        raise InputError(f"crop and resize {config.resize!r}: crops keep the scale; leave out one")
 
 
 def check_type(name: str, annotation: str, value: Any) -> None:

@@ -24,7 +24,7 @@ PIXELS_PER_CALL = 2**21
 def compiled_model(planned: Plan, precision: str) -> tuple[keras.Model, int]:
     """(model under ``precision``, steps per epoch), randomly initialised from the current seed."""
     config = planned.config
-    count = len(planned.dataset.splits["train"])
+    count = planned.examples
     steps = steps_per_epoch(count, min(config.batch_size, count))
     keras.config.set_dtype_policy(precision)
     model = build_model(planned.spec, config.model_options)

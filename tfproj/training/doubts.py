@@ -145,7 +145,7 @@ def _mirrored(
 
 def _sample(cache: Cache, config: TrainConfig) -> Sample:
     """Images uint8 (N, H, W, C) and targets of a drawn part, the same in every epoch."""
-    count = min(SAMPLE, max(1, SAMPLE_PIXELS // math.prod(cache.images.shape[1:3])))
+    count = min(SAMPLE, max(1, SAMPLE_PIXELS // math.prod(cache.image_shape[:2])))
     return cache.batch(np.sort(epoch_order(config.seed, 0, len(cache))[:count]))
 
 

@@ -88,7 +88,7 @@ def train_batches(
         epoch, place = divmod(int(step), steps)
         order = epoch_order(seed, epoch, len(cache))
         chosen = order[place * batch_size : (place + 1) * batch_size]
-        batch = cache.batch(chosen)
+        batch = cache.batch(chosen, epoch)
         if flips(augment):
             batch = mirror(*batch, mirrored_in(seed, epoch, len(cache))[chosen], classes)
         if transform is None:
@@ -132,9 +132,9 @@ def eval_batches(cache: Cache, batch_size: int) -> tf.data.Dataset:
 
 def _numpy_batch(gather, cache: Cache, batch_size: int | None, packed: tuple | None = None):
     """``packed``: (dtype, further shape) of targets that are not the cache's own."""
-    kind, more = packed or (tf.as_dtype(cache.targets.dtype), ())
+    kind, more = packed or (tf.as_dtype(cache.target_dtype), ())
     kinds = (tf.uint8, kind)
-    shapes = (batch_size, *cache.images.shape[1:]), (batch_size, *cache.targets.shape[1:], *more)
+    shapes = (batch_size, *cache.image_shape), (batch_size, *cache.target_shape, *more)
 
     def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         tensors = tf.numpy_function(gather, [step], kinds, stateful=False)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfproj import backend
 from tfproj.core.files import write_json, write_text
 from tfproj.core.words import duration
+from tfproj.data.dataset import median_size
 from tfproj.errors import InputError, TfprojError, missing_extra
 from tfproj.experiment import initial_weights
 from tfproj.experiment.plan import Plan, describe_splits, plan, plan_resume
@@ -78,7 +78,9 @@ def train(
     precision = backend.resolve_precision(config.precision)
     facts = environment.describe(precision)
     facts["seed"] = config.seed
-    facts["data"] = {"origin": planned.dataset.origin, "license": planned.dataset.license}
+    dataset = planned.dataset
+    facts["data"] = {"origin": dataset.origin, "license": dataset.license}
+    facts["data"]["median_size"] = median_size(dataset.splits["train"])
     if planned.teachers:
         facts["teachers"] = [teacher.describe() for teacher in planned.teachers]
     if planned.source:
@@ -86,13 +88,13 @@ def train(
         file = planned.source.file.resolve()
         if replaces and (Path(root) / config.task / name).resolve() in file.parents:
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
-    data = Path(planned.dataset.name)
+    data = Path(dataset.name)
     stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
     # Whatever can fail does so before the directory is made or an earlier run replaced.
     with _prepared(planned, precision) as prepared:
         if replaces:
             for cache in prepared.caches.values():
-                cache.fill(np.arange(len(cache)))
+                cache.fill()
         run = create_run(root, config.task, name, stem, overwrite)
         with locked(run.path):
             _describe(run, planned, facts)

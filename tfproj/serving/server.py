@@ -1,0 +1,126 @@
+"""The processes: one answers, and one starts it again should it die."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import uvicorn
+
+from tfproj.errors import InputError, TfprojError
+from tfproj.serving.app import create
+from tfproj.serving.connection import Connection
+from tfproj.serving.gate import LOOPBACK
+from tfproj.serving.settings import Settings
+
+_log = logging.getLogger("tfproj.serving")
+MAX_CONNECTIONS = 1000
+LEAST_LIFE = 2.0  # seconds between two starts
+STARTUP_FAILURE = 3  # exit code: another try is of no use
+STOP_SECONDS = 30  # for answers under way when the server is told to stop
+
+
+class LogLine(logging.Formatter):
+    """A line for people, or a JSON object."""
+
+    def __init__(self, as_json: bool):
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname}
+        facts |= getattr(record, "facts", None) or {"message": record.getMessage()}
+        trace = {"trace": self.formatException(record.exc_info)} if record.exc_info else {}
+        if self._as_json:
+            return json.dumps(facts | trace)
+        # In ASCII on one line, so that no address can forge another.
+        words = (ascii(str(value))[1:-1] for value in list(facts.values())[2:])
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
+        return "\n".join([" ".join([when, *words]), *trace.values()])
+
+
+def listen(settings: Settings, port: int) -> socket.socket:
+    """A socket that listens once the server runs; clients wait in it while one is started anew.
+
+    Raises:
+        InputError: the address can't be had, or it is not this machine's own and has no token.
+    """
+    host = settings.host
+    if host not in LOOPBACK and not settings.token:
+        raise InputError(
+            f"--host {host}: others could reach the server; set TFPROJ_TOKEN to a secret that "
+            "requests must carry (Authorization: Bearer ...)"
+        )
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        raise InputError(f"--host {host} --port {port}: {error.strerror or error}") from None
+
+
+def run(settings: Settings, listening: socket.socket, json_lines: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; answers under way are then finished.
+
+    Raises:
+        TfprojError: a model can't be used, or does not answer as its file says.
+    """
+    processes = multiprocessing.get_context("spawn")
+    while True:
+        begin = time.monotonic()
+        process = processes.Process(target=work, args=(settings, listening, json_lines))
+        process.start()
+        try:
+            process.join()
+        except KeyboardInterrupt:  # which SIGTERM raises, too
+            process.terminate()
+            process.join()
+            return
+        if process.exitcode == STARTUP_FAILURE:
+            raise TfprojError("the server could not start; its last line says why")
+        _log.error("the process that answers ended with %s; another takes over", process.exitcode)
+        time.sleep(max(0.0, begin + LEAST_LIFE - time.monotonic()))
+
+
+def work(settings: Settings, listening: socket.socket, json_lines: bool) -> None:
+    """The process that answers; it ends when the one that started it does."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    logging.config.dictConfig(_log_config(json_lines))
+    try:
+        app = create(settings)
+    except TfprojError as error:
+        _log.error("%s", error)
+        sys.exit(STARTUP_FAILURE)
+    config = uvicorn.Config(
+        app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )  # fmt: skip
+    uvicorn.Server(config).run([listening])
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _log_config(as_json: bool) -> dict[str, Any]:
+    """For ``logging.config``."""
+    loggers = {"tfproj.serving": "INFO", "uvicorn.error": "WARNING"}
+    shared = {"handlers": ["stderr"], "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": LogLine, "as_json": as_json}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": {name: {**shared, "level": level} for name, level in loggers.items()},
+    }
