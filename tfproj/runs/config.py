@@ -195,7 +195,7 @@ def _validate(config: TrainConfig) -> None:
         if good and value is not None and not good(value):
             raise InputError(f"{name} is {value}; it must be {words}")
     known = MONITORS[config.kind]
-    if config.monitor not in (None, *known):
+    if config.monitor is not None and config.monitor not in known:
         raise unknown_name(f"unknown monitor for {config.kind}", config.monitor, known)
     if config.multi_label and (config.class_weights or config.sampling != "uniform"):
         raise InputError("class_weights and sampling are for one label an image; leave them out")
