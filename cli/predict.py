@@ -59,6 +59,9 @@ class Threshold(click.ParamType):
 @click.option(
     "--overlay", is_flag=True, help="Segmentation: also write the image with its mask on top."
 )
+@click.option(
+    "--explain", is_flag=True, help="Classification: also write where the model looks, in colours."
+)
 @click.option("--html", metavar="FILE", help="Also write a page of the images and predictions.")
 @click.option(
     "--top",
@@ -71,7 +74,7 @@ class Threshold(click.ParamType):
     "--unknown-below",
     type=Threshold(),
     help="Classification: label an image 'unknown' if its calibrated probability is below P; "
-    "'auto' takes the threshold in the file. [default: off]",
+    "'auto' if it is unlike the training images, by the file's own score. [default: off]",
 )
 @click.option(
     "--flip", is_flag=True, help="Average with the mirror image: a little better, half as fast."
@@ -130,7 +133,8 @@ def _run(
     path = model_file(model, runs_dir)
     predictor = _open(path, options)
     require_current(path, model, predictor.metadata)
-    if predictor.spec.task == "segment" and options["output"] is not None:
+    writes = predictor.spec.task == "segment" or options["explain"]
+    if writes and options["output"] is not None:
         require_apart(images, options["output"])
     if selftest:
         _selftest(predictor, as_json and not images)
@@ -139,7 +143,7 @@ def _run(
 
 
 def _check_options(options: dict[str, Any], as_json: bool) -> None:
-    for name in ("overlay", "resume"):
+    for name in ("overlay", "resume", "explain"):
         if options[name] and options["output"] is None:
             raise InputError(f"--{name} needs --output")
     if as_json and options["file_format"] and options["output"] is None:
@@ -150,7 +154,7 @@ def _open(path: Path, options: dict[str, Any]) -> Predictor:
     scale = options["tile_scale"]
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
-        flip=options["flip"], providers=[options["provider"] or CPU],
+        flip=options["flip"], explain=options["explain"], providers=[options["provider"] or CPU],
         tiles=options["tiles"] if scale is None else scale, on_tile=TileProgress(),
     )  # fmt: skip
 
@@ -294,10 +298,13 @@ def format_record(record: dict) -> str:
             more = f" (the most probable: {answers})"
             answers = given + more * (not record["labels"] or len(record["top"]) > 1)
         if record.get("label") == "unknown":
-            answers = f"unknown {record['confidence']:.4f} (perhaps {answers})"
+            far = record.get("unknown_score")
+            sure = f"{record['confidence']:.4f}" if far is None else f"(score {far:.2f})"
+            answers = f"unknown {sure} (perhaps {answers})"
     else:
         answers = ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items())
-    return f"{record['image']}: {answers}" + (f" -> {record['mask']}" if "mask" in record else "")
+    picture = record.get("mask") or record.get("explanation")
+    return f"{record['image']}: {answers}" + (f" -> {picture}" if picture else "")
 
 
 def _listed(answers: list[dict[str, Any]]) -> str:

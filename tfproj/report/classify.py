@@ -85,6 +85,7 @@ def thumbnails(data: RunData) -> list[dict[str, Any]]:
         {
             **example,
             "content": data.picture(example["file"]),
+            "heat": data.picture(example.get("heat", "")),
             "right": example["label"] == example["prediction"],
         }
         for example in data.examples
