@@ -520,7 +520,7 @@ def test_statistics_arrive_where_an_epoch_is_one_step(tmp_path):
 
 
 def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
-    from tfproj.evaluation.evaluate import predict_split
+    from tfproj.evaluation.prediction import predict_split
 
     run = train(toy("segment", epochs=1), tmp_path)
     model, planned = load_model(run), plan_again(run)

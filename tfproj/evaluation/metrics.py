@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 CHUNK = 2**20  # pixels: a photograph's would take sixteen times the memory of its mask
@@ -45,3 +48,8 @@ def mean(values: list[float | None]) -> float | None:
     """Mean of those that are defined; None where none is."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
+
+
+def named(classes: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """A value for each class, by its name."""
+    return dict(zip(classes, values, strict=True))

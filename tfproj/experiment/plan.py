@@ -292,11 +292,9 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
 
 def describe_splits(dataset: Dataset) -> dict:
     """What the data were, for a later look; the names held out, so that leaks can be seen."""
-    counts = {name: len(split) for name, split in dataset.splits.items()}
-    held_out = list(dataset.splits["val"].names) if "val" in dataset.splits else []
     return {
         "fingerprint": dataset.fingerprint(),
         "contents": dataset.contents(),
-        "counts": counts,
-        "val": held_out,
+        "counts": {name: len(split) for name, split in dataset.splits.items()},
+        "val": list(dataset.splits["val"].names) if "val" in dataset.splits else [],
     }
