@@ -1,14 +1,15 @@
 """Does time or memory per image grow with the number of images?
 
     python benchmarks/growth.py            # 200, 2,000 and 20,000 images
-    python benchmarks/growth.py --images 500
+    python benchmarks/growth.py --images 1000 --only "data check"
     python benchmarks/growth.py --quick
 
 1, 10 and 100 times as many JPEG files, in processes of their own: two epochs of training with a
 tiny model, the decoded images once kept in memory and once on disk (as for data larger than
-memory), and prediction of the whole folder. The second epoch counts. "private MB" is memory of the
-process alone at its highest; pages of the cache file, which the system can drop at any time, are
-not in it. Decoded images that are kept in memory are part of it, and are also stated.
+memory), prediction of the whole folder, and ``data check`` of as many different pictures of 8 px.
+The second epoch counts. "private MB" is memory of the process alone at its highest; pages of the
+cache file, which the system can drop at any time, are not in it. Decoded images that are kept in
+memory are part of it, and are also stated.
 """
 
 from __future__ import annotations
@@ -22,23 +23,28 @@ from pathlib import Path
 from typing import Any
 
 import common
+import numpy as np
 import subjects
+from PIL import Image
 
 from tfproj import Predictor
 from tfproj.core.hardware import available_cpus
 
 FACTORS = (1, 10, 100)
 SIDE = 64
+CHECK, DIFFERENT = "data check", "different"
 WAYS = {
     "training, cache in memory": ("train", "memory"),
     "training, cache on disk": ("train", "disk"),
     "prediction of a folder": ("predict",),
+    CHECK: ("check",),
 }
 
 
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--images", type=int, help="of the smallest folder (default 200)")
+    parser.add_argument("--only", choices=WAYS, help="one of what is measured")
     options = parser.parse_args()
     if options.worker:
         common.serve(lambda: answers(*options.worker))
@@ -49,9 +55,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         counts = [images * factor for factor in FACTORS[: 2 if options.quick else 3]]
         model = make_model(Path(folder))
+        ways = [options.only] if options.only else list(WAYS)[1 if options.quick else 0 :]
         for count in counts:
-            make_folder(Path(folder) / str(count), count)
-        ways = list(WAYS)[1 if options.quick else 0 :]
+            if ways != [CHECK]:
+                make_folder(Path(folder) / str(count), count)
+            if CHECK in ways:
+                make_different(Path(folder) / DIFFERENT / str(count), count)
         rounds = options.rounds or (1 if options.quick else 3)
         rows = measure(Path(folder), counts, model, ways, rounds)
     common.finish(options, rows, images=counts, side=SIDE)
@@ -75,12 +84,23 @@ def make_folder(folder: Path, count: int) -> None:
         os.link(originals[index % len(originals)], classes[index % 2] / f"{index:06d}.jpg")
 
 
+def make_different(folder: Path, count: int) -> None:
+    """Two classes of pictures of which no two are equal; a check decodes no copies."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        place = folder / "ab"[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(place / f"{index:06d}.png", compress_level=1)
+
+
 def measure(
     folder: Path, counts: list[int], model: Path, ways: list[str], rounds: int
 ) -> list[common.Row]:
     def once(count: int, way: str) -> dict[str, float]:
         # A process each time: what one has taken from the system it may keep.
-        with common.workers({"it": (way, str(folder / str(count)), str(model))}) as workers:
+        place = folder / (DIFFERENT if way == CHECK else "") / str(count)
+        with common.workers({"it": (way, str(place), str(model))}) as workers:
             return workers["it"].ask(*WAYS[way])
 
     contenders: dict[Any, Callable] = {
@@ -111,6 +131,7 @@ def answers(way: str, place: str, model: str = "") -> Callable[..., Any]:
     requests = {
         "train": lambda cache: _train(place, cache),
         "predict": lambda: _predict(place, model),
+        "check": lambda: _check(place),
     }
     return lambda request, *arguments: requests[request](*arguments)
 
@@ -169,6 +190,17 @@ def _predict(folder: str, model: str) -> dict[str, float]:
             pass
         elapsed = time.perf_counter() - begin
     return {"ms": 1000 * elapsed / len(files), "private": memory.peak}
+
+
+def _check(folder: str) -> dict[str, float]:
+    from tfproj.data.check import check
+
+    with Memory() as memory:
+        begin = time.perf_counter()
+        report = check(folder)
+        elapsed = time.perf_counter() - begin
+    count = sum(split.examples for split in report.splits.values())
+    return {"ms": 1000 * elapsed / count, "private": memory.peak}
 
 
 class Memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,24 @@ from typing import Any
 import click
 
 from tfproj.cli.data_report import format_report
-from tfproj.cli.options import SuggestingGroup, common, print_json, say_notes, say_warnings
+from tfproj.cli.options import (
+    SuggestingGroup,
+    common,
+    print_json,
+    runs_dir,
+    say_notes,
+    say_warnings,
+)
 from tfproj.cli.terminal import quiet_libraries
+from tfproj.core.files import read_object
 from tfproj.data import DATASETS, DataOptions, load_dataset
-from tfproj.data.check import check as check_data
+from tfproj.data.check import check_dataset, split_dataset
 from tfproj.data.dataset import Dataset
 from tfproj.data.registry import read_dataset, require_sound
 from tfproj.data.sources.formats.recognise import FORMATS
 from tfproj.data.write_folder import write_folder
+from tfproj.errors import InputError
+from tfproj.runs.run import Run, find_run
 
 
 @click.group(cls=SuggestingGroup)
@@ -60,18 +71,63 @@ def _data_options(command: Callable) -> Callable:
 
 @data.command()
 @_data_options
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also compare the images: label errors, near-duplicates, leaks, images out of place.",
+)
+@click.option("--html", metavar="FILE", help="With --deep: a page of it, with the pictures.")
+@click.option("--run", metavar="RUN", help="With --deep: keep it with RUN, whose report shows it.")
+@runs_dir
 @click.option("--multi-label", is_flag=True, help="Images have any number of the classes.")
 @common
-def check(data: str, as_json: bool, **options: Any) -> None:
-    """Look at every file of DATA; exit code 1 where training would go wrong."""
+def check(
+    data: str, deep: bool, html: str | None, run: str | None, runs_dir: str, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Look at every file of DATA; exit code 1 where training would go wrong.
+
+    What --deep finds is probable and not certain, so it changes no exit code. It takes the extra
+    'train'.
+    """
+    if (html or run) and not deep:
+        raise InputError(f"{'--html' if html else '--run'} shows what --deep finds; add --deep")
     with quiet_libraries():
-        report = check_data(data, DataOptions(**options))
+        dataset = split_dataset(data, DataOptions(**options))
+        keep = _keepers(dataset, html, find_run(run, runs_dir) if run else None)
+        report = check_dataset(dataset)
+        if deep:
+            from tfproj.evaluation import data_doctor  # noqa: PLC0415 (TensorFlow, for this alone)
+
+            found = data_doctor.examine(dataset, report.findings)
+            report = report.with_deep(found)
+            record = data_doctor.record(dataset, found) if keep else {}
+            for write in keep:
+                print(f"written: {write(record)}", file=sys.stderr)
     if as_json:
         print_json(report.to_dict())
     else:
         click.echo(format_report(report))
     if not report.ok:
         raise click.exceptions.Exit(1)
+
+
+def _keepers(dataset: Dataset, html: str | None, run: Run | None) -> list[Callable]:
+    """What writes the findings of ``--deep`` with their pictures, each place tried before."""
+    keep: list[Callable] = []
+    if html:
+        from tfproj.report import new_data_page  # noqa: PLC0415 (few want a page)
+
+        keep.append(new_data_page(html))
+    if run:
+        run.require(run.splits_file)
+        if read_object(run.splits_file)["fingerprint"] != dataset.fingerprint():
+            raise InputError(
+                f"{run.path}: was not trained on these splits of these images; give DATA and the "
+                f"options that its {run.config_file.name} has"
+            )
+        keep.append(run.write_data_check)
+    return keep
 
 
 @data.command()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfproj.cli.options import table
-from tfproj.core.words import plural
-from tfproj.data.check_report import ClassCount, Report
+from tfproj.core.words import duration, plural
+from tfproj.data.check_report import ClassCount, Deep, Report
 from tfproj.data.findings import Finding
 
 # So many lines for one code; --json has them all.
@@ -19,6 +19,7 @@ def format_report(report: Report) -> str:
         f"{report.name}: {report.task}, {len(report.classes)} classes, from {report.origin}",
         table(_split_rows(report), ["split", "examples", "height", "width", "modes"]),
         table(_class_rows(report), _class_header(report)) if report.classes else "",
+        "\n".join(_deep_lines(report.deep)) if report.deep else "",
         "\n".join(_finding_lines(report.findings)),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -59,6 +60,13 @@ def _class_rows(report: Report) -> list[list[str]]:
                 row.append("-" if count.pixels is None else f"{count.pixels:.1%}")
         rows.append(row)
     return rows
+
+
+def _deep_lines(deep: Deep) -> list[str]:
+    """What was looked at, and what could not be looked for."""
+    how = f"compared by the features of {deep.features} in {duration(deep.seconds)}"
+    lines = [f"{plural(deep.images, 'image')} {how}"]
+    return [*lines, *(f"not looked for: {words}" for words in deep.unjudged)]
 
 
 def _finding_lines(findings: Sequence[Finding]) -> list[str]:

@@ -35,7 +35,7 @@ class SuggestingGroup(click.Group):
             raise click.UsageError(message, error.ctx) from None
 
 
-SIZE_FLAG = "--image-size"
+SIZE_FLAGS = ("--image-size", "--crop")
 
 
 def image_size(default: str) -> Callable[[Callable], Callable]:
@@ -44,15 +44,19 @@ def image_size(default: str) -> Callable[[Callable], Callable]:
     Args:
         default: what to say of it.
     """
-    text = f"Of the model's input in px; one number: a square. {default}"
-    return click.option(SIZE_FLAG, type=(int, int), metavar="HEIGHT [WIDTH]", help=text)
+    return size("--image-size", f"Of the model's input in px; one number: a square. {default}")
+
+
+def size(flag: str, text: str) -> Callable[[Callable], Callable]:
+    """Add a flag of ``SIZE_FLAGS`` with its help."""
+    return click.option(flag, type=(int, int), metavar="HEIGHT [WIDTH]", help=text)
 
 
 class SizedCommand(click.Command):
-    """A command whose --image-size takes one or two numbers, while click's take so many."""
+    """A command whose ``SIZE_FLAGS`` take one or two numbers, while click's take so many."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for place in [i for i, arg in enumerate(args) if arg.split("=")[0] == SIZE_FLAG][::-1]:
+        for place in [i for i, arg in enumerate(args) if arg.split("=")[0] in SIZE_FLAGS][::-1]:
             at = place if "=" in args[place] else place + 1
             if at < len(args) and not "".join(args[at + 1 : at + 2]).isdecimal():
                 args = [*args[: at + 1], args[at].split("=")[-1], *args[at + 1 :]]

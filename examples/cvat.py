@@ -27,7 +27,8 @@ class Function:
         """What a PIL image holds, as CVAT's annotations."""
         result = self._predictor.predict_one(image)
         if not isinstance(result, Segmentation):
-            return [cvat.tag(result.classes.index(result.label))]
+            names = getattr(result, "labels", [result.label])  # all of a model for several
+            return [cvat.tag(result.classes.index(name)) for name in names]
         found = ((i, result.mask == i) for i in range(1, len(result.classes)))
         return [cvat.mask(i, encode_mask(area)) for i, area in found if area.any()]
 

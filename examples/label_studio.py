@@ -20,7 +20,8 @@ from tfproj import Predictor, Segmentation
 def regions(result):
     """A result as Label Studio's regions."""
     if not isinstance(result, Segmentation):
-        yield {"type": "choices", "value": {"choices": [result.label]}}
+        names = getattr(result, "labels", [result.label])  # all of a model for several
+        yield {"type": "choices", "value": {"choices": [*names]}}
         return
     height, width = result.size
     for index, name in enumerate(result.classes):

@@ -17,13 +17,13 @@ def draw_shapes(index, size=20):
     return pixels.astype(np.uint8), [CLASSES[c] for c in present]
 
 
-def write_shapes(folder, counts):
+def write_shapes(folder, counts, size=20):
     """``images/SPLIT_N.png`` of so many images by split; (file, split, labels) of each."""
     (folder / "images").mkdir(parents=True)
     rows, index = [], 0
     for split, count in counts.items():
         for _ in range(count):
-            pixels, labels = draw_shapes(index)
+            pixels, labels = draw_shapes(index, size)
             rows.append((f"images/{split}_{index}.png", split, labels))
             Image.fromarray(pixels).save(folder / rows[-1][0])
             index += 1

@@ -78,6 +78,19 @@ def test_cvat_gets_tags(python, photo):
     assert predictor.spec.classes[tag["label_id"]] == predictor.predict_one(photo).label
 
 
+def test_both_get_all_labels(python, toy_labels):
+    model = toy_labels.onnx_file
+    files = sorted((toy_labels.path.parents[2] / "data" / "images").glob("*.png"))[:40]
+    results = Predictor(model).predict(files)
+    file, expected = max(zip(files, results, strict=True), key=lambda pair: len(pair[1].labels))
+    assert len(expected.labels) > 1
+    _, tags = answers(python, "-c", CVAT, EXAMPLES, model, file)
+    assert [expected.classes[tag["label_id"]] for tag in tags] == [*expected.labels]
+    (tasks,) = answers(python, EXAMPLES / "label_studio.py", model, file.parent)
+    told = {task["data"]["image"].rpartition("/")[2]: task["predictions"][0] for task in tasks}
+    assert told[file.name]["result"][0]["value"] == {"choices": [*expected.labels]}
+
+
 def test_label_studio_gets_masks(python, photo):
     file = pretrained_file("facades-default")
     script = EXAMPLES / "label_studio.py"

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from label_sets import CLASSES, draw_shapes
+from label_sets import CLASSES, draw_shapes, write_cells, write_shapes
 from report_toys import classified
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score
@@ -26,10 +26,12 @@ from tfproj.export import quantize
 from tfproj.export.job import Options
 from tfproj.export.onnx_file import export_onnx
 from tfproj.report import build
+from tfproj.report.card import card
 from tfproj.runs.run import Run
 from tfproj.training import probe
 from tfproj.training.augment import mirror
 from tfproj.training.multi_label import LabelAveragePrecision, SigmoidLoss
+from tfproj.training.train import train
 
 
 def drawn(count=200, classes=3, ties=True, seed=0):
@@ -149,6 +151,16 @@ def test_what_does_not_compose_is_refused(values, words):
         make_config("classify", "original", multi_label=True, **values)
     with pytest.raises(InputError, match="multi_label is for classify only"):
         make_config("segment", "original", multi_label=True)
+
+
+def test_a_photograph_s_training_measures_the_fitted_layer(tmp_path):
+    write_cells(tmp_path / "data", write_shapes(tmp_path / "data", {"train": 40, "val": 20}, 40))
+    options = {"data": str(tmp_path / "data"), "multi_label": True, "image_size": 32}
+    run = train(make_config("classify", "photo", epochs=1, **options), tmp_path / "runs", "photo")
+    (row,) = run.history()
+    measured = evaluate(run, ["val"])["splits"]["val"]
+    assert row["val_mean_ap"] == pytest.approx(measured["mean_average_precision"], abs=0.05)
+    assert row["val_mean_ap"] > 0.5 and row["loss"] < 0.5
 
 
 def images_of(run):
@@ -271,6 +283,14 @@ def test_the_command_prints_labels(toy_labels, capsys, tmp_path):
     assert main(["evaluate", str(toy_labels.path), "--split", "val"]) == 0
     printed = capsys.readouterr().out
     assert "no wrong label" in printed and "threshold" in printed
+
+
+def test_the_card_says_that_there_may_be_several(toy_labels):
+    text = card(toy_labels)
+    assert "Says which of 3 classes an image shows, any number of them or none" in text
+    measured = read_json(toy_labels.metrics_file)["splits"]["val"]
+    assert f"mean average precision {measured['mean_average_precision']:.4f}" in text
+    assert f"| red | {measured['average_precision']['red']:.3f} |" in text
 
 
 def test_the_report_shows_what_was_found_missed_and_wrongly_given(toy_labels, tmp_path):

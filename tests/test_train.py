@@ -42,6 +42,10 @@ TOY = {
         "image_size": (32, 32), "augment": "photo",
     },
 }  # fmt: skip
+CROPS = {
+    "image_size": None, "crop": (32, 24), "model": "unet", "model_options": {"widths": [4, 8]},
+    "ema": 0.9, "limit": 3,
+}  # fmt: skip
 
 
 def toy(task, **changes):
@@ -71,9 +75,15 @@ def stored_variables(file):
     return values
 
 
-@pytest.mark.parametrize("task", ["classify", "segment"])
-def test_resumed_equals_uninterrupted_to_the_last_bit(tmp_path, task, monkeypatch):
-    config = toy(task)
+@pytest.mark.parametrize(
+    ("task", "changes"), [("classify", {}), ("segment", {}), ("segment", CROPS)]
+)
+def test_resumed_equals_uninterrupted_to_the_last_bit(
+    tmp_path, mask_folder, task, changes, monkeypatch
+):
+    if "crop" in changes:
+        changes = {**changes, "data": str(mask_folder({"train": 4, "val": 2}, size=(60, 90)))}
+    config = toy(task, **changes)
     whole = train(config, tmp_path, "whole")
     with monkeypatch.context() as patch, pytest.raises(TfprojError, match="after 2 of 4 epochs"):
         stop_before(patch, 2)
@@ -196,7 +206,7 @@ def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep, monkeypatch):
     # A rate too small to change what is recognised.
     config = toy("classify", epochs=2, learning_rate=1e-7, schedule="constant", keep=keep,
                  augment="none", model_options={})  # fmt: skip
-    monkeypatch.setattr(callbacks, "best_epoch", lambda history, task: 1)
+    monkeypatch.setattr(callbacks, "best_epoch", lambda history, column: 1)
     run = train(config, tmp_path)
     best, last = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
     equal = all(np.array_equal(a, b) for a, b in zip(best.weights, last.weights, strict=True))
@@ -510,7 +520,7 @@ def test_statistics_arrive_where_an_epoch_is_one_step(tmp_path):
 
 
 def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
-    from tfproj.evaluation.evaluate import predict_split
+    from tfproj.evaluation.prediction import predict_split
 
     run = train(toy("segment", epochs=1), tmp_path)
     model, planned = load_model(run), plan_again(run)

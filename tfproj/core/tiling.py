@@ -168,7 +168,7 @@ def blocks(
     classes: int,
     answer: Answer,
     batch_size: int,
-    on_tile: OnTile | None,
+    on_tile: OnTile | None = None,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """(top, left, blended probabilities float32 (classes, rows, columns)) at ``size``.
 

@@ -52,8 +52,16 @@ def check(name: str, options: DataOptions | None = None, task: str | None = None
     Raises:
         InputError: there is no such data set at all, or it is for another task.
     """
-    options = options or DataOptions()
-    dataset = finish(read_dataset(name, task, options), options)
+    return check_dataset(split_dataset(name, options or DataOptions(), task))
+
+
+def split_dataset(name: str, options: DataOptions, task: str | None = None) -> Dataset:
+    """The data set with its splits, whatever is wrong with it; as :func:`check`."""
+    return finish(read_dataset(name, task, options), options)
+
+
+def check_dataset(dataset: Dataset) -> Report:
+    """As :func:`check`, of what :func:`split_dataset` gives."""
     findings = Findings(dataset.findings)
     for note in dataset.notes:
         findings.warn(dataset.name, "note", note)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfproj.data.findings import Finding
+from tfproj.data.findings import Finding, Suspicion
 
 SCHEMA = 1
 
@@ -47,13 +47,33 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
+class Deep:
+    """What ``--deep`` has looked at.
+
+    Attributes:
+        findings: by kind, the surest first.
+        images: how many pictures.
+        features: by what they were compared.
+        seconds: it took.
+        unjudged: what could not be looked for, and why.
+    """
+
+    findings: tuple[Suspicion, ...]
+    images: int
+    features: str
+    seconds: float
+    unjudged: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """A checked data set.
 
     Attributes:
         name, task, origin, classes: as in :class:`tfproj.data.dataset.Dataset`.
         splits: by ``train``, ``val``, ``test``.
-        findings: errors first, then as found.
+        findings: errors first, then as found; those of ``deep`` come last.
+        deep: what ``--deep`` has looked at.
     """
 
     name: str
@@ -62,6 +82,11 @@ class Report:
     classes: tuple[str, ...]
     splits: Mapping[str, SplitReport]
     findings: tuple[Finding, ...]
+    deep: Deep | None = None
+
+    def with_deep(self, deep: Deep) -> Report:
+        """And what was found among the pictures."""
+        return dataclasses.replace(self, deep=deep, findings=(*self.findings, *deep.findings))
 
     @property
     def ok(self) -> bool:
@@ -72,9 +97,14 @@ class Report:
         """Plain JSON types, for ``--json``."""
         record = {"schema": SCHEMA, **dataclasses.asdict(self)}
         del record["findings"]
+        if self.deep is None:
+            del record["deep"]
+        else:
+            del record["deep"]["findings"]
         record["classes"] = list(self.classes)
         record["problems"] = [
             {"severity": f.severity, "file": f.path, "message": f.message, "kind": f.code}
+            | (dict(f.facts) if isinstance(f, Suspicion) else {})
             for f in self.findings
         ]
         record["ok"] = self.ok

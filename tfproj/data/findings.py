@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tfproj.errors import InputError
 
@@ -28,6 +29,20 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
+
+
+@dataclass(frozen=True)
+class Suspicion(Finding):
+    """What the pictures make probable; eyes decide. Always a warning.
+
+    Attributes:
+        images: (split, index) of each picture that it is about.
+        facts: the names and numbers of the message, for JSON.
+    """
+
+    severity: str = "warning"
+    images: tuple[tuple[str, int], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Findings(list[Finding]):

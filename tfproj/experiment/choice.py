@@ -7,6 +7,7 @@ import dataclasses
 from tfproj.data import Dataset
 from tfproj.data.dataset import median_size
 from tfproj.errors import InputError
+from tfproj.experiment.crops import crops_per_epoch
 from tfproj.experiment.presets import make_config
 from tfproj.models.encoder_names import LITE0
 from tfproj.runs.config import TrainConfig
@@ -28,7 +29,7 @@ def choose(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, str]:
     if (given := config.given) is not None:
         preset, reason = _preset(config, dataset)
         config = make_config(config.task, preset, **given) if preset == "photo" else config
-        fitted = _fitted(config, len(dataset.splits["train"]))
+        fitted = _fitted(config, crops_per_epoch(dataset.splits["train"], config.crop))
         values = {key: value for key, value in fitted.items() if key not in given}
         words = [f"{key.replace('_', ' ')} {value}" for key, value in values.items()]
         reason = "; ".join([f"preset {preset}: {reason}", *words])
@@ -45,7 +46,7 @@ def _preset(config: TrainConfig, dataset: Dataset) -> tuple[str, str]:
     channels = config.channels or dataset.channels
     if channels != 3:
         return "default", "grey images"
-    size = config.image_size or (height, width)
+    size = config.crop or config.image_size or (height, width)
     if min(size) < PHOTO_SIDE:
         return "default", f"{images}, less than {PHOTO_SIDE}"
     return "photo", f"colour {images}, {PHOTO_SIDE} or more"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tfproj.core.spec import ModelSpec
 from tfproj.core.tiling import Tiling, trained_scale
 from tfproj.data.dataset import median_size
 from tfproj.errors import InputError
@@ -19,7 +24,7 @@ def plan_tiling(run: Run, planned: Plan, scale: float | None = None) -> Tiling:
     Raises:
         InputError: it is no segmenter, or the scale is unknown or makes no sense.
     """
-    spec, options = planned.spec, planned.config.model_options
+    spec = planned.spec
     if spec.task != "segment":
         raise InputError(f"{run.path}: tiles are for segmentation; this model classifies images")
     size = run.environment().get("data", {}).get("median_size")
@@ -31,5 +36,10 @@ def plan_tiling(run: Run, planned: Plan, scale: float | None = None) -> Tiling:
             f"{run.path}: does not say how large its training images were; give --tile-scale, the "
             "model's pixels for one of the image"
         )
+    return dataclasses.replace(tiling_of(spec, planned.config.model_options), scale=scales)
+
+
+def tiling_of(spec: ModelSpec, options: Mapping[str, Any]) -> Tiling:
+    """At the images' own scale, for a model with these options of its builder."""
     multiple, reach = (find(spec.model, options) for find in (input_multiple, input_reach))
-    return Tiling(spec.size, scales, multiple, reach)
+    return Tiling(spec.size, multiple=multiple, reach=reach)

@@ -166,9 +166,10 @@ def check_size(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> 
     """InputError unless the model takes images of (height, width)."""
     entry, multiple = MODELS[name], input_multiple(name, options)
     if any(side % multiple for side in size):
+        near = nearest_size(name, tuple(max(side, entry.least) for side in size), options)
         raise InputError(
             f"model {name!r} needs sides that are multiples of {multiple}; "
-            f"{size[0]} x {size[1]} is not"
+            f"{size[0]} x {size[1]} is not, {near[0]} x {near[1]} is"
         )
     if min(size) < entry.least:
         raise InputError(

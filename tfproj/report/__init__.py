@@ -6,7 +6,8 @@ No TensorFlow, and not the data set either: ``evaluate`` has left in the run wha
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from tfproj.runs.run import Run
 if TYPE_CHECKING:
     from tfproj.report.predictions import PredictionPage
 
-__all__ = ["build", "new_prediction_page"]
+__all__ = ["build", "new_data_page", "new_prediction_page"]
 
 COMPARISON_FILE = "comparison.html"
 
@@ -60,6 +61,19 @@ def new_prediction_page(output: str | Path) -> PredictionPage:
 
     page_path(output)
     return PredictionPage()
+
+
+def new_data_page(output: str | Path) -> Callable[[dict], Path]:
+    """What writes the record of a data check as a page there.
+
+    Raises:
+        InputError: as :func:`new_prediction_page`.
+    """
+    _require("jinja2")
+    from tfproj.report import data_check  # noqa: PLC0415 (Jinja)
+    from tfproj.report.page import page_path  # noqa: PLC0415 (Jinja, once it is needed)
+
+    return partial(data_check.write, output=page_path(output))
 
 
 def _require(*modules: str) -> None:

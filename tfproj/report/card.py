@@ -20,6 +20,7 @@ from tfproj.runs.run import Run
 PIPELINES = {"classify": "image-classification", "segment": "image-segmentation"}
 QUESTIONS = {
     "classify": "Says which of {} classes an image shows",
+    "multi_label": "Says which of {} classes an image shows, any number of them or none",
     "segment": "Says of each pixel of an image which of {} classes it shows",
 }
 # Figures of a split that are no measure of quality.
@@ -84,7 +85,7 @@ def _purpose(spec: ModelSpec) -> str:
     names = ", ".join(_text(name) for name in spec.classes[:CUT])
     more = f" and {len(spec.classes) - CUT} more" if len(spec.classes) > CUT else ""
     colour = "colour" if spec.channels == 3 else "grey"
-    task = QUESTIONS[spec.task].format(len(spec.classes))
+    task = QUESTIONS[spec.kind].format(len(spec.classes))
     return (
         f"{task}: {names}{more}. It takes {colour} images of any size, and works at "
         f"{spec.height} x {spec.width} px ({spec.resize})."
@@ -169,9 +170,10 @@ def _is_by_class(value: Any, classes: Sequence[str]) -> bool:
 def _limits(data: RunData) -> str:
     lines = ["## Limits", ""]
     lines += [f"- {_text(sentence)}" for sentence in data.warnings.values()]
+    other = "may get" if data.spec.multi_label else "gets"
     lines.append(
         "- It has been measured on the images above alone. It knows no class but its own: an image "
-        "of something else gets one of them, too."
+        f"of something else {other} one of them, too."
     )
     return "\n".join(lines)
 

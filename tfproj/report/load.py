@@ -29,6 +29,7 @@ class RunData:
         environment: versions, command, origin of the data.
         measured: ``metrics.json``.
         dataset: ``splits.json``.
+        data_check: ``data_check.json``.
         warnings: code -> sentence: what speaks against the result.
         model: ``model.json`` of the report data.
         examples: what is known of each example, all of split :attr:`shown`.
@@ -43,6 +44,7 @@ class RunData:
     environment: dict[str, Any]
     measured: dict[str, Any]
     dataset: dict[str, Any]
+    data_check: dict[str, Any]
     warnings: dict[str, str]
     model: dict[str, Any]
     examples: list[dict[str, Any]]
@@ -84,7 +86,7 @@ class RunData:
         """The line of the history of the epoch whose weights the run holds; empty without one."""
         if self.config.keep == "last":
             return self.history[-1] if self.history else {}
-        best = best_epoch(self.history, self.kind)
+        best = best_epoch(self.history, self.config.monitored)
         return next((row for row in self.history if row["epoch"] == best), {})
 
     @property
@@ -133,6 +135,7 @@ def read_run(run: Run) -> RunData:
         environment=_optional(run.environment_file),
         measured=measured,
         dataset=_optional(run.splits_file),
+        data_check=_optional(run.data_check_file),
         warnings=run.warnings(),
         model=_optional(run.report_data / "model.json"),
         examples=examples["examples"] if fitting else [],

@@ -14,6 +14,7 @@
     metrics.json        written by evaluate
     predictions.csv     written by evaluate
     report_data/        written by evaluate: what the report shows of the model and the data
+    data_check.json     written by data check --deep --run: what is doubtful of its data
     model.onnx          written by export
     model.int8.onnx     written by export --int8
     report.html         written by report, with its figures and numbers in report/
@@ -60,6 +61,7 @@ class Run:
     best_weights = property(lambda self: self.path / "best.keras")
     metrics_file = property(lambda self: self.path / "metrics.json")
     predictions_file = property(lambda self: self.path / "predictions.csv")
+    data_check_file = property(lambda self: self.path / "data_check.json")
     report_data = property(lambda self: self.path / "report_data")
     onnx_file = property(lambda self: self.path / "model.onnx")
     int8_file = property(lambda self: self.path / "model.int8.onnx")
@@ -103,6 +105,11 @@ class Run:
     def drop_warning(self, code: str) -> None:
         """Forget one that holds no longer."""
         write_json(self.warnings_file, {k: v for k, v in self.warnings().items() if k != code})
+
+    def write_data_check(self, record: dict[str, Any]) -> Path:
+        """Keep what is doubtful of the data, for the report."""
+        write_json(self.data_check_file, record)
+        return self.data_check_file
 
     def weights_digest(self) -> str:
         """SHA-256 of ``best.keras``, by which it is known what was made from it."""

@@ -16,7 +16,7 @@ from tfproj.core import bounds, decoding
 from tfproj.errors import InputError, TooLargeError, first_line
 from tfproj.inference.image_files import describe
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import Classification, Segmentation, threshold
+from tfproj.inference.results import AUTO, Classification, Segmentation, threshold
 from tfproj.serving.settings import MAX_IMAGES, Settings
 
 MAX_LABEL = 200  # characters of a file's name that are said again
@@ -103,7 +103,9 @@ class Model:
         except InputError as error:  # of a picture without a name
             raise InputError(f"{label}: {str(error).removeprefix('image: ')}") from None
         if isinstance(result, Classification) and below is not None:
-            result.unknown_below = below
+            scored = how.unknown_below == AUTO and result.unknown_above is not None
+            if not scored:  # a number wins over the score of the model's own settings
+                result.unknown_below, result.unknown_above = below, None
         if isinstance(result, Segmentation) and how.picture:
             return png(result)
         record = describe(label, result, how.top)
