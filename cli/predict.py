@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.cli.records import print_records, printable
 from tfproj.cli.terminal import Progress, TileProgress, quiet_libraries
 from tfproj.core.files import exists
-from tfproj.core.spec import is_text
 from tfproj.errors import InputError
 from tfproj.inference.image_files import (
     Settings,
@@ -26,7 +24,6 @@ from tfproj.inference.image_files import (
 )
 from tfproj.inference.predictor import Predictor
 from tfproj.inference.session import CPU
-from tfproj.inference.table import csv_line, flat
 from tfproj.pretrained import means_pretrained, names, pretrained_file
 
 if TYPE_CHECKING:
@@ -129,7 +126,7 @@ def _run(
     left_out: list[Path] = []
     paths = find_images(images, options["output"], left_out)
     if left_out:
-        click.echo(f"note: {_printable(say_left_out(left_out))}", err=True)
+        click.echo(f"note: {printable(say_left_out(left_out))}", err=True)
     path = model_file(model, runs_dir)
     predictor = _open(path, options)
     require_current(path, model, predictor.metadata)
@@ -204,7 +201,7 @@ def _predict(
     records = stream_files(predictor, paths, settings, page.add if page else None)
     style = "json" if as_json else options["file_format"] if folder is None else None
     try:
-        done = _print(_report(records, failures, len(paths)), failures, style or "text")
+        done = print_records(_report(records, failures, len(paths)), failures, style or "text")
     except (KeyboardInterrupt, BrokenPipeError):
         if folder is not None:
             click.echo(
@@ -236,38 +233,10 @@ def _report(
             progress.clear()
             if "error" in record:
                 failures.append(record)
-                click.echo(f"error: {_printable(record['error'])}", err=True)
+                click.echo(f"error: {printable(record['error'])}", err=True)
             else:
                 yield record
             progress.step()
-
-
-def _print(records: Iterator[dict[str, Any]], failures: list, style: str) -> int:
-    """Print each record when it comes, as text, csv, jsonl or one JSON document; count them."""
-    count = 0
-    # Settings are refused with the first record: stdout is then still empty.
-    first = list(itertools.islice(records, 1))
-    if style == "json":
-        click.echo('{"predictions": [', nl=False)
-    for record in itertools.chain(first, records):
-        if style == "text":
-            click.echo(_printable(format_record(record)))
-        elif style == "csv":
-            row = flat(record)
-            lines = ([] if count else [list(row)]) + [row.values()]
-            click.echo("".join(map(csv_line, lines)).encode("utf-8", "surrogateescape"), nl=False)
-        else:
-            before = "" if style == "jsonl" else ",\n  " if count else "\n  "
-            click.echo(before + json.dumps(record), nl=style == "jsonl")
-        count += 1
-    if style == "json":
-        click.echo('\n], "failures": ' + json.dumps(failures) + "}")
-    return count
-
-
-def _printable(text: str) -> str:
-    """One line without control characters: names of files may hold any."""
-    return "".join(c if is_text(c) else ascii(c)[1:-1] for c in text)
 
 
 def model_file(model: str, runs_dir: str) -> Path:
@@ -287,25 +256,3 @@ def model_file(model: str, runs_dir: str) -> Path:
     if not run.onnx_file.is_file():
         raise InputError(f"{run.path}: not exported yet; first: tfproj export {run.path} --onnx")
     return run.onnx_file
-
-
-def format_record(record: dict) -> str:
-    """One line for people."""
-    if "top" in record:
-        answers = _listed(record["top"])
-        if "labels" in record:
-            given = _listed(record["labels"]) or "no label"
-            more = f" (the most probable: {answers})"
-            answers = given + more * (not record["labels"] or len(record["top"]) > 1)
-        if record.get("label") == "unknown":
-            far = record.get("unknown_score")
-            sure = f"{record['confidence']:.4f}" if far is None else f"(score {far:.2f})"
-            answers = f"unknown {sure} (perhaps {answers})"
-    else:
-        answers = ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items())
-    picture = record.get("mask") or record.get("explanation")
-    return f"{record['image']}: {answers}" + (f" -> {picture}" if picture else "")
-
-
-def _listed(answers: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{answer['label']} {answer['probability']:.4f}" for answer in answers)

@@ -13,8 +13,9 @@ import numpy as np
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import SCORES_NAME, UNKNOWN_THRESHOLD
 from tfproj.errors import InputError, TfprojError
-from tfproj.evaluation.evaluate import choose_thresholds, predict_split
+from tfproj.evaluation.evaluate import choose_thresholds
 from tfproj.evaluation.labels import DEFAULT
+from tfproj.evaluation.prediction import predict_split
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
 from tfproj.export.convert import free_size, simple_graph

@@ -282,9 +282,8 @@ class Predictor:
             yield from decoding.answered(batch, self._results, strict)
 
     def _run(self, pixels: np.ndarray) -> answers.Answers:
-        more = partial(answers.run, self._session, self.spec, more=self._more)
-        run = more if self._more else self.run
-        return answers.run_checked(run, self.spec, pixels, self.flip)
+        run = partial(answers.run, self._session, self.spec, more=self._more)
+        return answers.run_checked(run if self._more else self.run, self.spec, pixels, self.flip)
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
         scores, probabilities, *more = self._run(pixels)

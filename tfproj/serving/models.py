@@ -66,7 +66,8 @@ class Model:
 
     def __init__(self, name: str, settings: Settings):
         self.name = name
-        self.predictor = Predictor(settings.models[name], threads=1, **settings.options)
+        path, options = settings.models[name]
+        self.predictor = Predictor(path, threads=1, **options)
         self._max_pixels = settings.max_pixels
 
     def selftest(self) -> None:
@@ -80,7 +81,7 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """What a client should know of the model."""
         spec = self.predictor.spec
-        keys = ("task", "classes", "colors", "height", "width", "channels", "resize")
+        keys = ("task", "classes", "colors", "height", "width", "channels", "resize", "multi_label")
         return {"name": self.name, **{key: getattr(spec, key) for key in keys}}
 
     def answer(self, label: str, data: bytes, how: Question) -> Answer:
@@ -94,7 +95,7 @@ class Model:
         predictor = self.predictor
         if how.picture and predictor.spec.task != "segment":
             raise InputError(f"{self.name} is a classifier: its answer is JSON, not image/png")
-        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.task, self.name)
+        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.kind, self.name)
         picture = decoding.open_encoded(data, label)
         bounds.require_pixels(*picture.size, label, self._max_pixels)
         try:
