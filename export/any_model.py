@@ -179,6 +179,8 @@ def _spec(
         raise InputError(f"model {core.name!r} takes {own[0]} x {own[1]} px; not --image-size")
     task = "classify" if rank == 2 else "segment"
     check_resize(resize, task)
+    if resize == "tiles":
+        raise InputError("resize 'tiles' is for runs trained on crops; leave --resize out")
     name = "".join(filter(is_text, core.name))[:100]
     return ModelSpec(task, f"keras:{name}", classes, (), *size, channels, resize=resize)
 

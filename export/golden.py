@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tfproj.core import image
-from tfproj.core.spec import OF_CLASSIFIERS, ModelSpec
+from tfproj.core.spec import ModelSpec
 
 GOLDEN_TOLERANCE = 1e-4
 # A vector of a 256 x 256 segmenter would be 1.3 MB; every k-th row and column is proof enough.
@@ -82,7 +82,7 @@ def golden_images(spec: ModelSpec, seed: int = GOLDEN_SEED) -> dict[str, bytes]:
         names[1]: Image.fromarray(_blocks(rng, smaller, 4), "RGBA"),
         "16 bits": Image.fromarray(_gradient((height, width))[..., 0].astype(np.uint16) * 256),
     }
-    if spec.resize in OF_CLASSIFIERS:
+    if spec.resize in ("crop", "letterbox"):
         shapes = {"wide": (height + 1, 2 * width + 6), "high": (2 * height + 6, width + 1)}
         for name, shape in shapes.items():
             pictures[f"{spec.resize}, {name}"] = Image.fromarray(_blocks(rng, shape, 3))

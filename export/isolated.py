@@ -126,7 +126,8 @@ def _run(
 ) -> tuple[np.ndarray, ...]:
     files = files[: step.count]
     channels, resize = predictor.spec.channels, predictor.spec.resize
-    if step.size is None and resize != "tiles":
+    whole = predictor.spec.task == "classify" or resize == "stretch"  # else parts are cut off
+    if step.size is None and whole:
         results = predictor.predict(files, batch_size=step.batch_size)
         return tuple(np.stack([getattr(r, name) for r in results]) for name in names)
     size = tuple(step.size or predictor.spec.size)

@@ -78,6 +78,33 @@ def mask_folder(tmp_path):
     return make
 
 
+@pytest.fixture(scope="session")
+def letterboxed_masks(tmp_path_factory):
+    """A run for masks on wide and high photographs, letterboxed, evaluated and exported."""
+    from tfproj.evaluation.evaluate import evaluate
+    from tfproj.experiment.presets import make_config
+    from tfproj.export.onnx_file import export_onnx
+    from tfproj.training.train import train
+
+    folder = tmp_path_factory.mktemp("letterboxed")
+    for seed in range(24):
+        size = [(30, 77), (61, 24), (40, 41)][seed % 3]
+        mask = np.zeros(size, np.uint8)
+        mask[5 : 16 + seed % 5, 4 : 12 + seed % 7] = 1
+        place = folder / "data" / ("train" if seed < 15 else "val")
+        for kind, array in (("images", draw(seed, size) + mask[..., None] * np.uint8(160)),
+                            ("masks", mask)):  # fmt: skip
+            (place / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(place / kind / f"{seed}.png")
+    write_classes(folder / "data", ("ground", "road"))
+    config = make_config("segment", data=str(folder / "data"), image_size=32, resize="letterbox",
+                         epochs=3, batch_size=5, model_options={"batch_norm": True})  # fmt: skip
+    run = train(config, folder / "runs", "toy")
+    evaluate(run, ["val"])
+    export_onnx(run, run.onnx_file)
+    return run
+
+
 def find_data(name):
     """A folder of $TFPROJ_DATA with train/ inside, or else the test is skipped."""
     for root in os.environ.get("TFPROJ_DATA", "").split(os.pathsep):

@@ -286,6 +286,19 @@ def test_javascript_gives_the_same_labels(example, toy_labels):
 
 
 @pytest.mark.javascript
+def test_javascript_leaves_out_what_stands_beside(example, letterboxed_masks):
+    files = sorted((letterboxed_masks.path.parents[2] / "data" / "val" / "images").iterdir())
+    command = ["node", "predict.mjs", str(letterboxed_masks.onnx_file), *map(str, files)]
+    done = subprocess.run(command, cwd=example, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *golden, _ = lines = list(map(json.loads, done.stdout.splitlines()))
+    assert all(line["good"] for line in golden[: -len(files) + 1])
+    expected = Predictor(letterboxed_masks.onnx_file).predict(files)
+    for line, one in zip(lines[-len(files) :], expected, strict=True):
+        assert line["shares"] == pytest.approx(one.shares(), abs=5e-3)
+
+
+@pytest.mark.javascript
 def test_javascript_keeps_proportions(example, kept_proportions, tmp_path):
     """The golden vectors, and pixels to the bit at sizes where the rounding matters."""
     model, record = kept_proportions.onnx_file, kept_proportions.spec()

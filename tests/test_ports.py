@@ -129,6 +129,15 @@ def test_cpp_gives_the_same_labels(program, toy_labels):
 
 
 @pytest.mark.cpp
+def test_cpp_leaves_out_what_stands_beside(program, letterboxed_masks):
+    files = sorted((letterboxed_masks.path.parents[2] / "data" / "val" / "images").iterdir())
+    lines = answers(program, letterboxed_masks.onnx_file, *files)[-len(files) :]
+    expected = Predictor(letterboxed_masks.onnx_file).predict(files)
+    for line, one in zip(lines, expected, strict=True):
+        assert line["shares"] == pytest.approx(one.shares(), abs=5e-3)
+
+
+@pytest.mark.cpp
 def test_cpp_keeps_proportions(program, kept_proportions):
     golden = answers(program, kept_proportions.onnx_file)
     assert len(golden) == 7 and all(line["good"] for line in golden)

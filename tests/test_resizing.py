@@ -10,6 +10,7 @@ from tiny_models import CLASSIFY, SEGMENT, tiny_model
 
 from tfproj import Predictor
 from tfproj.core import image
+from tfproj.core.resizing import inner_box
 from tfproj.core.spec import PAD, RESIZES, ModelSpec, preprocessing
 from tfproj.errors import InputError
 
@@ -130,10 +131,23 @@ def test_a_file_with_another_policy_is_refused(value):
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("policy", ["crop", "letterbox"])
-def test_segmenters_are_not_cropped(policy):
+def test_segmenters_are_not_cropped():
     with pytest.raises(InputError, match="for classify only"):
-        ModelSpec(**{**vars(SEGMENT), "resize": policy})
+        ModelSpec(**{**vars(SEGMENT), "resize": "crop"})
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_beside_a_letterboxed_mask_all_is_void(size):
+    mask = np.random.default_rng(1).integers(0, 5, size, np.uint8)
+    for target in TARGETS:
+        found = image.resize_mask(mask, target, "letterbox")
+        box = inner_box(size, target, "letterbox")
+        inner = found[box]
+        np.testing.assert_array_equal(inner, image.resize_mask(mask, inner.shape))
+        assert (found == 255).sum() == found.size - inner.size
+        # The picture stands where the mask does.
+        white = image.load(np.full(size, 255, np.uint8), target, 1, resize="letterbox")[..., 0]
+        np.testing.assert_array_equal(white == 255, found != 255)
 
 
 def test_only_segmenters_take_tiles():

@@ -226,6 +226,14 @@ Triangle triangle(int x, int size, int new_size) {
   return taps;
 }
 
+Box inner_box(int picture_height, int picture_width, int height, int width) {
+  const std::int64_t h = picture_height, w = picture_width;
+  const bool wide = w * height > h * width;
+  const int rows = wide ? nearest(h * width, w) : height;
+  const int columns = wide ? width : nearest(w * height, h);
+  return {(height - rows) / 2, (width - columns) / 2, rows, columns};
+}
+
 Picture resized(const Picture& in, int height, int width, const std::string& policy) {
   if (policy == "stretch") return stretched(in, height, width);
   const std::int64_t h = in.height, w = in.width;
@@ -238,12 +246,11 @@ Picture resized(const Picture& in, int height, int width, const std::string& pol
     return stretched(part, height, width);
   }
   if (policy == "letterbox") {
-    const int rows = wide ? nearest(h * width, w) : height;
-    const int columns = wide ? width : nearest(w * height, h);
+    const Box box = inner_box(in.height, in.width, height, width);
     Picture out{height, width, in.channels,
                 Bytes(std::size_t{1} * height * width * in.channels, kPad)};
-    copy_rows(stretched(in, rows, columns), 0, 0, out, (height - rows) / 2, (width - columns) / 2,
-              rows, columns);
+    copy_rows(stretched(in, box.rows, box.columns), 0, 0, out, box.top, box.left, box.rows,
+              box.columns);
     return out;
   }
   throw std::runtime_error("resize " + policy + ": not known to this program");

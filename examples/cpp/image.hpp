@@ -19,6 +19,12 @@ Picture decode(const Bytes& file, int channels);
 // The picture at (height, width), by the file's `resize`: "stretch", "crop" or "letterbox".
 Picture resized(const Picture& picture, int height, int width, const std::string& policy);
 
+// Where a letterboxed picture stands in the model's input.
+struct Box {
+  int top, left, rows, columns;
+};
+Box inner_box(int picture_height, int picture_width, int height, int width);
+
 // Weights of the filter that shrinks: those of output pixel x, from source pixel `first` on.
 struct Triangle {
   int first;

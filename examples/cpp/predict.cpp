@@ -96,8 +96,17 @@ json summary(const Answer& answer, const Model& model) {
         found["labels"].push_back(names[c]);
     return found;
   }
-  const Bytes mask = mask_of_size(answer.probabilities.data(), model.height, model.width,
-                                  model.classes, answer.height, answer.width);
+  Box box{0, 0, model.height, model.width};
+  if (model.record.value("resize", "stretch") == "letterbox")
+    box = inner_box(answer.height, answer.width, model.height, model.width);
+  std::vector<float> shown;  // the probabilities without what stands beside the picture
+  for (int y = box.top; y < box.top + box.rows; y++) {
+    const auto row = answer.probabilities.begin() +
+                     (std::ptrdiff_t{1} * y * model.width + box.left) * model.classes;
+    shown.insert(shown.end(), row, row + std::ptrdiff_t{1} * box.columns * model.classes);
+  }
+  const Bytes mask = mask_of_size(shown.data(), box.rows, box.columns, model.classes,
+                                  answer.height, answer.width);
   json shares;
   for (int c = 0; c < model.classes; c++)
     shares[std::string(names[c])] = double(std::count(mask.begin(), mask.end(), c)) / mask.size();

@@ -1,5 +1,6 @@
 // From a model's outputs to an answer, and the model's own test. `run` takes a decoded picture and
 // gives a promise of its probabilities, a Float32Array.
+import { innerBox } from "./image.mjs";
 import { maskOfSize } from "./mask.mjs";
 import { decodePng } from "./png.mjs";
 
@@ -39,11 +40,27 @@ export function summary(record, answer, { height, width }) {
     if (!record.multi_label) return found;
     return { labels: classes.filter((_, c) => answer[c] >= record.thresholds[c]), ...found };
   }
-  const mask = maskOfSize(answer, [record.height, record.width, classes.length], [height, width]);
+  let shape = [record.height, record.width, classes.length];
+  if (record.resize === "letterbox") {
+    const box = innerBox(height, width, record.height, record.width);
+    answer = part(answer, shape, box);
+    shape = [box.rows, box.columns, classes.length];
+  }
+  const mask = maskOfSize(answer, shape, [height, width]);
   const counts = new Array(classes.length).fill(0);
   for (const c of mask) counts[c]++;
   const shares = Object.fromEntries(classes.map((name, c) => [name, counts[c] / mask.length]));
   return { shares, mask };
+}
+
+/** Rows and columns of an array of shape [h, w, classes]. */
+function part(values, [, w, classes], { top, left, rows, columns }) {
+  const out = new Float32Array(rows * columns * classes);
+  for (let y = 0; y < rows; y++) {
+    const start = ((top + y) * w + left) * classes;
+    out.set(values.subarray(start, start + columns * classes), y * columns * classes);
+  }
+  return out;
 }
 
 export function fromBase64(text) {

@@ -56,14 +56,19 @@ function cropped(data, height, width, channels, newHeight, newWidth) {
   return resized(part, rows, columns, channels, newHeight, newWidth);
 }
 
-/** The whole picture, resized to fit, centred on grey. */
-function letterboxed(data, height, width, channels, newHeight, newWidth) {
+/** Where a letterboxed picture stands in the model's input. */
+export function innerBox(height, width, newHeight, newWidth) {
   let [rows, columns] = [newHeight, newWidth];
   if (width * newHeight > height * newWidth) rows = divided(height * newWidth, width);
   else columns = divided(width * newHeight, height);
+  return { top: (newHeight - rows) >> 1, left: (newWidth - columns) >> 1, rows, columns };
+}
+
+/** The whole picture, resized to fit, centred on grey. */
+function letterboxed(data, height, width, channels, newHeight, newWidth) {
+  const { top, left, rows, columns } = innerBox(height, width, newHeight, newWidth);
   const inner = resized(data, height, width, channels, rows, columns);
   const out = new Uint8Array(newHeight * newWidth * channels).fill(PAD);
-  const top = (newHeight - rows) >> 1, left = (newWidth - columns) >> 1;
   for (let y = 0; y < rows; y++) {
     const row = inner.subarray(y * columns * channels, (y + 1) * columns * channels);
     out.set(row, ((top + y) * newWidth + left) * channels);

@@ -32,13 +32,15 @@ from PIL import Image
 
 from tfproj.core import bounds, decoding
 from tfproj.core.file_faults import Opened
-from tfproj.core.resizing import middle_window, resized
+from tfproj.core.resizing import inner_box, middle_window, resized
 from tfproj.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
             ".ppm", ".pgm", ".pbm", ".pnm")  # fmt: skip
 # As much as an uncompressed image of that size takes, 16 bits per channel.
 MAX_FILE_BYTES = 512 * 2**20
+
+VOID = 255  # in a mask: not to be counted, see tfproj.data.masks
 
 Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 ImageLike = Encoded | Image.Image | np.ndarray
@@ -271,14 +273,18 @@ def _to_array(
 def resize_mask(mask: np.ndarray, size: tuple[int, int], resize: str = "stretch") -> np.ndarray:
     """A uint8 mask (H, W) of class indices at (height, width), as :func:`load` has the image.
 
-    By nearest neighbour; of the policies ``stretch`` and ``tiles``.
+    By nearest neighbour; of the policies ``stretch``, ``tiles`` and ``letterbox``, where the rest
+    is void (255).
     """
     if mask.shape == size:
         return mask
     if resize == "tiles":
         return middle_window(mask, size)
-    picture = Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.array(picture)  # Pillow's own may not be written to
+    box = rows, columns = inner_box(mask.shape, size, resize)
+    out = np.full(size, VOID, np.uint8)
+    inner = (columns.stop - columns.start, rows.stop - rows.start)
+    out[box] = Image.fromarray(mask).resize(inner, Image.Resampling.NEAREST)
+    return out
 
 
 def list_visible(folder: Path) -> list[Path]:

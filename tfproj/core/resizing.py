@@ -26,10 +26,10 @@ def resized(picture: Image.Image, size: tuple[int, int], policy: str = "stretch"
         picture = picture.crop(crop_box(picture.size[::-1], size))
     if policy != "letterbox":
         return _stretched(picture, size)
-    inner = letterbox_size(picture.size[::-1], size)
+    rows, columns = inner_box(picture.size[::-1], size, policy)
+    inner = (rows.stop - rows.start, columns.stop - columns.start)
     canvas = Image.new(picture.mode, size[::-1], (PAD,) * len(picture.getbands()))
-    place = ((size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2)
-    canvas.paste(_stretched(picture, inner), place)
+    canvas.paste(_stretched(picture, inner), (columns.start, rows.start))
     return canvas
 
 
@@ -74,6 +74,15 @@ def letterbox_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int,
     if w * height > h * width:
         return _divided(h * width, w), width
     return height, _divided(w * height, h)
+
+
+def inner_box(size: tuple[int, int], target: tuple[int, int], policy: str) -> tuple[slice, slice]:
+    """Rows and columns of ``target`` that show the picture of ``size``, and no letterbox's rest."""
+    if policy != "letterbox":
+        return slice(0, target[0]), slice(0, target[1])
+    rows, columns = letterbox_size(size, target)
+    top, left = (target[0] - rows) // 2, (target[1] - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)
 
 
 def _divided(a: int, b: int) -> int:

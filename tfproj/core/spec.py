@@ -26,7 +26,7 @@ SCHEMA_OF_LABELS = 3
 TASKS = ("classify", "segment")
 KINDS = (*TASKS, "multi_label")  # of answers: "multi_label" is a way to classify
 RESIZES = ("stretch", "letterbox", "crop", "tiles")  # see tfproj.core.resizing
-OF_CLASSIFIERS, OF_SEGMENTERS = ("letterbox", "crop"), ("tiles",)  # all may stretch
+OF_CLASSIFIERS, OF_SEGMENTERS = ("crop",), ("tiles",)  # all may stretch, or be letterboxed
 PAD = 114  # grey around a letterboxed picture, in each channel
 
 # Names of the tensors of every exported graph.
@@ -209,8 +209,8 @@ def check_resize(resize: str, task: str) -> None:
         raise InputError(f"resize {resize!r} is for segment only: a class is of the whole image")
     if task == "segment" and resize in OF_CLASSIFIERS:
         raise InputError(
-            f"resize {resize!r} is for classify only: what is cut off would have no mask, and "
-            "padding would count as a class; leave --resize out, or take 'stretch'"
+            f"resize {resize!r} is for classify only: what is cut off would have no mask; leave "
+            "--resize out, or take 'letterbox'"
         )
 
 

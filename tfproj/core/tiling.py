@@ -122,7 +122,8 @@ def trained_scale(
         return None
     if not all(type(side) in (int, float) and 1 <= side < 1e6 for side in median_size):
         return None
-    return spec.height / median_size[0], spec.width / median_size[1]
+    rows, columns = spec.height / median_size[0], spec.width / median_size[1]
+    return (rows, columns) if spec.resize == "stretch" else (min(rows, columns),) * 2
 
 
 def _up(value: float, multiple: int) -> int:

@@ -25,6 +25,7 @@ from PIL import Image
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
 from tfproj.core.heat import heat_map, heated
+from tfproj.core.resizing import inner_box
 from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
@@ -152,7 +153,8 @@ def _save_masks(
         else:
             pixels = image.to_array(picture, spec.size, spec.channels, spec.resize)
             scores = predict_scores(model, pixels[None])[0]
-            truth = image.resize_mask(truth, spec.size)
+            box = inner_box(truth.shape, spec.size, spec.resize)
+            truth, scores = image.resize_mask(truth, spec.size, spec.resize)[box], scores[box]
         shown = thumbnail(image.convert(picture, spec.channels), 256)
         data, suffix = encode(shown)
         stem = f"examples/{number:04d}"

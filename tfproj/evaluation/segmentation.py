@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core.probabilities import mask_of_size, softmax
+from tfproj.core.resizing import inner_box
 from tfproj.errors import InputError
 from tfproj.evaluation import metrics
 from tfproj.evaluation.pixels import PixelScores
@@ -37,7 +38,8 @@ def segmentation_metrics(
             confusion = metrics.confusion_matrix(mask, one.argmax(axis=-1), len(classes))
             if split != "train":  # which would take long, and says little
                 truth = examples.read_mask(len(confusions))
-                at_own_size += _confusion_at_own_size(one, truth, confusion)
+                box = inner_box(truth.shape, one.shape[:2], planned.spec.resize)
+                at_own_size += _confusion_at_own_size(one[box], truth, confusion)
             confusions.append(confusion)
     confusion = np.sum(confusions, axis=0)
     if not confusion.any():

@@ -26,11 +26,13 @@ def crops_per_epoch(split: Split, crop: tuple[int, int] | None) -> int:
 
 
 def with_void(dataset: Dataset) -> Dataset:
-    """Data whose masks may be void, as a crop is beyond a photograph's edge.
+    """Data whose masks may be void, as a crop is beyond a photograph's edge, and a letterbox's rest.
 
     Raises:
         InputError: the number that stands for it is a class.
     """
     if len(dataset.classes) > IGNORE:
-        raise InputError(f"crop is for at most {IGNORE} classes; there are {len(dataset.classes)}")
+        raise InputError(
+            f"void pixels leave room for {IGNORE} classes; there are {len(dataset.classes)}"
+        )
     return dataclasses.replace(dataset, void=True)

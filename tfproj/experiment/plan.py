@@ -133,7 +133,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
         multi_label=config.multi_label,
     )
     dataset = dataclasses.replace(dataset, findings=quick_check(dataset))
-    if config.crop:
+    if config.crop or (config.task == "segment" and resize == "letterbox"):
         dataset = with_void(dataset)
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
     warnings |= imbalance_doubt(config, dataset)

@@ -290,7 +290,7 @@ class Predictor:
         spec = self.spec
         if spec.task == "segment":
             rows = zip(probabilities, scores, sizes, strict=True)
-            return [Segmentation(spec.classes, spec.colors, p, s, size) for p, s, size in rows]
+            return [results.segmentation(spec, p, s, size) for p, s, size in rows]
         shared = self.temperature, self.unknown_below
         pairs = zip(probabilities, scores, strict=True)
         if self.thresholds is not None:

@@ -171,7 +171,7 @@ class Segmentation:
     Attributes:
         classes, colors: names and ``#RRGGBB`` in the model's order.
         probabilities: float32 (H, W, classes) at the model's input size, 0..1, sum to 1 over the
-            classes.
+            classes; of a letterboxed image, the part that shows it.
         scores: float32 (H, W, classes) at the model's input size, before softmax: logits, or log
             probabilities (at most 0) where the network ends in a log-softmax, as the UNet does.
         size: (height, width) of the image that was given, in pixels, after EXIF orientation.
@@ -252,6 +252,18 @@ def _picture(source: ImageLike, size: tuple[int, ...]) -> Image.Image:
     if found.size != size[::-1]:
         raise InputError(f"overlay: the image is {found.size[::-1]}, the prediction's {size}")
     return found
+
+
+def segmentation(
+    spec: ModelSpec, probabilities: np.ndarray, scores: np.ndarray, size: tuple[int, int]
+) -> Segmentation:
+    """The answer for an image of (height, width) ``size``, without what stands beside it."""
+    if spec.resize == "letterbox":
+        from tfproj.core.resizing import inner_box  # noqa: PLC0415 (arrays need no Pillow)
+
+        box = inner_box(size, spec.size, spec.resize)
+        probabilities, scores = probabilities[box], scores[box]
+    return Segmentation(spec.classes, spec.colors, probabilities, scores, size)
 
 
 Prediction = Classification | MultiLabel | Segmentation
