@@ -283,7 +283,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int], resize: str = "stretch"
     box = rows, columns = inner_box(mask.shape, size, resize)
     out = np.full(size, VOID, np.uint8)
     inner = (columns.stop - columns.start, rows.stop - rows.start)
-    out[box] = Image.fromarray(mask).resize(inner, Image.Resampling.NEAREST)
+    out[box] = np.asarray(Image.fromarray(mask).resize(inner, Image.Resampling.NEAREST))
     return out
 
 

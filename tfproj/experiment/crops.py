@@ -26,7 +26,7 @@ def crops_per_epoch(split: Split, crop: tuple[int, int] | None) -> int:
 
 
 def with_void(dataset: Dataset) -> Dataset:
-    """Data whose masks may be void, as a crop is beyond a photograph's edge, and a letterbox's rest.
+    """Data whose masks may be void, as is a crop beyond its photograph, and a letterbox's rest.
 
     Raises:
         InputError: the number that stands for it is a class.
