@@ -38,7 +38,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--opset",
     type=click.IntRange(15, 18),
-    help="ONNX operator set. [default: 18, or what --target-ort reads]",
+    help="ONNX operator set. [default: 17, or what --target-ort reads]",
 )
 @click.option("--target-ort", metavar="VERSION", help="Oldest onnxruntime that must load the file.")
 @click.option("--data", metavar="DIR", help="Other data, or the run's own where they lie now.")

@@ -23,8 +23,8 @@ class Options:
     """What a user may say about an export.
 
     Attributes:
-        opset: ONNX operator set; None: the newest that ``target_ort`` reads.
-        target_ort: oldest onnxruntime that must load the file; None: any since 1.14.
+        opset: ONNX operator set; None: 17, or what ``target_ort`` reads below it.
+        target_ort: oldest onnxruntime that must load the file; None: any that reads the opset.
         dynamic_size: leave height and width free.
         half: keep the weights in 16 bits; the arithmetic stays in float32.
         int8: quantise weights and activations.
