@@ -65,13 +65,10 @@ def build(job: Job) -> Built:
     proto.ir_version = IR_VERSION
     simplify.check(proto, tidied=job.model is None)
     answer = answers_of(free_size(trained, spec))
-    measured = Measured(
-        calibration=_temperature(trained, planned),
-        golden=golden_vectors(
-            spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
-        ),
-        **(_thresholds(job, trained) if spec.multi_label else {}),
+    golden = golden_vectors(
+        spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
     )
+    measured = replace(measured_before(job, trained), golden=golden)
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
     return Built(proto, parameters, measured, attach(proto, describe(job, measured)))
@@ -121,6 +118,12 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     if complaint is not None:
         raise Rejected(complaint, attach(proto, describe(job, measured)))
     return measured
+
+
+def measured_before(job: Job, model: Any) -> Measured:
+    """What the Keras model tells: its temperature, its thresholds."""
+    thresholds = _thresholds(job, model) if job.spec.multi_label else {}
+    return Measured(calibration=_temperature(model, job.planned), **thresholds)
 
 
 def network(job: Job):

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.core import image
+from tfproj.core.spec import ModelSpec
 from tfproj.errors import TfprojError
+from tfproj.export.litert import MAGIC, LiteRunner
 from tfproj.inference.predictor import Predictor
 
 BLOCKED = ("tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "scipy")
@@ -52,12 +54,17 @@ class Pass:
 
 
 def predict_isolated(
-    model: bytes, files: Sequence[Path], passes: Sequence[Pass], folder: Path
+    model: bytes,
+    files: Sequence[Path],
+    passes: Sequence[Pass],
+    folder: Path,
+    spec: ModelSpec | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Predict ``files`` with ``model`` in a fresh process, once for each of ``passes``.
 
     Args:
         folder: for the answers; it must outlive the result.
+        spec: of a TensorFlow Lite file, which does not hold it.
 
     Returns:
         For each pass (scores, probabilities), float32 (N, ...), mapped from disk.
@@ -66,9 +73,10 @@ def predict_isolated(
         TfprojError: the process failed; says its last line.
     """
     folder = Path(tempfile.mkdtemp(dir=folder))
-    (folder / "model.onnx").write_bytes(model)
+    (folder / "model").write_bytes(model)
     request = {
         "folder": str(folder),
+        "spec": spec.to_dict() if spec else None,
         "files": [str(file) for file in files],
         "passes": [asdict(p) for p in passes],
     }
@@ -108,17 +116,19 @@ def main() -> None:
 
 def _predict(request: dict) -> None:
     folder = Path(request["folder"])
-    predictor = Predictor((folder / "model.onnx").read_bytes())
+    data = (folder / "model").read_bytes()
+    lite = data[4:8] == MAGIC
+    predictor = LiteRunner(data, ModelSpec.from_dict(request["spec"])) if lite else Predictor(data)
     for number, step in enumerate(request["passes"]):
         scores, probabilities = _run(predictor, request["files"], Pass(**step))
         np.save(folder / f"s_{number}.npy", scores)
         np.save(folder / f"p_{number}.npy", probabilities)
 
 
-def _run(predictor: Predictor, files: list[str], step: Pass) -> tuple[np.ndarray, ...]:
+def _run(predictor: Predictor | LiteRunner, files: list[str], step: Pass) -> tuple[np.ndarray, ...]:
     files = files[: step.count]
     channels, resize = predictor.spec.channels, predictor.spec.resize
-    if step.size is None and resize != "tiles":
+    if isinstance(predictor, Predictor) and step.size is None and resize != "tiles":
         results = predictor.predict(files, batch_size=step.batch_size)
         return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
     size = tuple(step.size or predictor.spec.size)

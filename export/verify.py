@@ -41,7 +41,7 @@ class Verification:
         max_difference, mean_difference: of probabilities.
         agreement: share of images or pixels with the same most probable class.
         max_score_difference: in parts of the largest score, where that is more than 1.
-        metrics: by name, through ``keras`` and ``onnx``.
+        metrics: by name, through ``keras`` and ``onnx`` or ``tflite``.
         tolerance: for the first and the last of the differences.
     """
 
@@ -75,40 +75,47 @@ class Verification:
 
 
 def verify(
-    data: bytes, spec: ModelSpec, answer: Answers, samples: Samples, multiple: int
+    data: bytes,
+    spec: ModelSpec,
+    answer: Answers,
+    samples: Samples,
+    multiple: int,
+    batch_sizes: tuple[int, ...] = BATCH_SIZES,
+    name: str = "onnx",
 ) -> Verification:
     """Give the same image files to both, from the file on, at several batch sizes.
 
     Args:
-        data: the ONNX file with its metadata.
+        data: the ONNX file with its metadata, or a TensorFlow Lite file.
         spec: of the file.
         answer: Keras' side.
         samples: the image files, see :func:`comparison_samples`.
         multiple: what height and width of a file of free size must be a multiple of.
+        batch_sizes: to try; ``name``: of the file's side among the metrics.
 
     Raises:
         TfprojError: the shipped predictor can't run the file.
     """
     files = samples.files
     sizes = other_sizes(spec, multiple) if spec.dynamic_size else []
-    passes = [Pass(batch_size) for batch_size in BATCH_SIZES]
+    passes = [Pass(batch_size) for batch_size in batch_sizes]
     passes += [Pass(2, size, SIZED_IMAGES) for size in sizes]
     own = keras_scores(answer, files, spec)
-    expected = [own] * len(BATCH_SIZES)
+    expected = [own] * len(batch_sizes)
     expected += [keras_scores(answer, files[:SIZED_IMAGES], spec, size) for size in sizes]
     with tempfile.TemporaryDirectory() as folder:
-        results = predict_isolated(data, files, passes, Path(folder))
+        results = predict_isolated(data, files, passes, Path(folder), spec)
         scores, probabilities = zip(*results, strict=True)
         own_probabilities = [probabilities_of(s, spec.kind) for s in expected]
-        keras, onnx = samples.measure(own), samples.measure(np.asarray(scores[0]))
+        keras, ours = samples.measure(own), samples.measure(np.asarray(scores[0]))
         return Verification(
             images=len(files),
             split=samples.split,
-            batch_sizes=BATCH_SIZES,
+            batch_sizes=batch_sizes,
             sizes=(spec.size, *sizes) if sizes else (),
             **compare(zip(own_probabilities, probabilities, strict=True)),
             max_score_difference=score_difference(zip(expected, scores, strict=True)),
-            metrics={name: {"keras": keras[name], "onnx": onnx[name]} for name in keras},
+            metrics={metric: {"keras": keras[metric], name: ours[metric]} for metric in keras},
             tolerance=TOLERANCE,
         )
 

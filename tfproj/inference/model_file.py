@@ -250,9 +250,14 @@ def _count(reader: Reader, tensor: dict[str, list], width: int) -> int:
 def _check_ends(reader: Reader, graph: dict[str, list], spec: ModelSpec) -> None:
     """One image input and the two outputs, of the shapes that the metadata says."""
     size = (None, None) if spec.dynamic_size else spec.size
-    answer = (*size, len(spec.classes)) if spec.task == "segment" else (len(spec.classes),)
+    first = spec.layout == "NCHW"
+    image, answer = (
+        (count, *size) if first else (*size, count) for count in (spec.channels, len(spec.classes))
+    )
+    answer = answer if spec.task == "segment" else (len(spec.classes),)
+    element = _FLOAT if first else _UINT8
     inputs = [_value(reader, value) for value in graph.get("input", [])]
-    if len(inputs) != 1 or not _fits(inputs[0], INPUT_NAME, _UINT8, (*size, spec.channels)):
+    if len(inputs) != 1 or not _fits(inputs[0], INPUT_NAME, element, image):
         raise InputError("its input does not fit its metadata")
     outputs = {value[0]: value for value in (_value(reader, v) for v in graph.get("output", []))}
     if set(outputs) != {SCORES_NAME, PROBABILITIES_NAME} or len(graph["output"]) != 2:
