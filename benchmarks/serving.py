@@ -6,9 +6,9 @@
     python benchmarks/serving.py --quick
 
 ``--peers`` has a virtual environment for each: ``python -m venv DIR/litserve`` and so on for
-``bentoml`` and ``mlserver``, with the package and tfproj in it. All answer the same JPEG files
-(400 x 600 px) with ``Predictor(threads=1).predict`` behind their own HTTP, from 32 clients on the
-same machine, so the clients' CPU is missing to all of them alike.
+``bentoml`` and ``mlserver`` (with ``uvloop<0.22``), with the package and tfproj in it. All answer
+the same JPEG files (400 x 600 px) with ``Predictor(threads=1).predict`` behind their own HTTP, from
+32 clients on the same machine: the CPU that the clients take is missing to all of them alike.
 
 "CPU a request of our own" is the processor time of the server's processes less that of the
 prediction alone; memory is what is resident.
@@ -53,12 +53,13 @@ STARTED = 120  # seconds
 
 def main() -> None:
     parser = common.parser(__doc__)
+    parser.add_argument("models", nargs="*", help="pretrained ones; default: one of each task")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="their virtual environments")
     parser.add_argument("--fuzz", type=common.positive, metavar="N", help="only send bad requests")
     options = parser.parse_args()
     rows: list[common.Row] = []
     if options.fuzz is None:
-        for model in MODELS[: 1 if options.quick else None]:
+        for model in options.models or MODELS[: 1 if options.quick else None]:
             rows += speed(model, options)
     rows += soak(options)
     common.finish(options, rows, clients=CLIENTS, threads=available_cpus())

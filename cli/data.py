@@ -94,13 +94,14 @@ def check(
         raise InputError(f"{'--html' if html else '--run'} shows what --deep finds; add --deep")
     with quiet_libraries():
         dataset = split_dataset(data, DataOptions(**options))
-        keep = _keepers(dataset, html, run and find_run(run, runs_dir))
+        keep = _keepers(dataset, html, find_run(run, runs_dir) if run else None)
         report = check_dataset(dataset)
         if deep:
             from tfproj.evaluation import data_doctor  # noqa: PLC0415 (TensorFlow, for this alone)
 
-            report = report.with_deep(data_doctor.examine(dataset, report.findings))
-            record = data_doctor.record(dataset, report.deep) if keep else {}
+            found = data_doctor.examine(dataset, report.findings)
+            report = report.with_deep(found)
+            record = data_doctor.record(dataset, found) if keep else {}
             for write in keep:
                 print(f"written: {write(record)}", file=sys.stderr)
     if as_json:

@@ -82,12 +82,25 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+CLASSIFICATION_COLUMNS = {
+    "accuracy": "accuracy",
+    "balanced accuracy": "balanced_accuracy",
+    "macro F1": "macro_f1",
+    "loss": "loss",
+}
+
+
 def _classification(metrics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
     splits = metrics["splits"]
     yield (
-        ["split", "examples", "accuracy", "loss"],
+        ["split", "examples", *CLASSIFICATION_COLUMNS],
         [
-            [name, f"{m['examples']:,}", number(m["accuracy"]), number(m["loss"])]
+            # Evaluations of before have not all.
+            [
+                name,
+                f"{m['examples']:,}",
+                *(number(m.get(c)) for c in CLASSIFICATION_COLUMNS.values()),
+            ]
             for name, m in splits.items()
         ],
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfproj.cli.options import common, print_json, runs_dir
+from tfproj.cli.records import print_records, printable
 from tfproj.cli.terminal import Progress, TileProgress, quiet_libraries
 from tfproj.core.files import exists
-from tfproj.core.spec import is_text
 from tfproj.errors import InputError
 from tfproj.inference.image_files import (
     Settings,
@@ -26,7 +24,6 @@ from tfproj.inference.image_files import (
 )
 from tfproj.inference.predictor import Predictor
 from tfproj.inference.session import CPU
-from tfproj.inference.table import csv_line, flat
 from tfproj.pretrained import means_pretrained, names, pretrained_file
 
 if TYPE_CHECKING:
@@ -59,6 +56,9 @@ class Threshold(click.ParamType):
 @click.option(
     "--overlay", is_flag=True, help="Segmentation: also write the image with its mask on top."
 )
+@click.option(
+    "--explain", is_flag=True, help="Classification: also write where the model looks, in colours."
+)
 @click.option("--html", metavar="FILE", help="Also write a page of the images and predictions.")
 @click.option(
     "--top",
@@ -71,7 +71,7 @@ class Threshold(click.ParamType):
     "--unknown-below",
     type=Threshold(),
     help="Classification: label an image 'unknown' if its calibrated probability is below P; "
-    "'auto' takes the threshold in the file. [default: off]",
+    "'auto' if it is unlike the training images, by the file's own score. [default: off]",
 )
 @click.option(
     "--flip", is_flag=True, help="Average with the mirror image: a little better, half as fast."
@@ -126,11 +126,12 @@ def _run(
     left_out: list[Path] = []
     paths = find_images(images, options["output"], left_out)
     if left_out:
-        click.echo(f"note: {_printable(say_left_out(left_out))}", err=True)
+        click.echo(f"note: {printable(say_left_out(left_out))}", err=True)
     path = model_file(model, runs_dir)
     predictor = _open(path, options)
     require_current(path, model, predictor.metadata)
-    if predictor.spec.task == "segment" and options["output"] is not None:
+    writes = predictor.spec.task == "segment" or options["explain"]
+    if writes and options["output"] is not None:
         require_apart(images, options["output"])
     if selftest:
         _selftest(predictor, as_json and not images)
@@ -139,7 +140,7 @@ def _run(
 
 
 def _check_options(options: dict[str, Any], as_json: bool) -> None:
-    for name in ("overlay", "resume"):
+    for name in ("overlay", "resume", "explain"):
         if options[name] and options["output"] is None:
             raise InputError(f"--{name} needs --output")
     if as_json and options["file_format"] and options["output"] is None:
@@ -150,7 +151,7 @@ def _open(path: Path, options: dict[str, Any]) -> Predictor:
     scale = options["tile_scale"]
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
-        flip=options["flip"], providers=[options["provider"] or CPU],
+        flip=options["flip"], explain=options["explain"], providers=[options["provider"] or CPU],
         tiles=options["tiles"] if scale is None else scale, on_tile=TileProgress(),
     )  # fmt: skip
 
@@ -200,7 +201,7 @@ def _predict(
     records = stream_files(predictor, paths, settings, page.add if page else None)
     style = "json" if as_json else options["file_format"] if folder is None else None
     try:
-        done = _print(_report(records, failures, len(paths)), failures, style or "text")
+        done = print_records(_report(records, failures, len(paths)), failures, style or "text")
     except (KeyboardInterrupt, BrokenPipeError):
         if folder is not None:
             click.echo(
@@ -232,38 +233,10 @@ def _report(
             progress.clear()
             if "error" in record:
                 failures.append(record)
-                click.echo(f"error: {_printable(record['error'])}", err=True)
+                click.echo(f"error: {printable(record['error'])}", err=True)
             else:
                 yield record
             progress.step()
-
-
-def _print(records: Iterator[dict[str, Any]], failures: list, style: str) -> int:
-    """Print each record when it comes, as text, csv, jsonl or one JSON document; count them."""
-    count = 0
-    # Settings are refused with the first record: stdout is then still empty.
-    first = list(itertools.islice(records, 1))
-    if style == "json":
-        click.echo('{"predictions": [', nl=False)
-    for record in itertools.chain(first, records):
-        if style == "text":
-            click.echo(_printable(format_record(record)))
-        elif style == "csv":
-            row = flat(record)
-            lines = ([] if count else [list(row)]) + [row.values()]
-            click.echo("".join(map(csv_line, lines)).encode("utf-8", "surrogateescape"), nl=False)
-        else:
-            before = "" if style == "jsonl" else ",\n  " if count else "\n  "
-            click.echo(before + json.dumps(record), nl=style == "jsonl")
-        count += 1
-    if style == "json":
-        click.echo('\n], "failures": ' + json.dumps(failures) + "}")
-    return count
-
-
-def _printable(text: str) -> str:
-    """One line without control characters: names of files may hold any."""
-    return "".join(c if is_text(c) else ascii(c)[1:-1] for c in text)
 
 
 def model_file(model: str, runs_dir: str) -> Path:
@@ -283,22 +256,3 @@ def model_file(model: str, runs_dir: str) -> Path:
     if not run.onnx_file.is_file():
         raise InputError(f"{run.path}: not exported yet; first: tfproj export {run.path} --onnx")
     return run.onnx_file
-
-
-def format_record(record: dict) -> str:
-    """One line for people."""
-    if "top" in record:
-        answers = _listed(record["top"])
-        if "labels" in record:
-            given = _listed(record["labels"]) or "no label"
-            more = f" (the most probable: {answers})"
-            answers = given + more * (not record["labels"] or len(record["top"]) > 1)
-        if record.get("label") == "unknown":
-            answers = f"unknown {record['confidence']:.4f} (perhaps {answers})"
-    else:
-        answers = ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items())
-    return f"{record['image']}: {answers}" + (f" -> {record['mask']}" if "mask" in record else "")
-
-
-def _listed(answers: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{answer['label']} {answer['probability']:.4f}" for answer in answers)

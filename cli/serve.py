@@ -42,6 +42,7 @@ TOKEN = "TFPROJ_TOKEN"
 )  # fmt: skip
 @click.option("--unknown-below", type=Threshold(), help="As for predict, for all classifiers.")
 @click.option("--flip", is_flag=True, help="As for predict.")
+@click.option("--tiles", is_flag=True, help="As for predict, for all segmenters.")
 @click.option("--log-json", is_flag=True, help="Write the log as a JSON object a line.")
 @runs_dir
 @common
@@ -57,9 +58,8 @@ def serve(models: tuple[str, ...], runs_dir: str, as_json: bool, **options: Any)
         from tfproj.serving.settings import Settings  # noqa: PLC0415
     except ImportError as error:
         raise missing_extra((error.name or "uvicorn").split(".")[0], "serve") from None
-    shared = {"unknown_below": options["unknown_below"], "flip": options["flip"]}
     settings = Settings(
-        named(models, runs_dir), shared, options["host"], os.environ.get(TOKEN) or None,
+        named(models, runs_dir, options), options["host"], os.environ.get(TOKEN) or None,
         options["queue"], options["max_body"] * 2**20, options["max_pixels"], options["timeout"],
     )  # fmt: skip
     with server.listen(settings, options["port"]) as listening:
@@ -69,21 +69,31 @@ def serve(models: tuple[str, ...], runs_dir: str, as_json: bool, **options: Any)
         server.run(settings, listening, options["log_json"])
 
 
-def named(models: tuple[str, ...], runs_dir: str) -> dict[str, Path]:
-    """Name in the addresses -> file, for each argument.
+def named(
+    models: tuple[str, ...], runs_dir: str, options: dict[str, Any]
+) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Name in the addresses -> (file, options of the predictor), for each argument.
 
     Raises:
         InputError: there is no such model, or two have one name.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for argument in models:
         # A file's own name may hold the sign.
         name, _, model = ("", "", argument) if Path(argument).exists() else argument.rpartition("=")
         path = model_file(model, runs_dir)
-        require_current(path, model, read_model(path, str(path)).metadata)
-        given = name or (path.parent.name if path.name == "model.onnx" else Path(model).stem)
+        file = read_model(path, str(path))
+        require_current(path, model, file.metadata)
+        given = name or (path.parent.name if path.name == "model.onnx" else path.stem)
         address = re.sub(r"[^A-Za-z0-9_.-]", "_", given) or "model"
         if address in found:
             raise InputError(f"two models are called {address!r}; name one: NAME={argument}")
-        found[address] = path
+        found[address] = (
+            path,
+            {
+                "flip": options["flip"],
+                "tiles": options["tiles"] and file.spec.task == "segment",
+                "unknown_below": options["unknown_below"] if file.spec.kind == "classify" else None,
+            },
+        )
     return found

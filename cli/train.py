@@ -26,6 +26,7 @@ from tfproj.cli.options import (
 from tfproj.core.spec import RESIZES
 from tfproj.errors import InputError
 from tfproj.experiment import presets
+from tfproj.experiment.balance import explain
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_resume
 from tfproj.export.job import Options
 from tfproj.export.onnx_file import export_onnx
@@ -66,6 +67,12 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--weight-decay": ("weight_decay", float, "Coupled for adam, else decoupled."),
     "--label-smoothing": ("label_smoothing", float, "Share of the target spread over all classes."),
     "--dice": ("dice", float, "Weight of the Dice loss, which counts every class alike (segment)."),
+    "--class-weights": (
+        "class_weights",
+        str,
+        "What errors weigh: balanced, or a file with a number for each class (JSON, YAML, CSV).",
+    ),
+    "--sampling": ("sampling", str, "balanced: an epoch draws images of rare classes more often."),
     "--ema": (
         "ema",
         float,
@@ -79,6 +86,13 @@ CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
     "--teacher-weight": ("teacher_weight", float, "Share of the teachers' answers in the loss."),
     "--temperature": ("temperature", float, "Above 1 the teachers' answers are evened out."),
     "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
+    "--monitor": (
+        "monitor",
+        str,
+        "Validation measure that says which epoch is best: "
+        + "; ".join(", ".join(names) for names in configs.MONITORS.values())
+        + ".",
+    ),
     "--keep": (
         "keep",
         str,
@@ -271,6 +285,8 @@ def _load(planned: Plan) -> ModuleType:
     say_notes(planned.dataset)
     say_warnings(planned.dataset)
     click.echo(explain_size(planned), err=True)
+    if balanced := explain(planned.config, planned.weights, planned.repeats):
+        click.echo(balanced, err=True)
     for warning in planned.warnings.values():
         click.echo(f"warning: {warning}", err=True)
     click.echo("loading TensorFlow ...", err=True)  # which takes seconds

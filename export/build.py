@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from tfproj.core.probabilities import probabilities_of
+from tfproj.core.spec import SCORES_NAME, UNKNOWN_THRESHOLD
 from tfproj.errors import InputError, TfprojError
-from tfproj.evaluation.evaluate import choose_thresholds, predict_split
+from tfproj.evaluation.evaluate import choose_thresholds
 from tfproj.evaluation.labels import DEFAULT
+from tfproj.evaluation.prediction import predict_split
 from tfproj.experiment.plan import Plan
 from tfproj.export import half, simplify
 from tfproj.export.convert import free_size, simple_graph
@@ -22,7 +24,8 @@ from tfproj.export.job import Job, Rejected
 from tfproj.export.metadata import Measured, attach, describe
 from tfproj.export.opset import IR_VERSION
 from tfproj.export.temperature import measure_temperature
-from tfproj.export.verify import Answers, comparison_samples, keras_scores, verify
+from tfproj.export.unknown import Surroundings, extended, features_of, survey
+from tfproj.export.verify import Answers, comparison_samples, keras_outputs, verify
 from tfproj.models.checkpoint import load_model
 from tfproj.models.registry import build_model
 
@@ -36,12 +39,14 @@ class Built:
         parameters: number of weights in it.
         measured: what its metadata says beside the job.
         data: the file.
+        found: where training images lie, for a score of unknown ones.
     """
 
     proto: Any
     parameters: int
     measured: Measured
     data: bytes
+    found: Surroundings | None = None
 
 
 def build(job: Job) -> Built:
@@ -59,19 +64,28 @@ def build(job: Job) -> Built:
     if job.options.half:
         trained = half.halved(exact, planned)
     print("converting to ONNX ...", file=sys.stderr)
-    proto, parameters = simple_graph(trained, spec, planned.config.model_options, job.opset)
+    found = _surroundings(trained, job)
+    options = planned.config.model_options
+    proto, parameters = simple_graph(trained, spec, options, job.opset, found)
     if job.options.half:
         half.store_half(proto)
     proto.ir_version = IR_VERSION
     simplify.check(proto, tidied=job.model is None)
-    answer = answers_of(free_size(trained, spec))
+    complete = extended(free_size(trained, spec), spec, found)
+    answer = answers_of(complete)
+    outputs = getattr(complete, "output", None)
+    outputs = outputs if isinstance(outputs, dict) else {}
     golden = golden_vectors(
-        spec, lambda pixels: probabilities_of(answer(pixels), spec.kind), GOLDEN_TOLERANCE
+        spec, lambda p: probabilities_of(answer(p)[SCORES_NAME], spec.kind), GOLDEN_TOLERANCE
     )
-    measured = replace(measured_before(job, trained), golden=golden)
+    measured = replace(
+        measured_before(job, trained, found),
+        golden=golden,
+        outputs={name: list(output.shape[1:]) for name, output in outputs.items()},
+    )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
-    return Built(proto, parameters, measured, attach(proto, describe(job, measured)))
+    return Built(proto, parameters, measured, attach(proto, describe(job, measured)), found)
 
 
 def _loaded(job: Job):
@@ -110,8 +124,8 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
         measured = replace(measured, verification=figures)
         complaint = verification.complaint
         if complaint is None and job.options.half:
-            scores = (keras_scores(a, samples.files, job.spec) for a in (exact, answer))
-            figures, loss = half.rounding(*scores, samples)
+            outputs = (keras_outputs(a, samples.files, job.spec) for a in (exact, answer))
+            figures, loss = half.rounding(*(o[SCORES_NAME] for o in outputs), samples)
             measured = replace(measured, half=figures)
             if not loss.acceptable:
                 complaint = f"weights of 16 bits cost {loss}; leave out --half"
@@ -120,10 +134,10 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     return measured
 
 
-def measured_before(job: Job, model: Any) -> Measured:
+def measured_before(job: Job, model: Any, found: Surroundings | None = None) -> Measured:
     """What the Keras model tells: its temperature, its thresholds."""
     thresholds = _thresholds(job, model) if job.spec.multi_label else {}
-    return Measured(calibration=_temperature(model, job.planned), **thresholds)
+    return Measured(calibration=_calibration(model, job.planned, found), **thresholds)
 
 
 def network(job: Job):
@@ -138,8 +152,25 @@ def network(job: Job):
 
 
 def answers_of(model) -> Answers:
-    """A Keras model as a function from uint8 (B, H, W, C) to scores float32."""
-    return lambda pixels: model(pixels, training=False).numpy()
+    """A Keras model as a function from uint8 (B, H, W, C) to outputs float32 by name."""
+
+    def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        found = model(pixels, training=False)
+        found = found if isinstance(found, dict) else {SCORES_NAME: found}
+        return {name: value.numpy() for name, value in found.items()}
+
+    return answer
+
+
+def _surroundings(model, job: Job) -> Surroundings | None:
+    """Where training images lie; None for what has no such score, and without enough data."""
+    if job.spec.kind != "classify" or job.model is not None:
+        return None
+    found = survey(job.planned, features_of(model), job.options.half)
+    if isinstance(found, str):
+        print(f"note: no score of unknown images: {found}", file=sys.stderr)
+        return None
+    return found
 
 
 def _thresholds(job: Job, model) -> dict[str, Any]:
@@ -150,11 +181,12 @@ def _thresholds(job: Job, model) -> dict[str, Any]:
     return {"thresholds": [DEFAULT] * len(job.spec.classes), "threshold_choice": choice}
 
 
-def _temperature(model, planned: Plan) -> dict[str, Any] | None:
+def _calibration(model, planned: Plan, found: Surroundings | None) -> dict[str, Any] | None:
     """``calibration`` by the validation split; None where it has no labels to do it with."""
     val = planned.dataset.splits.get("val")
     if planned.spec.kind != "classify" or val is None or val.labels is None:
         return None
     batches = list(predict_split(model, planned, "val"))
     scores, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return measure_temperature(scores, labels).to_dict()
+    threshold = {} if found is None else {UNKNOWN_THRESHOLD: found.threshold}
+    return {**measure_temperature(scores, labels).to_dict(), **threshold}

@@ -9,24 +9,34 @@ import keras
 import tensorflow as tf
 import tf2onnx
 
-from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
+from tfproj.core.spec import (
+    INPUT_NAME,
+    PROBABILITIES_NAME,
+    SCORES_NAME,
+    ModelSpec,
+)
 from tfproj.errors import TfprojError, first_line
 from tfproj.export.simplify import refill, tidy
+from tfproj.export.unknown import LAYER, Surroundings, extended
+from tfproj.models.features import PLACES
 from tfproj.models.folding import fold_norms
 
 
-def simple_graph(model, spec: ModelSpec, options: dict[str, Any], opset: int) -> tuple[Any, int]:
+def simple_graph(
+    model, spec: ModelSpec, options: dict[str, Any], opset: int, found: Surroundings | None = None
+) -> tuple[Any, int]:
     """(``onnx.ModelProto``, number of weights) of a trained model, without norms and tidied.
 
     Args:
         model: what ``build_model(spec, options)`` gives, trained.
+        found: gives the file a score of unknown images.
 
     Raises:
         TfprojError: the conversion failed, or left what has no place in the file.
     """
     folded = fold_norms(model, spec, options)
-    layers = [layer.name for layer in layers_of(folded)]
-    proto = convert(folded, opset, spec.multi_label)
+    layers = [*(layer.name for layer in layers_of(folded)), LAYER, PLACES]
+    proto = convert(extended(folded, spec, found), opset, spec.multi_label)
     return tidy(proto, layers, spec.dynamic_size), folded.count_params()
 
 
@@ -39,7 +49,7 @@ def layers_of(model) -> list:
 
 
 def convert(model, opset: int, multi_label: bool = False):
-    """A Keras model from images to scores as an ``onnx.ModelProto`` with both outputs.
+    """A Keras model from images to scores, or to outputs by name, as an ``onnx.ModelProto``.
 
     Height and width are static, the batch is free.
 
@@ -50,12 +60,11 @@ def convert(model, opset: int, multi_label: bool = False):
 
     @tf.function(input_signature=[signature])
     def graph(image):
-        scores = model(image, training=False)
-        activation = tf.nn.sigmoid if multi_label else tf.nn.softmax
-        return {
-            SCORES_NAME: tf.identity(scores, SCORES_NAME),
-            PROBABILITIES_NAME: activation(scores, name=PROBABILITIES_NAME),
-        }
+        found = model(image, training=False)
+        found = found if isinstance(found, dict) else {SCORES_NAME: found}
+        outputs = {name: tf.identity(value, name) for name, value in found.items()}
+        last = tf.nn.sigmoid if multi_label else tf.nn.softmax
+        return {**outputs, PROBABILITIES_NAME: last(found[SCORES_NAME], name=PROBABILITIES_NAME)}
 
     warnings = _Warnings()
     logging.getLogger("tf2onnx").addHandler(warnings)

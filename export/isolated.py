@@ -17,7 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.spec import ModelSpec
+from tfproj.core.spec import (
+    ACTIVATION_NAME,
+    OUTPUT_NAMES,
+    PROBABILITIES_NAME,
+    SCORES_NAME,
+    UNKNOWN_NAME,
+    ModelSpec,
+)
 from tfproj.errors import TfprojError
 from tfproj.export.litert import MAGIC, LiteRunner
 from tfproj.inference.predictor import Predictor
@@ -59,7 +66,7 @@ def predict_isolated(
     passes: Sequence[Pass],
     folder: Path,
     spec: ModelSpec | None = None,
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[dict[str, np.ndarray]]:
     """Predict ``files`` with ``model`` in a fresh process, once for each of ``passes``.
 
     Args:
@@ -67,7 +74,7 @@ def predict_isolated(
         spec: of a TensorFlow Lite file, which does not hold it.
 
     Returns:
-        For each pass (scores, probabilities), float32 (N, ...), mapped from disk.
+        For each pass the outputs by name, float32 (N, ...), mapped from disk.
 
     Raises:
         TfprojError: the process failed; says its last line.
@@ -98,8 +105,8 @@ def predict_isolated(
             f"the predictor cannot run the exported file: {lines[-1][:200]}"
         ) from None
     return [
-        tuple(np.load(folder / f"{kind}_{i}.npy", mmap_mode="r") for kind in ("s", "p"))
-        for i in range(len(passes))
+        {path.stem: np.load(path, mmap_mode="r") for path in folder.glob(f"{number}/*.npy")}
+        for number in range(len(passes))
     ]
 
 
@@ -117,20 +124,30 @@ def main() -> None:
 def _predict(request: dict) -> None:
     folder = Path(request["folder"])
     data = (folder / "model").read_bytes()
-    lite = data[4:8] == MAGIC
-    predictor = LiteRunner(data, ModelSpec.from_dict(request["spec"])) if lite else Predictor(data)
+    predictor: Predictor | LiteRunner
+    if data[4:8] == MAGIC:
+        predictor = LiteRunner(data, ModelSpec.from_dict(request["spec"]))
+        names = [SCORES_NAME, PROBABILITIES_NAME]
+    else:
+        outputs = Predictor(data).metadata["outputs"]
+        unknown = "auto" if UNKNOWN_NAME in outputs else None
+        predictor = Predictor(data, unknown_below=unknown, explain=ACTIVATION_NAME in outputs)
+        names = [name for name in OUTPUT_NAMES if name in outputs]
     for number, step in enumerate(request["passes"]):
-        scores, probabilities = _run(predictor, request["files"], Pass(**step))
-        np.save(folder / f"s_{number}.npy", scores)
-        np.save(folder / f"p_{number}.npy", probabilities)
+        (folder / str(number)).mkdir()
+        answers = _run(predictor, names, request["files"], Pass(**step))
+        for name, values in zip(names, answers, strict=True):
+            np.save(folder / f"{number}/{name}.npy", values)
 
 
-def _run(predictor: Predictor | LiteRunner, files: list[str], step: Pass) -> tuple[np.ndarray, ...]:
+def _run(
+    predictor: Predictor | LiteRunner, names: list[str], files: list[str], step: Pass
+) -> tuple[np.ndarray, ...]:
     files = files[: step.count]
     channels, resize = predictor.spec.channels, predictor.spec.resize
     if isinstance(predictor, Predictor) and step.size is None and resize != "tiles":
         results = predictor.predict(files, batch_size=step.batch_size)
-        return np.stack([r.scores for r in results]), np.stack([r.probabilities for r in results])
+        return tuple(np.stack([getattr(r, name) for r in results]) for name in names)
     size = tuple(step.size or predictor.spec.size)
     pixels = np.stack([image.load(f, size, channels, resize=resize) for f in files])
     starts = range(0, len(pixels), step.batch_size)

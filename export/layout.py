@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME
+from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
 from tfproj.export.simplify import (
     constants,
     drop_unused,
@@ -32,7 +32,8 @@ def channels_first(graph: onnx.GraphProto) -> None:
     _move_channels(image)
     _take_floats(graph)
     for output in graph.output:
-        if len(output.type.tensor_type.shape.dim) == 4:
+        masks = len(output.type.tensor_type.shape.dim) == 4
+        if masks and output.name in (PROBABILITIES_NAME, SCORES_NAME):
             _rename(graph, output.name, output.name + INNER)
             graph.node.append(_transpose(output.name + INNER, output.name, TO_FIRST))
             _move_channels(output)

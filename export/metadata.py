@@ -9,10 +9,12 @@ from typing import Any
 import onnx
 
 from tfproj.core.spec import (
+    ACTIVATION_NAME,
     INPUT_NAME,
     METADATA_KEY,
     PROBABILITIES_NAME,
     SCORES_NAME,
+    UNKNOWN_NAME,
     ModelSpec,
     preprocessing,
 )
@@ -20,6 +22,11 @@ from tfproj.export.job import Job
 from tfproj.export.layout import channels_first
 from tfproj.export.opset import IR_VERSION
 from tfproj.runs import environment
+
+MEANINGS = {
+    UNKNOWN_NAME: "squared distance to the training images, about 1 for one of them",
+    ACTIVATION_NAME: "what each place adds to each score, which is their mean",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Measured:
         thresholds, threshold_choice: of several labels an image, see
             :func:`tfproj.evaluation.evaluate.choose_thresholds`.
         quantization: what int8 costs and gains, see :mod:`tfproj.export.quantize`.
+        outputs: shape of each output but the probabilities, without the batch.
     """
 
     calibration: dict[str, Any] | None = None
@@ -43,23 +51,26 @@ class Measured:
     thresholds: list[float] | None = None
     threshold_choice: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
+    outputs: dict[str, list] | None = None
 
 
 def describe(job: Job, measured: Measured) -> dict[str, Any]:
     """The metadata of a file, as plain JSON types."""
     spec = job.spec
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
-    classes = len(spec.classes)
     first = spec.layout == "NCHW"
     image, mask = (
-        [count, *size] if first else [*size, count] for count in (spec.channels, classes)
+        [count, *size] if first else [*size, count] for count in (spec.channels, len(spec.classes))
     )
-    shape = ["N", *(mask if spec.task == "segment" else [classes])]
+    shape = mask if spec.task == "segment" else [len(spec.classes)]
+    known = {name: value for name, value in vars(measured).items() if value is not None}
+    shapes = {**known.pop("outputs", {}), SCORES_NAME: shape, PROBABILITIES_NAME: shape}
     axis = "axis 1" if first else "the last axis"
     last, over = ("sigmoid", "") if spec.multi_label else ("softmax", f" over {axis}")
     meanings = {
         SCORES_NAME: f"before {last}",
         PROBABILITIES_NAME: f"{last} of the scores{over}, 0..1",
+        **MEANINGS,
     }
     return {
         **spec.to_dict(),
@@ -73,14 +84,15 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             "reach": job.reach,
         },
         "outputs": {
-            name: {"dtype": "float32", "shape": shape, "meaning": meaning}
+            name: {"dtype": "float32", "shape": ["N", *shapes[name]], "meaning": meaning}
             for name, meaning in meanings.items()
+            if name in shapes
         },
         "preprocessing": preprocessing(spec, job.scaling),
         "graph": {"opset": job.opset, "ir_version": IR_VERSION},
         "training": job.training,
         "versions": environment.versions(),
-        **{name: value for name, value in vars(measured).items() if value is not None},
+        **known,
     }
 
 

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import hardware
+from tfproj.core.spec import UNKNOWN_THRESHOLD
 from tfproj.export.build import Built
 from tfproj.export.golden import golden_vectors
 from tfproj.export.job import Job, Rejected
 from tfproj.export.metadata import attach, describe
 from tfproj.export.quantizer import Quantizer
 from tfproj.export.samples import Loss, calibration_images, draw
+from tfproj.export.unknown import resurveyed
 from tfproj.inference.predictor import Predictor
 
 CALIBRATION_IMAGES = {"classify": 200, "segment": 32}
@@ -80,6 +82,10 @@ def quantize(job: Job, built: Built) -> Built:
             f"int8 is not faster than float32 on this machine: {ratio:.2f} times as fast",
             trial.data,
         )
+    proto, calibration = trial.proto, built.measured.calibration
+    if built.found is not None:
+        proto, found = resurveyed(trial.proto, job.planned)
+        calibration = {**calibration, UNKNOWN_THRESHOLD: found.threshold}
     predictor = Predictor(trial.data)
     facts = {
         "method": trial.method,
@@ -92,9 +98,9 @@ def quantize(job: Job, built: Built) -> Built:
         "cpu": hardware.cpu_name(),
     }
     golden = golden_vectors(job.spec, lambda pixels: predictor.run(pixels)[1], TOLERANCE)
-    measured = replace(built.measured, golden=golden, quantization=facts)
-    data = attach(trial.proto, describe(job, measured))
-    return Built(trial.proto, built.parameters, measured, data)
+    measured = replace(built.measured, golden=golden, quantization=facts, calibration=calibration)
+    data = attach(proto, describe(job, measured))
+    return Built(proto, built.parameters, measured, data)
 
 
 class Judge:

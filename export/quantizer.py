@@ -20,7 +20,7 @@ from onnxruntime.quantization import (
 )
 
 from tfproj.core.spec import INPUT_NAME
-from tfproj.export.simplify import check, clean, constants, drop_unused
+from tfproj.export.simplify import check, clean, constants, drop_unused, nodes_beside_scores
 from tfproj.export.upsampling import ROW, WEIGHTED, ending, upsample_by_convolution
 
 # Operators that onnxruntime computes in 8 bits on a CPU, or that only move data. ConvTranspose,
@@ -58,11 +58,13 @@ class Quantizer:
         onnx.save(self._model, folder / "float32.onnx")
         nodes = self._model.graph.node
         self._ending = ending(self._model.graph)
+        self._beside = nodes_beside_scores(self._model.graph)
         self._scaled = _scaled_image(self._model.graph)
         fixed = [n.name for n in nodes if n.op_type == "ConvTranspose"]
         self.float_layers = list(dict.fromkeys([self._ending[-1], *fixed]))
         names = dict.fromkeys(_layer(n) for n in nodes if n.op_type in WEIGHTED)
-        self.layers = [name for name in names if name not in self.float_layers]
+        spared = (*self.float_layers, *self._beside)
+        self.layers = [name for name in names if name not in spared]
 
     def build(self, method: str, excluded: Sequence[str]) -> onnx.ModelProto:
         """The quantised graph, of standard operators only.
@@ -84,7 +86,8 @@ class Quantizer:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=[
-                    *(*self.float_layers, *self._ending, *self._scaled.nodes, *spared)
+                    *(*self.float_layers, *self._ending, *self._scaled.nodes, *spared),
+                    *self._beside,
                 ],
                 calibrate_method=CalibrationMethod[method],
                 calibration_cache_path=self._folder / f"{method}.json",

@@ -17,30 +17,21 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
+from tfproj.core.spec import OUTPUT_NAMES, PROBABILITIES_NAME, SCORES_NAME
 from tfproj.errors import TfprojError, first_line
+from tfproj.export.node_names import rename
 from tfproj.inference.model_file import OPERATORS
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # Operators that a file for inference has no use for.
 UNWANTED = ("BatchNormalization", "Dropout", "Identity", "If", "Loop", "Scan", "Shape")
-# What the inputs of an operator hold, from the second on.
-ROLES = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), ("weight", "bias")),
-    "MatMul": ("weight",),
-    "Reshape": ("shape",),
-    "Mul": ("factor",),
-    "Add": ("addend",),
-    "Clip": ("min", "max"),
-}
-NAMED_BY_LAYER = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "MaxPool")
 
 
 def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False) -> onnx.ModelProto:
     """The same function as a graph for readers.
 
     Args:
-        proto: one graph that tf2onnx wrote, input ``image``, outputs ``scores``, ``probabilities``.
+        proto: one graph that tf2onnx wrote, input ``image``, outputs of OUTPUT_NAMES.
         layers: names of the Keras layers, after which the nodes are called.
         free_size: leave height and width open, in a graph that nowhere depends on them.
 
@@ -55,6 +46,7 @@ def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False)
     graph = model.graph
     _order_outputs(graph)
     _drop_zero_additions(graph)
+    _drop_double_transposes(graph)
     _freeze_reshapes(model)
     _fuse_dense(model)
     _flatten_in_place(model)
@@ -62,7 +54,7 @@ def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False)
     drop_unused(graph)
     if free_size:
         _free_size(graph)
-    _rename(graph, sorted(layers, key=len, reverse=True))
+    rename(graph, sorted(layers, key=len, reverse=True))
     graph.name = "tfproj"
     clean(model)
     return model
@@ -139,7 +131,7 @@ def replace_input(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 def _order_outputs(graph: onnx.GraphProto) -> None:
     found = {output.name: output for output in graph.output}
-    refill(graph.output, [found[name] for name in (SCORES_NAME, PROBABILITIES_NAME)])
+    refill(graph.output, [found[name] for name in OUTPUT_NAMES if name in found])
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
 
@@ -177,6 +169,16 @@ def _drop_zero_additions(graph: onnx.GraphProto) -> None:
             kept = next(name for name in node.input if name not in values)
             replace_input(graph, node.output[0], kept)
             graph.node.remove(node)
+
+
+def _drop_double_transposes(graph: onnx.GraphProto) -> None:
+    """A tensor that is transposed and transposed back is read as it was."""
+    for node in graph.node:
+        before = _producer(graph, node.input[0]) if node.op_type == "Transpose" else None
+        if before is not None and before.op_type == "Transpose":
+            first, second = (helper.get_node_attr_value(n, "perm") for n in (before, node))
+            if [first[axis] for axis in second] == sorted(first):
+                replace_input(graph, node.output[0], before.input[0])
 
 
 def _freeze_reshapes(model: onnx.ModelProto) -> None:
@@ -266,43 +268,12 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     refill(graph.initializer, [i for i in graph.initializer if i.name in read])
 
 
-def _rename(graph: onnx.GraphProto, layers: list[str]) -> None:
-    """Nodes and tensors after the Keras layer they came from, constants after their reader."""
-    fixed = {INPUT_NAME, SCORES_NAME, PROBABILITIES_NAME}
-    taken: set[str] = set()
-    names: dict[str, str] = {}
-    for node in graph.node:
-        node.name = _free_name(_node_name(node, layers), taken)
-        names.update({o: node.name for o in node.output if o not in fixed})
-        roles = ROLES.get(node.op_type, ())
-        for position, constant in enumerate(node.input[1:]):
-            role = roles[position] if position < len(roles) else f"input{position + 1}"
-            names.setdefault(constant, f"{node.name}/{role}")
-    for node in graph.node:
-        for group in (node.input, node.output):
-            group[:] = [names.get(name, name) for name in group]
-    for initializer in graph.initializer:
-        initializer.name = names.get(initializer.name, initializer.name)
-
-
-def _node_name(node: onnx.NodeProto, layers: list[str]) -> str:
-    if node.output[0] in (SCORES_NAME, PROBABILITIES_NAME) and node.op_type not in NAMED_BY_LAYER:
-        return node.output[0]
-    # Of a depthwise convolution tf2onnx keeps the layer's name for the bias alone.
-    names = [node.name, *(node.input[2:] if node.op_type == "Conv" else ())]
-    # TensorFlow appends _1, _2 ... to a scope that it enters again.
-    parts = [part.split(":")[0] for name in names for part in name.split("/")]
-    for part in parts:
-        stem = part.rsplit("_", 1)[0] if part.rpartition("_")[2].isdigit() else part
-        layer = next((name for name in (part, stem) if name in layers), None)
-        if layer is not None:
-            return layer if node.op_type in NAMED_BY_LAYER else f"{layer}/{node.op_type}"
-    return node.op_type.lower()
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    number, free = 2, name
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    taken.add(free)
-    return free
+def nodes_beside_scores(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that the scores do not depend on: the softmax, other outputs."""
+    read, beside = {SCORES_NAME}, []
+    for node in reversed(list(graph.node)):
+        if read & set(node.output):
+            read |= set(node.input)
+        else:
+            beside.append(node.name)
+    return beside

@@ -66,7 +66,7 @@ def _built(job: Job, folder: Path) -> tuple[bytes, int, Measured]:
     data, answer = convert(folded, spec), answers_of(model)
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     samples = comparison_samples(job.planned, folder)
-    checked = verify(data, spec, answer, samples, job.multiple, batch_sizes=(1,), name="tflite")
+    checked = verify(data, spec, answer, samples, job.multiple, batch_sizes=(1,), format="tflite")
     if checked.complaint is not None:
         raise Rejected(checked.complaint, data)
     figures = checked.to_dict()
@@ -137,9 +137,11 @@ def _quantized(job: Job, model: Any, plain: bytes, folder: Path) -> tuple[bytes,
     images = calibration_images(job.planned, CALIBRATION_IMAGES[task])
     data = convert(model, spec, images)
     samples = draw(job.planned, EXAMPLES[task], folder)
-    (before, p), (after, q) = (
+    plain_answers, answers = (
         predict_isolated(file, samples.files, [Pass(1)], folder, spec)[0] for file in (plain, data)
     )
+    before, after = plain_answers[SCORES_NAME], answers[SCORES_NAME]
+    changes = answers[PROBABILITIES_NAME] - plain_answers[PROBABILITIES_NAME]
     if samples.targets is None:
         samples = replace(samples, targets=samples.answers(before), agreement=True)
     old, new = samples.measure(before), samples.measure(after)
@@ -153,7 +155,7 @@ def _quantized(job: Job, model: Any, plain: bytes, folder: Path) -> tuple[bytes,
         "calibration_images": len(images),
         "images": len(samples.files),
         "metrics": {name: {"float32": old[name], "int8": new[name]} for name in old},
-        "mean_difference": float(np.abs(q - p).mean()),
+        "mean_difference": float(np.abs(changes).mean()),
     }
 
 
@@ -164,7 +166,7 @@ def _by_litert(data: bytes, spec: ModelSpec, folder: Path) -> Callable[[np.ndarr
         files = [folder / f"golden{i}.png" for i in range(len(pixels))]
         for file, picture in zip(files, pixels, strict=True):
             Image.fromarray(picture[..., 0] if spec.channels == 1 else picture).save(file)
-        return predict_isolated(data, files, [Pass(1)], folder, spec)[0][1]
+        return predict_isolated(data, files, [Pass(1)], folder, spec)[0][PROBABILITIES_NAME]
 
     return answer
 
@@ -176,7 +178,7 @@ def _proved(
     ours = _by_litert(data, spec, folder)
 
     def answer(pixels: np.ndarray) -> np.ndarray:
-        expected = probabilities_of(keras_answer(pixels), spec.kind)
+        expected = probabilities_of(keras_answer(pixels)[SCORES_NAME], spec.kind)
         worst = float(np.abs(ours(pixels) - expected).max())
         if not worst <= GOLDEN_TOLERANCE:
             raise TfprojError(f"a golden vector differs by {worst:.2g}; no file was written")

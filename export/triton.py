@@ -11,12 +11,15 @@ model_configuration.md
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfproj.core.files import write_bytes, write_text, writing
 from tfproj.core.spec import (
     INPUT_NAME,
     MAX_BATCH_SIZE,
+    OUTPUT_NAMES,
     PROBABILITIES_NAME,
     SCORES_NAME,
     ModelSpec,
@@ -39,13 +42,14 @@ def write_repository(model: str | Path, folder: str | Path, name: str) -> Path:
     """
     path = check_repository(folder, name)
     data = Path(model).read_bytes()
-    spec = Predictor(data, threads=1).spec
+    predictor = Predictor(data, threads=1)
+    spec = predictor.spec
     with writing(path):
         (path / "1").mkdir(parents=True, exist_ok=True)
     write_bytes(path / "1" / "model.onnx", data)
     # Triton reads one label a line, in the order of the outputs.
     write_text(path / "labels.txt", "".join(f"{' '.join(c.split())}\n" for c in spec.classes))
-    write_text(path / "config.pbtxt", config(spec, path.name))
+    write_text(path / "config.pbtxt", config(spec, path.name, predictor.metadata["outputs"]))
     return path
 
 
@@ -72,8 +76,12 @@ def check_repository(folder: str | Path, name: str) -> Path:
     return path
 
 
-def config(spec: ModelSpec, name: str) -> str:
-    """``config.pbtxt``: Triton adds the batch dimension itself, so dims leave it out."""
+def config(spec: ModelSpec, name: str, outputs: Mapping[str, Any] | None = None) -> str:
+    """``config.pbtxt``: Triton adds the batch dimension itself, so dims leave it out.
+
+    Args:
+        outputs: as in the file's metadata; those of every file need not be there.
+    """
     size = [-1, -1] if spec.dynamic_size else list(spec.size)
     answer = [len(spec.classes)] if spec.task == "classify" else [*size, len(spec.classes)]
     return f"""name: "{name}"
@@ -98,7 +106,23 @@ output [
     data_type: TYPE_FP32
     dims: {answer}
     label_filename: "labels.txt"
-  }}
+  }}{_more(outputs or {})}
 ]
 dynamic_batching {{ }}
 """
+
+
+def _more(outputs: Mapping[str, Any]) -> str:
+    """The other outputs; Triton wants a dimension also where there is one number an image."""
+    text = ""
+    for name in OUTPUT_NAMES[2:]:
+        if name in outputs:
+            dims = outputs[name]["shape"][1:]
+            reshape = "" if dims else "\n    reshape: { shape: [] }"
+            text += f""",
+  {{
+    name: "{name}"
+    data_type: TYPE_FP32
+    dims: {dims or [1]}{reshape}
+  }}"""
+    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from tfproj.core import image
 from tfproj.core.probabilities import probabilities_of
-from tfproj.core.spec import ModelSpec
+from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.experiment.plan import Plan
 from tfproj.export.isolated import Pass, predict_isolated
 from tfproj.export.samples import Samples, draw, generated
@@ -26,8 +26,8 @@ IMAGES = 256
 PIXELS = 1 << 21  # 32 images of 256 x 256, for which Keras takes seconds
 SIZED_IMAGES = 4
 
-# uint8 images (B, H, W, C) -> scores float32, by Keras.
-Answers = Callable[[np.ndarray], np.ndarray]
+# uint8 images (B, H, W, C) -> scores and what else there is, float32 by name, by Keras.
+Answers = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class Verification:
         max_difference, mean_difference: of probabilities.
         agreement: share of images or pixels with the same most probable class.
         max_score_difference: in parts of the largest score, where that is more than 1.
+        max_output_differences: of the other outputs, by name, likewise.
         metrics: by name, through ``keras`` and ``onnx`` or ``tflite``.
-        tolerance: for the first and the last of the differences.
+        tolerance: for all but the mean of the differences.
     """
 
     images: int
@@ -55,23 +56,29 @@ class Verification:
     max_score_difference: float
     metrics: dict[str, dict[str, float]]
     tolerance: float
+    max_output_differences: dict[str, float] = field(default_factory=dict)
 
     @property
     def complaint(self) -> str | None:
         """Why the file must not be written; None where nothing is wrong with it."""
         worst, of_scores = self.max_difference, self.max_score_difference
-        if worst <= self.tolerance and of_scores <= self.tolerance:  # a NaN is not
+        others = self.max_output_differences
+        if all(d <= self.tolerance for d in (worst, of_scores, *others.values())):  # a NaN is not
             return None
+        more = "".join(f", {value:.2g} of {name}" for name, value in others.items())
         return (
             f"the exported model differs from Keras by up to {worst:.2g} in a probability and "
-            f"{of_scores:.2g} of the largest score (tolerance {self.tolerance:g}, same class for "
-            f"{self.agreement:.2%})"
+            f"{of_scores:.2g} of the largest score{more} (tolerance {self.tolerance:g}, same class "
+            f"for {self.agreement:.2%})"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """As in the file's metadata: JSON has no NaN, and a rejected file keeps its figures."""
         figures = {k: None if v != v else v for k, v in asdict(self).items()}
-        return figures if self.sizes else {k: v for k, v in figures.items() if k != "sizes"}
+        others = self.max_output_differences.items()
+        figures["max_output_differences"] = {k: None if v != v else v for k, v in others}
+        optional = ("sizes", "max_output_differences")
+        return {k: v for k, v in figures.items() if v or k not in optional}
 
 
 def verify(
@@ -81,7 +88,7 @@ def verify(
     samples: Samples,
     multiple: int,
     batch_sizes: tuple[int, ...] = BATCH_SIZES,
-    name: str = "onnx",
+    format: str = "onnx",
 ) -> Verification:
     """Give the same image files to both, from the file on, at several batch sizes.
 
@@ -91,7 +98,7 @@ def verify(
         answer: Keras' side.
         samples: the image files, see :func:`comparison_samples`.
         multiple: what height and width of a file of free size must be a multiple of.
-        batch_sizes: to try; ``name``: of the file's side among the metrics.
+        batch_sizes: to try; ``format``: what the file's side is called among the metrics.
 
     Raises:
         TfprojError: the shipped predictor can't run the file.
@@ -100,22 +107,31 @@ def verify(
     sizes = other_sizes(spec, multiple) if spec.dynamic_size else []
     passes = [Pass(batch_size) for batch_size in batch_sizes]
     passes += [Pass(2, size, SIZED_IMAGES) for size in sizes]
-    own = keras_scores(answer, files, spec)
+    own = keras_outputs(answer, files, spec)
     expected = [own] * len(batch_sizes)
-    expected += [keras_scores(answer, files[:SIZED_IMAGES], spec, size) for size in sizes]
+    expected += [keras_outputs(answer, files[:SIZED_IMAGES], spec, size) for size in sizes]
     with tempfile.TemporaryDirectory() as folder:
         results = predict_isolated(data, files, passes, Path(folder), spec)
-        scores, probabilities = zip(*results, strict=True)
-        own_probabilities = [probabilities_of(s, spec.kind) for s in expected]
-        keras, ours = samples.measure(own), samples.measure(np.asarray(scores[0]))
+        pairs = {
+            name: [(one[name], other[name]) for one, other in zip(expected, results, strict=True)]
+            for name in own
+        }
+        probabilities = [
+            (probabilities_of(one[SCORES_NAME], spec.kind), other[PROBABILITIES_NAME])
+            for one, other in zip(expected, results, strict=True)
+        ]
+        differences = {name: score_difference(of) for name, of in pairs.items()}
+        of_scores = differences.pop(SCORES_NAME)
+        keras, ours = (samples.measure(np.asarray(s)) for s in pairs[SCORES_NAME][0])
         return Verification(
             images=len(files),
             split=samples.split,
             batch_sizes=batch_sizes,
             sizes=(spec.size, *sizes) if sizes else (),
-            **compare(zip(own_probabilities, probabilities, strict=True)),
-            max_score_difference=score_difference(zip(expected, scores, strict=True)),
-            metrics={metric: {"keras": keras[metric], name: ours[metric]} for metric in keras},
+            **compare(probabilities),
+            max_score_difference=of_scores,
+            max_output_differences=differences,
+            metrics={metric: {"keras": keras[metric], format: ours[metric]} for metric in keras},
             tolerance=TOLERANCE,
         )
 
@@ -129,13 +145,13 @@ def comparison_samples(planned: Plan, folder: Path) -> Samples:
     return draw(planned, count, folder)
 
 
-def keras_scores(
+def keras_outputs(
     answer: Answers,
     files: Sequence[Path],
     spec: ModelSpec,
     size: tuple[int, int] | None = None,
-) -> np.ndarray:
-    """Keras' scores for image files, read at (height, width), or at the model's own size."""
+) -> dict[str, np.ndarray]:
+    """Keras' outputs for image files, read at (height, width), or at the model's own size."""
     parts = []
     for start in range(0, len(files), 8):
         chosen = files[start : start + 8]
@@ -144,7 +160,7 @@ def keras_scores(
             for file in chosen
         ]
         parts.append(answer(np.stack(pixels)))
-    return np.concatenate(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def other_sizes(spec: ModelSpec, multiple: int) -> list[tuple[int, int]]:

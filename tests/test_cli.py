@@ -90,6 +90,7 @@ def test_a_typo_costs_no_tensorflow(tmp_path):
         "train classify --data digits --epochs 0",
         "train segment --data synthetic_facades --image-size 30 30",
         "train segment --data nothing",
+        "train classify --data digits --class-weights nothing.csv",
         "evaluate nothing",
         "export nothing",
         "predict nothing.onnx nothing.png",
@@ -100,7 +101,7 @@ def test_a_typo_costs_no_tensorflow(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *commands], capture_output=True, text=True, cwd=tmp_path
     )
-    assert done.stdout.splitlines()[-1] == "[2, 2, 2, 2, 2, 2, 0, 0, 0] set()"
+    assert done.stdout.splitlines()[-1] == "[2, 2, 2, 2, 2, 2, 2, 0, 0, 0] set()"
 
 
 def test_help_names_every_command_and_the_exit_codes(capsys):

@@ -124,6 +124,7 @@ def test_the_plan_says_what_it_crops_and_how_often(marks):
     [
         (["classify", "--data", "digits", "--crop", "64"], "crop is for segment only"),
         (["segment", "--crop", "64", "--image-size", "64"], "leave out one"),
+        (["segment", "--crop", "64", "--sampling", "balanced"], "half of the crops"),
         (["segment", "--crop", "64", "--resize", "stretch"], "crop and resize 'stretch'"),
         (["segment", "--resize", "tiles"], "give --crop SIZE"),
         (["segment", "--crop", "60", "100"], "60 x 100 is not, 64 x 104 is"),

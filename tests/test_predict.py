@@ -121,7 +121,7 @@ def test_other_sizes_are_resized_and_masks_have_the_image_s_size(task, predictor
         assert sum(result.shares().values()) == pytest.approx(1)
         assert result.mask_image().getpalette()[3:6] == [0xF0, 0xA0, 0]
         assert result.overlay(large, 0.5).size == (20, 30)
-        with pytest.raises(InputError, match="the mask"):
+        with pytest.raises(InputError, match="the prediction's"):
             result.overlay(large[1:])
     else:
         assert result.label == result.top(1)[0][0] == result.classes[result.index]

@@ -48,15 +48,19 @@ def test_the_best_epoch_is_the_latest_of_those_with_the_least_loss():
         {"epoch": 2, "val_accuracy": math.nan, "val_loss": math.nan},
         {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0},
     ]
-    assert best_epoch(history, "classify") == 3
-    assert best_epoch([*history, {**history[0], "epoch": 4}], "classify") == 3
-    assert best_epoch([*history, {**history[2], "epoch": 4}], "classify") == 4
-    assert [out_of_patience(history, "classify", n) for n in (2, 3, None)] == [True, False, False]
-    assert best_epoch(history, "segment") is None
+    assert best_epoch(history, "val_accuracy") == 3
+    assert best_epoch([*history, {**history[0], "epoch": 4}], "val_accuracy") == 3
+    assert best_epoch([*history, {**history[2], "epoch": 4}], "val_accuracy") == 4
+    assert [out_of_patience(history, "val_accuracy", n) for n in (2, 3, None)] == [
+        True,
+        False,
+        False,
+    ]
+    assert best_epoch(history, "val_mean_ap") is None
     counted = [{**row, "val_mean_ap": ap} for row, ap in zip(history, (0.2, 0.4, 0.3), strict=True)]
-    assert best_epoch(counted, "segment") == 2
-    assert best_epoch([], "classify") is None
-    assert best_epoch([{"epoch": 1, "val_mean_ap": math.nan}], "segment") is None
+    assert best_epoch(counted, "val_mean_ap") == 2
+    assert best_epoch([], "val_accuracy") is None
+    assert best_epoch([{"epoch": 1, "val_mean_ap": math.nan}], "val_mean_ap") is None
 
 
 @pytest.mark.parametrize(

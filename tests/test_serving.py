@@ -363,6 +363,18 @@ def test_a_killed_worker_comes_back_and_a_told_one_finishes():
         assert process.wait(60) == 0
 
 
+def test_options_reach_the_models_that_they_are_for(tmp_path):
+    from tfproj.cli.serve import named
+
+    (tmp_path / "toy.onnx").write_bytes(tiny_model("segment"))
+    options = {"flip": True, "tiles": True, "unknown_below": 0.5}
+    found = named((CLOTHES, f"a/b={tmp_path / 'toy.onnx'}"), "runs", options)
+    assert {name: entry[1] for name, entry in found.items()} == {
+        CLOTHES: {"flip": True, "tiles": False, "unknown_below": 0.5},
+        "a_b": {"flip": True, "tiles": True, "unknown_below": None},
+    }
+
+
 def test_wrong_usage_is_one_line(tmp_path, capfd, monkeypatch):
     monkeypatch.delenv("TFPROJ_TOKEN", raising=False)
     copy = tmp_path / f"{CLOTHES}.onnx"

@@ -206,7 +206,7 @@ def test_the_kept_epoch_is_the_chosen_one(tmp_path, keep, monkeypatch):
     # A rate too small to change what is recognised.
     config = toy("classify", epochs=2, learning_rate=1e-7, schedule="constant", keep=keep,
                  augment="none", model_options={})  # fmt: skip
-    monkeypatch.setattr(callbacks, "best_epoch", lambda history, task: 1)
+    monkeypatch.setattr(callbacks, "best_epoch", lambda history, column: 1)
     run = train(config, tmp_path)
     best, last = (keras.saving.load_model(f) for f in (run.best_weights, run.last_weights))
     equal = all(np.array_equal(a, b) for a, b in zip(best.weights, last.weights, strict=True))
@@ -520,7 +520,7 @@ def test_statistics_arrive_where_an_epoch_is_one_step(tmp_path):
 
 
 def test_flip_averages_the_scores_of_the_mirror_image(tmp_path):
-    from tfproj.evaluation.evaluate import predict_split
+    from tfproj.evaluation.prediction import predict_split
 
     run = train(toy("segment", epochs=1), tmp_path)
     model, planned = load_model(run), plan_again(run)

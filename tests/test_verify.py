@@ -87,10 +87,10 @@ def test_isolated_prediction_gives_the_predictors_answers(toy_models, tmp_path):
     data = toy_models["segment"].read_bytes()
     predictor = Predictor(data)
     pixels = np.stack([image.load(f, (32, 48), 3) for f in files])
-    for scores, probabilities in predict_isolated(data, files, [Pass(1), Pass(2)], tmp_path):
+    for found in predict_isolated(data, files, [Pass(1), Pass(2)], tmp_path):
         expected = predictor.run(pixels)
-        np.testing.assert_allclose(scores, expected[0], atol=1e-5)
-        np.testing.assert_allclose(probabilities, expected[1], atol=1e-6)
+        np.testing.assert_allclose(found["scores"], expected[0], atol=1e-5)
+        np.testing.assert_allclose(found["probabilities"], expected[1], atol=1e-6)
 
 
 def test_isolated_prediction_says_why_it_failed(tmp_path):

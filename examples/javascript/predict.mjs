@@ -25,6 +25,8 @@ const record = readMetadata(file);
 // docs/onnx-contract.md, "int8".
 const extra = { session: { x64quantprecision: "1" } };
 const session = await ort.InferenceSession.create(file, { extra });
+const limit = record.calibration?.unknown_score_threshold;
+let unknownScore; // of the last picture, where the file has a limit for it
 
 let failed = false;
 for await (const found of selftest(record, run)) {
@@ -34,7 +36,8 @@ for await (const found of selftest(record, run)) {
 for (const path of images) {
   const picture = await decodePng(await readFile(path));
   const { mask, ...answer } = summary(record, await run(picture), picture);
-  console.log(JSON.stringify({ image: path, ...answer }));
+  const unknown = limit === undefined ? {} : { unknown: !(unknownScore <= limit), unknownScore };
+  console.log(JSON.stringify({ image: path, ...answer, ...unknown }));
 }
 process.exit(failed ? 1 : 0);
 
@@ -42,6 +45,8 @@ process.exit(failed ? 1 : 0);
 async function run(picture) {
   const shape = [1, record.height, record.width, record.channels];
   const image = new ort.Tensor("uint8", prepare(picture, record), shape);
-  const { probabilities } = await session.run({ image }, ["probabilities"]);
+  const wanted = limit === undefined ? ["probabilities"] : ["probabilities", "unknown_score"];
+  const { probabilities, unknown_score } = await session.run({ image }, wanted);
+  unknownScore = unknown_score?.data[0];
   return probabilities.data;
 }

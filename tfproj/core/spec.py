@@ -36,6 +36,11 @@ PAD = 114  # grey around a letterboxed picture, in each channel
 INPUT_NAME = "image"
 SCORES_NAME = "scores"
 PROBABILITIES_NAME = "probabilities"
+UNKNOWN_NAME = "unknown_score"
+ACTIVATION_NAME = "activation"
+# In the order of the graph. Only classifiers have the last two, and not all of them.
+OUTPUT_NAMES = (SCORES_NAME, PROBABILITIES_NAME, UNKNOWN_NAME, ACTIVATION_NAME)
+UNKNOWN_THRESHOLD = "unknown_score_threshold"  # of UNKNOWN_NAME, in the metadata's "calibration"
 
 # That servers take at once: of 256 x 256 images with five classes, 250 MB at most.
 MAX_BATCH_SIZE = {"classify": 64, "segment": 16}

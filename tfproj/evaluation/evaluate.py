@@ -6,26 +6,25 @@ The best weights are evaluated in float32, as they are exported.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from tfproj import backend
 from tfproj.core.files import read_object, write_csv, write_json
-from tfproj.core.probabilities import mask_of_size, sigmoid, softmax
+from tfproj.core.probabilities import sigmoid, softmax
 from tfproj.core.tiling import Tiling
 from tfproj.errors import InputError
 from tfproj.evaluation import labels as label_sets
 from tfproj.evaluation import metrics, report_data
-from tfproj.evaluation.pixels import PixelScores
-from tfproj.evaluation.tiled import photographs, tiled_confusion
+from tfproj.evaluation.prediction import predict_split
+from tfproj.evaluation.segmentation import overlap, segmentation_metrics
+from tfproj.evaluation.tiled import tiled_confusion
 from tfproj.experiment.plan import Plan, plan_evaluation
 from tfproj.models.checkpoint import load_model
 from tfproj.runs.run import Run, shown_split
-from tfproj.training.cache import make_cache
 
 
 def evaluate(
@@ -65,7 +64,7 @@ def evaluate(
     if planned.config.multi_label:
         chosen = choose_thresholds(model, planned, run)
         measure = partial(label_metrics, thresholds=np.array(chosen["thresholds"]))
-        chosen["thresholds"] = _named(planned.spec.classes, chosen["thresholds"])
+        chosen["thresholds"] = metrics.named(planned.spec.classes, chosen["thresholds"])
     for name in splits or planned.dataset.splits:
         results[name], examples, facts[name] = measure(model, planned, name)
         rows += [{"split": name, **example} for example in examples]
@@ -117,32 +116,17 @@ def _tiled(model, planned: Plan, tiling: Tiling, splits: Iterable[str]) -> dict[
     for name in (name for name in splits if name != "train"):  # which says little, as elsewhere
         confusion = tiled_confusion(model, planned, tiling, name)
         examples = len(planned.dataset.splits[name])
-        found[name] = {"examples": examples, **_overlap(confusion, classes, "_full")}
+        found[name] = {"examples": examples, **overlap(confusion, classes, "_full")}
     return {"scale": list(tiling.scale), "window": list(tiling.window), "splits": found}
-
-
-def predict_split(
-    model, planned: Plan, split: str, flip: bool = False
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of (scores float32, labels or masks) over a split, in its order.
-
-    Of a model trained on crops, photographs one by one at their own sizes.
-    """
-    mirrored = planned.spec.mirrored if flip else ()
-    if planned.spec.resize == "tiles":
-        yield from photographs(model, planned, split, mirrored)
-        return
-    cache, batch = make_cache(planned, split), planned.config.eval_batch_size
-    starts = range(0, len(cache), batch)
-    for start in tqdm(starts, desc=f"evaluate {split}", file=sys.stderr, disable=None, leave=False):
-        images, targets = cache.batch(np.arange(start, min(start + batch, len(cache))))
-        yield report_data.predict_scores(model, images, mirrored), targets
 
 
 def classification_metrics(
     model, planned: Plan, split: str, flip: bool = False
 ) -> tuple[dict, list[dict], dict]:
     """Accuracy, per-class accuracy (recall), confusion matrix, loss; one row per example.
+
+    ``balanced_accuracy`` is the mean recall of the classes that occur, ``macro_f1`` the mean F1 of
+    those that occur or are predicted, as in scikit-learn.
 
     The third part is what only the report needs: nothing here, see :func:`report_data.save`.
     """
@@ -156,8 +140,10 @@ def classification_metrics(
     result = {
         "examples": len(labels),
         "accuracy": float(np.mean(predictions == labels)),
+        "balanced_accuracy": metrics.mean(metrics.recall(confusion)),
+        "macro_f1": metrics.mean(metrics.f1(confusion)),
         "loss": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
-        "per_class_accuracy": _named(classes, metrics.recall(confusion)),
+        "per_class_accuracy": metrics.named(classes, metrics.recall(confusion)),
         "confusion_matrix": confusion.tolist(),
     }
     rows = [
@@ -216,94 +202,8 @@ def label_metrics(
     return result, label_sets.rows(names, scores, labels, thresholds, classes), {}
 
 
-def segmentation_metrics(
-    model, planned: Plan, split: str, flip: bool = False
-) -> tuple[dict, list[dict], dict]:
-    """AP by raw and softmax scores, pixel accuracy, IoU, confusion matrix; one row per image.
-
-    All are measured at the network's size; of a model trained on crops, at the images' own and
-    from blended windows, whose scores are logarithms of probabilities. Splits
-    other than ``train`` have accuracy and IoU at the images' own sizes, too, by the masks that the
-    predictor gives: ``pixel_accuracy_full``, ``per_class_accuracy_full``, ``mean_iou_full`` and
-    ``iou_full``.
-
-    The third part is what only the report needs: see :func:`report_data.save`.
-    """
-    classes, examples = planned.spec.classes, planned.dataset.splits[split]
-    pixels = PixelScores(len(classes))
-    confusions, at_own_size = [], np.zeros((len(classes), len(classes)), np.int64)
-    for scores, masks in predict_split(model, planned, split, flip):
-        pixels.add(scores, masks)
-        for one, mask in zip(scores, masks, strict=True):
-            confusion = metrics.confusion_matrix(mask, one.argmax(axis=-1), len(classes))
-            if split != "train":  # which would take long, and says little
-                truth = examples.read_mask(len(confusions))
-                at_own_size += _confusion_at_own_size(one, truth, confusion)
-            confusions.append(confusion)
-    confusion = np.sum(confusions, axis=0)
-    if not confusion.any():
-        raise InputError(f"{planned.dataset.name}: every pixel of {split!r} is void; label some")
-    result = {
-        "examples": len(examples),
-        **_overlap(confusion, classes),
-        **(_overlap(at_own_size, classes, "_full") if split != "train" else {}),
-        "confusion_matrix": confusion.tolist(),
-        "scores": pixels.statistics(classes),
-    }
-    for kind, values in pixels.average_precisions().items():
-        result[f"average_precision_{kind}"] = _named(classes, values)
-        result[f"mean_average_precision_{kind}"] = metrics.mean(values)
-    rows = [_image_row(n, c, classes) for n, c in zip(examples.names, confusions, strict=True)]
-    curves = pixels.precision_recall()
-    return result, rows, {"confusions": np.stack(confusions), "precision_recall": curves}
-
-
-def _confusion_at_own_size(
-    scores: np.ndarray, truth: np.ndarray, confusion: np.ndarray
-) -> np.ndarray:
-    """The confusion matrix of one image by the mask that the predictor gives for it.
-
-    Args:
-        scores: float32 (H, W, classes) at the network's size.
-        truth: uint8 (height, width) at the image's own size.
-        confusion: that at the network's size, which stands where the sizes are equal.
-    """
-    if truth.shape == scores.shape[:2]:
-        return confusion
-    mask = mask_of_size(softmax(scores), truth.shape)
-    return metrics.confusion_matrix(truth, mask, len(confusion))
-
-
-def _overlap(confusion: np.ndarray, classes: Sequence[str], suffix: str = "") -> dict[str, Any]:
-    iou = metrics.intersection_over_union(confusion)
-    found = {
-        "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
-        "mean_iou": metrics.mean(iou),
-        "iou": _named(classes, iou),
-        "per_class_accuracy": _named(classes, metrics.recall(confusion)),
-    }
-    return {f"{key}{suffix}": value for key, value in found.items()}
-
-
 METRICS = {
     "classify": classification_metrics,
     "segment": segmentation_metrics,
     "multi_label": label_metrics,
 }
-
-
-def _image_row(name: str, confusion: np.ndarray, classes: Sequence[str]) -> dict:
-    iou = metrics.intersection_over_union(confusion)
-    columns = {
-        f"iou_{c}": "" if v is None else round(v, 6) for c, v in zip(classes, iou, strict=True)
-    }
-    return {
-        "name": name,
-        "pixel_accuracy": round(float(np.trace(confusion) / max(1, confusion.sum())), 6),
-        "mean_iou": round(metrics.mean(iou) or 0.0, 6),
-        **columns,
-    }
-
-
-def _named(classes: Sequence[str], values: Sequence) -> dict[str, Any]:
-    return dict(zip(classes, values, strict=True))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 CHUNK = 2**20  # pixels: a photograph's would take sixteen times the memory of its mask
@@ -31,6 +34,11 @@ def intersection_over_union(confusion: np.ndarray) -> list[float | None]:
     return ratios(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
 
 
+def f1(confusion: np.ndarray) -> list[float | None]:
+    """F1 = 2 TP / (2 TP + FP + FN) of each class; None where it is neither true nor predicted."""
+    return ratios(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
+
+
 def ratios(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
     """Share of each; None where the whole is 0."""
     return [float(p / w) if w else None for p, w in zip(part, whole, strict=True)]
@@ -40,3 +48,8 @@ def mean(values: list[float | None]) -> float | None:
     """Mean of those that are defined; None where none is."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
+
+
+def named(classes: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """A value for each class, by its name."""
+    return dict(zip(classes, values, strict=True))

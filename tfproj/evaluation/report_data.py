@@ -6,7 +6,7 @@ set, which may be gone by then. ``report_data/`` in the run directory holds::
     model.json      layer table, number of epochs the run had, names of the shown convolutions
     filters.npz     kernels of the first two convolutions and their activations on one example
     examples.json   the split shown and one entry for each chosen example
-    examples/       their pictures
+    examples/       their pictures, and for some models where the answer comes from
     curves.json     segmentation: points of the precision-recall curve of each class
 
 One split is shown in pictures: ``test`` where it was evaluated, else ``val``, else ``train``.
@@ -14,7 +14,7 @@ One split is shown in pictures: ``test`` where it was evaluated, else ``val``, e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from PIL import Image
 
 from tfproj.core import image
 from tfproj.core.files import replacing_directory, write_json
+from tfproj.core.heat import heat_map, heated
 from tfproj.core.spec import ModelSpec
 from tfproj.core.thumbnails import encode, thumbnail
 from tfproj.data.dataset import Split
@@ -31,6 +32,7 @@ from tfproj.data.masks import mask_picture
 from tfproj.evaluation.examples import choose_classified, choose_labelled, choose_segmented
 from tfproj.evaluation.tiled import photograph_scores, predict_scores
 from tfproj.experiment.tiling import tiling_of
+from tfproj.models.features import class_activations
 from tfproj.models.summary import summarize, to_dict
 from tfproj.runs.run import Run
 
@@ -55,7 +57,7 @@ def save(run: Run, model, split: Split, name: str, rows: list[dict], facts: dict
         (folder / "examples").mkdir()
         if spec.kind == "classify":
             chosen = choose_classified(rows, spec.classes)
-            entries = _save_thumbnails(folder, split, rows, chosen, spec)
+            entries = _save_thumbnails(folder, split, rows, chosen, spec, activations(model))
             sample = _typical(rows)
         elif spec.multi_label:
             chosen = choose_labelled(rows)
@@ -91,22 +93,48 @@ def _typical(rows: list[dict]) -> int:
 
 
 def _save_thumbnails(
-    folder: Path, split: Split, rows: list[dict], chosen: Iterable[int], spec: ModelSpec
+    folder: Path,
+    split: Split,
+    rows: list[dict],
+    chosen: Iterable[int],
+    spec: ModelSpec,
+    places: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> list[dict]:
-    """Pictures of the examples in order of importance, until the room is used up."""
+    """Pictures of the examples in order of importance, until the room is used up.
+
+    Args:
+        places: see :func:`activations`; None where the model has none.
+    """
     side = 96 if len(spec.classes) <= 50 else 64
     entries, room = [], EXAMPLE_BYTES
     for index in chosen:
-        picture = image.open_image(split.read_image(index), split.label_of(index))
-        picture = thumbnail(image.convert(picture, spec.channels), side)
-        data, suffix = encode(picture)
-        room -= len(data)
+        whole = image.open_image(split.read_image(index), split.label_of(index))
+        picture = thumbnail(image.convert(whole, spec.channels), side)
+        pictures = {"file": picture}
+        if places is not None:
+            pixels = image.to_array(whole, spec.size, spec.channels, spec.resize)
+            of_class = places(pixels)[..., spec.classes.index(rows[index]["prediction"])]
+            heat = heat_map(of_class, picture.size[::-1], spec.size, spec.resize)
+            pictures["heat"] = heated(picture, heat)
+        encoded = {kind: encode(p) for kind, p in pictures.items()}
+        room -= sum(len(data) for data, _ in encoded.values())
         if room < 0:
             break
-        file = f"examples/{len(entries):04d}{suffix}"
-        (folder / file).write_bytes(data)
-        entries.append({"index": index, "file": file, "size": list(picture.size), **rows[index]})
+        files = {k: f"examples/{len(entries):04d}_{k}{end}" for k, (_, end) in encoded.items()}
+        files["file"] = files["file"].replace("_file", "")
+        for kind, (data, _) in encoded.items():
+            (folder / files[kind]).write_bytes(data)
+        entries.append({"index": index, **files, "size": list(picture.size), **rows[index]})
     return entries
+
+
+def activations(model) -> Callable[[np.ndarray], np.ndarray] | None:
+    """From uint8 (H, W, C) to class activation maps float32 (h, w, classes), where it has them."""
+    places = class_activations(model)
+    if places is None:
+        return None
+    inner = keras.Model(model.input, places)
+    return lambda pixels: np.asarray(inner(pixels[None], training=False))[0]
 
 
 def _save_masks(

@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from tfproj.core.files import read_object
 from tfproj.core.spec import ModelSpec
 from tfproj.data import DATASETS, DataOptions, Dataset, load_dataset
 from tfproj.data.check import quick_check
 from tfproj.data.dataset import MAX_NATURAL_SIDE, median_size
 from tfproj.errors import InputError
+from tfproj.experiment.balance import balance, imbalance_doubt, require_same
 from tfproj.experiment.choice import choose
 from tfproj.experiment.crops import crops_per_epoch, with_void
 from tfproj.experiment.initial_weights import Source, find_source, with_source
@@ -42,6 +45,7 @@ class Plan:
         own_data: whether the data are those of the training.
         choice: which preset was taken and why, where none was given.
         teachers: whose answers it learns, too.
+        weights, repeats: see :func:`tfproj.experiment.balance.balance`.
     """
 
     config: TrainConfig
@@ -52,6 +56,8 @@ class Plan:
     own_data: bool = True
     choice: str = ""
     teachers: tuple[Teacher, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    repeats: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def examples(self) -> int:
@@ -66,16 +72,19 @@ def plan(config: TrainConfig) -> Plan:
         InputError: anything that would make the training fail or be meaningless.
     """
     if not config.init:
-        return _with_teachers(_fitted(config))
+        return _for_training(_fitted(config))
     source = find_source(config.init, config.task)
-    planned = _with_teachers(_fitted(with_source(config, source)))
+    planned = _for_training(_fitted(with_source(config, source)))
     dataset = _with_leak(planned.dataset, source)
     return dataclasses.replace(planned, dataset=dataset, source=source)
 
 
-def _with_teachers(planned: Plan) -> Plan:
+def _for_training(planned: Plan) -> Plan:
+    """With what a training alone needs: an evaluation goes without."""
     teachers = find_teachers(planned.config.teacher, planned.spec)
-    return dataclasses.replace(planned, teachers=teachers)
+    config, weights, repeats = balance(planned.config, planned.dataset)
+    planned = dataclasses.replace(planned, config=config, teachers=teachers)
+    return dataclasses.replace(planned, weights=weights, repeats=repeats)
 
 
 def _with_leak(dataset: Dataset, source: Source) -> Dataset:
@@ -127,6 +136,7 @@ def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan
     if config.crop:
         dataset = with_void(dataset)
     warnings = validation_warnings(dataset) | ({"mirrored": doubt} if doubt else {})
+    warnings |= imbalance_doubt(config, dataset)
     return Plan(config, dataset, spec, warnings=warnings, choice=choice)
 
 
@@ -194,12 +204,9 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
 
 
 def plan_resume(run: Run, epochs: int | None = None) -> Plan:
-    """As :func:`plan_again`, for a run that is to be trained on.
-
-    Raises:
-        InputError: also where its teachers are gone or not what they were.
-    """
-    planned = _with_teachers(plan_again(run, epochs))
+    """As :func:`plan_again`, to train on; InputError also for other teachers or class weights."""
+    planned = _for_training(plan_again(run, epochs))
+    require_same(run, planned.weights)
     begun = run.environment().get("teachers", [])
     for teacher, known in zip(planned.teachers, begun, strict=True):
         if teacher.describe()["sha256"] != known["sha256"]:
@@ -285,11 +292,9 @@ def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) ->
 
 def describe_splits(dataset: Dataset) -> dict:
     """What the data were, for a later look; the names held out, so that leaks can be seen."""
-    counts = {name: len(split) for name, split in dataset.splits.items()}
-    held_out = list(dataset.splits["val"].names) if "val" in dataset.splits else []
     return {
         "fingerprint": dataset.fingerprint(),
         "contents": dataset.contents(),
-        "counts": counts,
-        "val": held_out,
+        "counts": {name: len(split) for name, split in dataset.splits.items()},
+        "val": list(dataset.splits["val"].names) if "val" in dataset.splits else [],
     }

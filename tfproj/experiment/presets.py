@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -246,22 +247,27 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: missing, not a mapping, or an unknown key (with the closest known one).
     """
-    try:
-        import yaml  # noqa: PLC0415 (comes with the extra "train")
-    except ImportError:
-        raise missing_extra("PyYAML", "train") from None
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _yaml_loader(yaml))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: not valid YAML ({reason})") from None
+    values = read_yaml(path, lambda yaml, text: yaml.load(text, _yaml_loader(yaml)))
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"{path}: expected 'key: value' lines")
     values = {key.replace("-", "_"): value for key, value in values.items()}
     reject_unknown_keys(values, f"{path}: ", also=(ENCODER,))
     return values
+
+
+def read_yaml(path: str | Path, parse: Callable[[Any, str], Any]) -> Any:
+    """What ``parse(yaml, text)`` makes of a file; InputError: it is missing or no YAML."""
+    try:
+        import yaml  # noqa: PLC0415 (comes with the extra "train")
+    except ImportError:
+        raise missing_extra("PyYAML", "train") from None
+    try:
+        return parse(yaml, Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not valid YAML ({reason})") from None
 
 
 def _yaml_loader(yaml):

@@ -8,17 +8,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfproj.core import image
 from tfproj.core.files import exists, replacing, writing
 from tfproj.errors import InputError
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import MultiLabel, Result, Segmentation
+from tfproj.inference.results import Classification, MultiLabel, Result, Segmentation
 from tfproj.inference.table import TABLES, Output
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SHOWN = 10  # names of what is left out
 OVERLAY = "_overlay"  # follows a mask's stem
@@ -30,7 +27,8 @@ class Settings:
 
     Attributes:
         output: directory for ``predictions.csv`` (or ``.jsonl``) and, for segmentation,
-            ``NAME.png`` palette masks (and ``NAME_overlay.png``); made where it does not exist.
+            ``NAME.png`` palette masks (and ``NAME_overlay.png``, also of a classifier that is to
+            explain itself); made where it does not exist.
             Until the last image the table is called ``predictions.csv.partial``.
         batch_size: images per batch.
         top: classes to record for each image.
@@ -155,21 +153,26 @@ def stream_files(
     """
     how = settings or Settings()
     decisive = {"model": predictor.digest, "top": how.top, "overlay": how.overlay,
-                "unknown_below": predictor.unknown_below, "flip": predictor.flip}  # fmt: skip
+                "unknown_below": predictor.unknown_below,
+                "unknown_above": predictor.unknown_above, "flip": predictor.flip,
+                "explain": predictor.explain}  # fmt: skip
     if predictor.tiling is not None:
         decisive["tiles"] = predictor.tiling.scale
-    if how.output is not None and predictor.spec.task == "segment":
-        _require_free(how.output, mask_names(paths), how.overlay)
+    masks = predictor.spec.task == "segment"
+    kinds = slice(0 if masks else 1, 2 if how.overlay or predictor.explain else 1)
+    if how.output is not None:
+        _require_free(how.output, mask_names(paths), kinds)
     with Output.open(how.output, how.file_format, decisive, how.resume) as table:
         rest = [path for path in paths if str(path) not in table.done]
         names = mask_names(rest, table.done.values())
         results = predictor.stream(rest, how.batch_size, errors="return")
         for path, result in zip(rest, results, strict=True):
             record = describe(path, result, how.top)
-            if isinstance(result, Segmentation) and how.output is not None:
-                target = how.output / names[path]
-                _write_mask(result, path, target, how.overlay)
-                record["mask"] = str(target)
+            if how.output is not None and isinstance(result, (Segmentation, Classification)):
+                files = _files(how.output / names[path], kinds)
+                _write_pictures(result, path, files)
+                if files:
+                    record["mask" if masks else "explanation"] = str(files[0])
             if "error" not in record:
                 table.write(record)
             if observe is not None:
@@ -188,9 +191,12 @@ def describe(path: str | Path, result: Result, top: int) -> dict[str, Any]:
         if isinstance(result, MultiLabel):
             most = dict(result.top(len(result.classes)))
             record["labels"] = [_answer(name, most[name]) for name in result.labels]
-        elif result.unknown_below is not None:
-            record["label"] = result.label
-            record["confidence"] = round(result.confidence, 6)
+        else:
+            if result.unknown_below is not None or result.unknown_above is not None:
+                record["label"] = result.label
+                record["confidence"] = round(result.confidence, 6)
+            if result.unknown_score is not None:
+                record["unknown_score"] = round(result.unknown_score, 4)
         record["top"] = [_answer(*answer) for answer in result.top(top)]
     return record
 
@@ -232,22 +238,28 @@ def _shortened(stem: str) -> str:
     return stem if len(encoded) <= 200 else encoded[:200].decode("utf-8", "ignore")
 
 
-def _require_free(output: Path, names: Mapping[Path, str], overlay: bool) -> None:
+def _require_free(output: Path, names: Mapping[Path, str], kinds: slice) -> None:
     """Refuse to replace images that are read, and what is there from anyone but an earlier call."""
     with writing(output):
         ours = any((output / name).exists() for name in TABLES)
         inputs = {path.resolve() for path in names}
-        for target in (file for name in names.values() for file in _files(output / name, overlay)):
+        for target in (file for name in names.values() for file in _files(output / name, kinds)):
             if target.resolve() in inputs or (target.exists() and not ours):
                 raise InputError(f"{target}: a mask would replace it; choose another --output")
 
 
-def _files(mask: Path, overlay: bool) -> list[Path]:
-    return [mask.with_name(f"{stem}.png") for stem in _stems(mask.stem)[: 1 + overlay]]
+def _files(mask: Path, kinds: slice) -> list[Path]:
+    """The mask, its overlay, or both."""
+    return [mask.with_name(f"{stem}.png") for stem in _stems(mask.stem)[kinds]]
 
 
-def _write_mask(result: Segmentation, source: Path, target: Path, overlay: bool) -> None:
-    pictures: list[Callable[[], Image]] = [result.mask_image, lambda: result.overlay(source)]
-    for path, picture in zip(_files(target, overlay), pictures, strict=False):
+def _write_pictures(
+    result: Segmentation | Classification, source: Path, files: Sequence[Path]
+) -> None:
+    for path in files:
+        if isinstance(result, Segmentation) and path == files[0]:
+            picture = result.mask_image()
+        else:
+            picture = result.overlay(source)
         with replacing(path) as temporary:
-            picture().save(temporary)
+            picture.save(temporary)

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.core.spec import (
+    ACTIVATION_NAME,
     INPUT_NAME,
     METADATA_KEY,
+    OUTPUT_NAMES,
     PROBABILITIES_NAME,
     SCORES_NAME,
+    UNKNOWN_NAME,
     ModelSpec,
     is_class_name,
 )
@@ -71,11 +74,13 @@ class ModelFile:
         data: the ONNX model.
         spec: task, classes, input.
         metadata: all that the file says of itself, plain JSON types.
+        outputs: names, of ``tfproj.core.spec.OUTPUT_NAMES``.
     """
 
     data: bytes
     spec: ModelSpec
     metadata: dict[str, Any]
+    outputs: frozenset[str]
 
 
 def read_model(
@@ -138,8 +143,7 @@ def _check_model(data: bytes) -> ModelFile:
     spec = read_spec(metadata)
     graph = reader.message(model["graph"][0], protobuf.GRAPH, "the graph")
     _check_graph(reader, graph)
-    _check_ends(reader, graph, spec)
-    return ModelFile(data, spec, metadata)
+    return ModelFile(data, spec, metadata, _check_ends(reader, graph, spec))
 
 
 def _metadata(reader: Reader, entries: list) -> dict[str, Any]:
@@ -247,24 +251,28 @@ def _count(reader: Reader, tensor: dict[str, list], width: int) -> int:
     return total // item if total % item == 0 else -1
 
 
-def _check_ends(reader: Reader, graph: dict[str, list], spec: ModelSpec) -> None:
-    """One image input and the two outputs, of the shapes that the metadata says."""
+def _check_ends(reader: Reader, graph: dict[str, list], spec: ModelSpec) -> frozenset[str]:
+    """One image input and outputs of the shapes that the metadata says, whose names it gives."""
     size = (None, None) if spec.dynamic_size else spec.size
     first = spec.layout == "NCHW"
-    image, answer = (
-        (count, *size) if first else (*size, count) for count in (spec.channels, len(spec.classes))
-    )
-    answer = answer if spec.task == "segment" else (len(spec.classes),)
-    element = _FLOAT if first else _UINT8
+    counts = spec.channels, len(spec.classes)
+    image, mask = ((count, *size) if first else (*size, count) for count in counts)
+    answer = mask if spec.task == "segment" else counts[1:]
     inputs = [_value(reader, value) for value in graph.get("input", [])]
-    if len(inputs) != 1 or not _fits(inputs[0], INPUT_NAME, element, image):
+    if len(inputs) != 1 or not _fits(inputs[0], INPUT_NAME, _FLOAT if first else _UINT8, image):
         raise InputError("its input does not fit its metadata")
     outputs = {value[0]: value for value in (_value(reader, v) for v in graph.get("output", []))}
-    if set(outputs) != {SCORES_NAME, PROBABILITIES_NAME} or len(graph["output"]) != 2:
+    known = OUTPUT_NAMES[: 4 if spec.task == "classify" else 2]
+    needed = {SCORES_NAME, PROBABILITIES_NAME}
+    if not needed <= set(outputs) <= set(known) or len(graph["output"]) != len(outputs):
         raise InputError(f"its outputs are not {SCORES_NAME} and {PROBABILITIES_NAME}")
+    shapes = dict.fromkeys(needed, answer)
+    sides = [*outputs.get(ACTIVATION_NAME, ("", 0, []))[2][1:3], 0, 0][:2]  # its own
+    shapes |= {UNKNOWN_NAME: (), ACTIVATION_NAME: (*sides, len(spec.classes))}
     for name, value in outputs.items():
-        if not _fits(value, name, _FLOAT, answer):
+        if not _fits(value, name, _FLOAT, shapes[name]):
             raise InputError(f"its output {name} does not fit its metadata")
+    return frozenset(outputs)
 
 
 def _value(reader: Reader, data: memoryview) -> tuple[str, int, list[int | None]]:

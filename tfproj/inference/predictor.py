@@ -1,17 +1,11 @@
-"""Run an exported model without TensorFlow: numpy, onnxruntime and Pillow.
-
-from tfproj import Predictor
-
-predictor = Predictor("model.onnx")
-for result in predictor.predict(["a.jpg", "b.png"]):
-    print(result.label, result.probability)
-"""
+"""Run an exported model without TensorFlow: numpy, onnxruntime and Pillow."""
 
 from __future__ import annotations
 
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -19,7 +13,7 @@ import numpy as np
 from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
-from tfproj.inference import answers, decoding, results
+from tfproj.inference import answers, decoding, extras, results
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.results import Classification, MultiLabel, Segmentation
 from tfproj.inference.session import CPU
@@ -42,8 +36,7 @@ _UINT8 = np.dtype(np.uint8)
 class Predictor:
     """One ONNX file, ready to predict. Safe to share between threads.
 
-    It can be pickled, copied, and used in a child process that was forked with it. In a coroutine:
-    ``await asyncio.to_thread(predictor.predict, images)``.
+    It can be pickled, copied, used in a forked child, and with ``asyncio.to_thread``.
 
     Args:
         model: path of an ONNX file that ``tfproj export`` wrote, or its bytes. The file may be
@@ -53,9 +46,10 @@ class Predictor:
             available or can't run the model is an error, never replaced by another.
             ``OpenVINOExecutionProvider`` needs ``pip install 'tfproj[openvino]'``.
         unknown_below: classification: an image whose calibrated probability is below it, 0..1, is
-            labelled "unknown"; "auto": the threshold in the file; None: off.
+            labelled "unknown"; "auto": by the file's score of unknown images; None: off.
         max_bytes: larger files are refused.
         flip: average the scores with those of the mirrored image: a little better, half as fast.
+        explain: classification: results have :meth:`Classification.heat` and ``overlay``.
         bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
             and PIL images say themselves what they hold.
         tiles: segmentation: take large images in overlapping windows, and keep the mask alone.
@@ -66,13 +60,14 @@ class Predictor:
         spec: task, classes and input of the model.
         metadata: all that the file says of itself, plain JSON types.
         digest: length and CRC-32 of the file.
+        unknown_above: score of unknown images above which one is labelled "unknown"; None: off.
         temperature: scores are divided by it for calibrated probabilities; 1 where the file has
             none.
         thresholds: of a model of several labels an image, float64 (classes,): from which
             probability on an image has the label; else None. You may set others.
 
     Raises:
-        InputError: missing, not an ONNX model of tfproj, or an unavailable provider.
+        InputError: not an ONNX model of tfproj, an unavailable provider, or it lacks what is asked.
     """
 
     def __init__(
@@ -86,6 +81,7 @@ class Predictor:
         bgr: bool = False,
         tiles: bool | float = False,
         on_tile: Callable[[int, int], None] | None = None,
+        explain: bool = False,
     ):
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
@@ -93,9 +89,10 @@ class Predictor:
         self.metadata: dict[str, Any] = file.metadata
         found = results.calibration_value(file.metadata, "temperature", 0.001, 1000, name)
         self.temperature = found or 1.0
-        self.unknown_below = results.threshold(unknown_below, file.metadata, file.spec.kind, name)
+        self.unknown_below, self.unknown_above = extras.thresholds(unknown_below, file, name)
         self.thresholds = results.label_thresholds(file.metadata, file.spec, name)
-        self.flip, self.bgr = flip, bgr
+        self.flip, self.bgr, self.explain = flip, bgr, explain
+        self._more = extras.wanted(explain, self.unknown_above, file, name)
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
         if threads is not None and threads < 1:
@@ -237,7 +234,8 @@ class Predictor:
         Raises:
             TfprojError: onnxruntime can't run it, or not within the memory limit.
         """
-        return answers.run(self._session, self.spec, pixels)
+        scores, probabilities = answers.run(self._session, self.spec, pixels)
+        return scores, probabilities
 
     def selftest(self) -> SelfTest:
         """Predict the images that the file carries and compare with its answers.
@@ -284,10 +282,11 @@ class Predictor:
             yield from decoding.answered(batch, self._results, strict)
 
     def _run(self, pixels: np.ndarray) -> answers.Answers:
-        return answers.run_checked(self.run, self.spec, pixels, self.flip)
+        run = partial(answers.run, self._session, self.spec, more=self._more)
+        return answers.run_checked(run if self._more else self.run, self.spec, pixels, self.flip)
 
     def _results(self, pixels: np.ndarray, sizes: list) -> list[Prediction]:
-        scores, probabilities = self._run(pixels)
+        scores, probabilities, *more = self._run(pixels)
         spec = self.spec
         if spec.task == "segment":
             rows = zip(probabilities, scores, sizes, strict=True)
@@ -296,4 +295,6 @@ class Predictor:
         pairs = zip(probabilities, scores, strict=True)
         if self.thresholds is not None:
             return [MultiLabel(spec.classes, p, s, self.thresholds) for p, s in pairs]
-        return [Classification(spec.classes, p, s, *shared) for p, s in pairs]
+        found = [Classification(spec.classes, p, s, *shared) for p, s in pairs]
+        outputs = zip(self._more, more, strict=True)
+        return extras.added(found, outputs, sizes, self.unknown_above, spec)

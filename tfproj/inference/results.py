@@ -10,7 +10,7 @@ import numpy as np
 
 from tfproj.core.probabilities import BAND_PIXELS, mask_of_size
 from tfproj.core.spec import ModelSpec, palette
-from tfproj.errors import InputError
+from tfproj.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,6 +50,13 @@ class Classification(_Ranked):
         scores: float32 (classes,), before softmax: logits, of any size and sign.
         temperature: above 0; the scores are divided by it for :attr:`confidence`.
         unknown_below: least confidence for a label, 0..1; None: every image gets one.
+        unknown_score: how far the image is from those of the training, about 1 for one of them;
+            None: not asked for.
+        unknown_above: largest such score for a label; None: every image gets one.
+        activation: float32 (h, w, classes), what each place adds to each score, which is their
+            mean; None: not asked for.
+        geometry: (height, width) of the image and of the network's input, and how the one became
+            the other; as ``activation``.
     """
 
     classes: tuple[str, ...]
@@ -57,6 +64,10 @@ class Classification(_Ranked):
     scores: np.ndarray = field(repr=False)
     temperature: float = 1.0
     unknown_below: float | None = None
+    unknown_score: float | None = None
+    unknown_above: float | None = None
+    activation: np.ndarray | None = field(default=None, repr=False)
+    geometry: tuple[tuple[int, int], tuple[int, int], str] | None = field(default=None, repr=False)
 
     @property
     def index(self) -> int:
@@ -80,8 +91,43 @@ class Classification(_Ranked):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the confidence is below the threshold; never without a threshold."""
+        """Whether a threshold says that the image is of no class; never without a threshold."""
+        if self.unknown_above is not None and self.unknown_score is not None:
+            return not self.unknown_score <= self.unknown_above  # what is no number is unknown
         return self.unknown_below is not None and self.confidence < self.unknown_below
+
+    def heat(self, label: str | None = None) -> np.ndarray:
+        """Where the network found what speaks for a class: class activation maps.
+
+        Args:
+            label: of the classes; None: the most probable.
+
+        Returns:
+            float32 (height, width) of the image that was given: 0 where least speaks for the
+            class, 1 where most does, NaN where the network saw nothing.
+
+        Raises:
+            InputError: the predictor was not told to ``explain``, or there is no such class.
+        """
+        from tfproj.core.heat import heat_map  # noqa: PLC0415 (arrays need no Pillow)
+
+        if self.activation is None or self.geometry is None:
+            raise InputError("no class activation maps: they come with Predictor(explain=True)")
+        if label is not None and label not in self.classes:
+            raise unknown_name("unknown class", label, self.classes)
+        best = int(self.probabilities.argmax())
+        index = best if label is None else self.classes.index(label)
+        return heat_map(self.activation[..., index], *self.geometry)
+
+    def overlay(self, source: ImageLike, label: str | None = None) -> Image.Image:
+        """The colours of :meth:`heat` over the image: blue is 0, yellow 1; darkened is not seen.
+
+        Takes ``label`` as :meth:`heat` does; else as :meth:`Segmentation.overlay`.
+        """
+        from tfproj.core.heat import heated  # noqa: PLC0415 (arrays need no Pillow)
+
+        heat = self.heat(label)
+        return heated(_picture(source, heat.shape), heat)
 
 
 @dataclass(eq=False)
@@ -186,11 +232,7 @@ class Segmentation:
         """
         from PIL import Image  # noqa: PLC0415 (arrays need no Pillow)
 
-        from tfproj.core import image  # noqa: PLC0415
-
-        below = image.convert(image.open_image(source), 3)
-        if below.size != self.size[::-1]:
-            raise InputError(f"overlay: the image is {below.size[::-1]}, the mask {self.size}")
+        below = _picture(source, self.size)
         if below is source:
             below = below.copy()
         height, width = self.size
@@ -200,6 +242,16 @@ class Segmentation:
             above = self._picture(self.mask[top : box[3]]).convert("RGB")
             below.paste(Image.blend(below.crop(box), above, alpha), box)
         return below
+
+
+def _picture(source: ImageLike, size: tuple[int, ...]) -> Image.Image:
+    """An image in colour; InputError unless it is of (height, width) ``size``."""
+    from tfproj.core import image  # noqa: PLC0415 (arrays need no Pillow)
+
+    found = image.convert(image.open_image(source), 3)
+    if found.size != size[::-1]:
+        raise InputError(f"overlay: the image is {found.size[::-1]}, the prediction's {size}")
+    return found
 
 
 Prediction = Classification | MultiLabel | Segmentation

@@ -26,7 +26,7 @@ class Output:
     settings, so that an interrupted table is only continued with the same ones.
 
     Attributes:
-        done: images that an interrupted table already holds, and the mask of each, or "".
+        done: images that an interrupted table already holds, and the picture of each, or "".
     """
 
     def __init__(self, folder: Path | None, file_format: str = "csv"):
@@ -100,7 +100,7 @@ class Output:
         with self._partial.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             try:
                 rows = self._csv_rows(file) if self._format == "csv" else map(json.loads, file)
-                self.done.update((row["image"], str(row.get("mask", ""))) for row in rows)
+                self.done.update((row["image"], _picture(row)) for row in rows)
             except (ValueError, KeyError, TypeError, IndexError, csv.Error):
                 raise InputError(f"{self._partial}: damaged; start anew without --resume") from None
 
@@ -114,6 +114,10 @@ class Output:
             else:
                 self._header = header
                 yield dict(zip(header, row, strict=True))
+
+
+def _picture(row: dict[str, Any]) -> str:
+    return str(row.get("mask") or row.get("explanation", ""))
 
 
 def _cut_last_line(path: Path) -> None:
@@ -154,4 +158,6 @@ def flat(record: dict[str, Any]) -> dict[str, Any]:
         row[f"probability{suffix}"] = answer["probability"]
     if "label" in record:  # with a threshold, the first label may be "unknown"
         row["label"], row["confidence"] = record["label"], record["confidence"]
+    more = ("unknown_score", "explanation")
+    row.update({name: record[name] for name in more if name in record})
     return row

@@ -16,6 +16,8 @@ from tfproj.report.statistics import calibration_error, reliability, wilson
 
 BAR_CLASSES = 40  # more bars are no picture any more: the hardest are drawn
 TOP_CONFUSIONS = 30
+# Of metrics.json, and what the page calls them: they count every class alike.
+MEANS = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 
 
 def values(data: RunData, assets: Assets) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
     assets.csv("per_class", rows)
     return {
         "accuracy": accuracy,
+        "means": MEANS,
         "per_class": rows,
         "sentence": sentence,
         "bars": _bars(data, rows[:BAR_CLASSES], assets),
@@ -45,11 +48,12 @@ def values(data: RunData, assets: Assets) -> dict[str, Any]:
 
 
 def accuracy_interval(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Accuracy of a split with its interval."""
+    """Accuracy of a split with its interval, and the means over its classes."""
     low, high = wilson(metrics["accuracy"], metrics["examples"])
     return {
         "value": metrics["accuracy"], "low_95": low, "high_95": high,
         "examples": metrics["examples"],
+        **{key: metrics.get(key) for key in MEANS},  # evaluations of before have none
     }  # fmt: skip
 
 
@@ -81,6 +85,7 @@ def thumbnails(data: RunData) -> list[dict[str, Any]]:
         {
             **example,
             "content": data.picture(example["file"]),
+            "heat": data.picture(example.get("heat", "")),
             "right": example["label"] == example["prediction"],
         }
         for example in data.examples

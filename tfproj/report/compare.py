@@ -12,6 +12,7 @@ from markupsafe import Markup
 from tfproj.errors import InputError
 from tfproj.report import figures, format, multi_label
 from tfproj.report.assets import Assets
+from tfproj.report.classify import MEANS
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
 from tfproj.report.segment import MEASURES
@@ -117,7 +118,9 @@ def _split_rows(data: Sequence[RunData], split: str) -> list[Row]:
         return [d.splits.get(split, {}).get(key) for d in data]
 
     if data[0].kind == "classify":
-        return [Row(f"{split} accuracy", of_all("accuracy"), *FINE_POINTS)]
+        measures = {"accuracy": "accuracy", **MEANS}
+        rows = [Row(f"{split} {label}", of_all(k), *FINE_POINTS) for k, label in measures.items()]
+        return [row for row in rows if any(value is not None for value in row.values)]
     measures = multi_label.MEASURES if data[0].kind == "multi_label" else MEASURES
     return [Row(f"{split} {label}", of_all(key), *THOUSANDTHS) for _, key, label in measures]
 

@@ -86,7 +86,7 @@ class RunData:
         """The line of the history of the epoch whose weights the run holds; empty without one."""
         if self.config.keep == "last":
             return self.history[-1] if self.history else {}
-        best = best_epoch(self.history, self.kind)
+        best = best_epoch(self.history, self.config.monitored)
         return next((row for row in self.history if row["epoch"] == best), {})
 
     @property

@@ -12,7 +12,6 @@ from tfproj.report import classify, data_check, figures, multi_label, pictures, 
 from tfproj.report.assets import Assets
 from tfproj.report.load import RunData, read_run
 from tfproj.report.page import page_path, render
-from tfproj.runs.history import MONITORS
 from tfproj.runs.run import Run
 
 PARTS = {"classify": classify, "segment": segment, "multi_label": multi_label}
@@ -30,7 +29,7 @@ def write(run: Run, output: str | Path) -> Path:
     assets = Assets(path.with_suffix(""))
     values = {
         "data": data,
-        "monitor": MONITORS[data.kind],
+        "monitor": data.config.monitored,
         "curves": curve_figures(data, assets),
         "filters": filter_pictures(data, assets),
         "data_check": data_check.values(data.data_check),

@@ -25,7 +25,15 @@ AUGMENTATIONS = (
 )
 KEEP = ("best", "last")
 OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
+# Measures that may say which epoch is best. The first is the one that is reported: the least loss
+# comes long before the best average precision, as a network grows too sure of itself.
+MONITORS = {
+    "classify": ("accuracy", "balanced_accuracy", "macro_f1"),
+    "segment": ("mean_ap", "mean_iou"),
+    "multi_label": ("mean_ap",),
+}
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+SAMPLINGS = ("uniform", "balanced")
 SCHEDULES = ("constant", "cosine")
 
 CHOICES: dict[str, Sequence[str]] = {
@@ -34,6 +42,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "optimizer": OPTIMIZERS,
     "precision": PRECISIONS,
     "resize": RESIZES,
+    "sampling": SAMPLINGS,
     "schedule": SCHEDULES,
     "task": TASKS,
 }
@@ -97,11 +106,15 @@ class TrainConfig:
     weight_decay: float = 0.0  # "adam": L2 term added to the gradient; else: decoupled
     label_smoothing: float = 0.0
     dice: float = 0.0  # weight of the soft Dice loss, for segment
+    # Of errors, by class name: "balanced", a file or the numbers; see experiment/balance.py.
+    class_weights: str | Mapping[str, Any] | None = None
+    sampling: str = "uniform"  # "balanced": an epoch draws images of rare classes more often
     teacher: str | None = None  # models whose answers are learned, separated by commas
     teacher_weight: float = 0.8  # of their answers; that of the labels is the rest
     temperature: float = 2.0  # of their answers: above 1 they are evened out
     ema: float = 0.0  # momentum of the average of the weights that is kept; see optim.ema_momentum
     augment: str | None = "none"  # name in AUGMENTATIONS; None: the preset's, see mirroring.py
+    monitor: str | None = None  # validation measure that says which is best; None: the first
     keep: str = "best"  # weights of the epoch with the best validation value, or of the "last"
     patience: int | None = None  # stop after so many epochs without a better validation value
     init: str | None = None  # run, pretrained model or ONNX file whose weights it starts from
@@ -128,6 +141,11 @@ class TrainConfig:
     def eval_batch_size(self) -> int:
         """A larger batch where there is no backward pass to hold."""
         return 2 * self.batch_size if self.task == "classify" else self.batch_size
+
+    @property
+    def monitored(self) -> str:
+        """The column of ``history.csv`` that says which epoch is best."""
+        return f"val_{self.monitor or MONITORS[self.kind][0]}"
 
     @property
     def stepping_epochs(self) -> int:
@@ -176,6 +194,11 @@ def _validate(config: TrainConfig) -> None:
         good, words = RANGES.get(name, (None, ""))
         if good and value is not None and not good(value):
             raise InputError(f"{name} is {value}; it must be {words}")
+    known = MONITORS[config.kind]
+    if config.monitor is not None and config.monitor not in known:
+        raise unknown_name(f"unknown monitor for {config.kind}", config.monitor, known)
+    if config.multi_label and (config.class_weights or config.sampling != "uniform"):
+        raise InputError("class_weights and sampling are for one label an image; leave them out")
     if config.resize:
         check_resize(config.resize, config.task)
     _check_crop(config)
@@ -205,6 +228,8 @@ def _check_crop(config: TrainConfig) -> None:
         raise InputError("crop and image_size: the crop is the model's input; leave out one")
     if config.resize not in (None, "tiles"):
         raise InputError(f"crop and resize {config.resize!r}: crops keep the scale; leave out one")
+    if config.sampling != "uniform":
+        raise InputError("crop and sampling: half of the crops are for rare classes; leave out one")
 
 
 def check_type(name: str, annotation: str, value: Any) -> None:
@@ -219,6 +244,7 @@ def check_type(name: str, annotation: str, value: Any) -> None:
         "float": isinstance(value, (int, float)) and not isinstance(value, bool),
         "tuple[int, int]": isinstance(value, tuple) and all(type(side) is int for side in value),
         "Mapping[str, Any]": isinstance(value, Mapping),
+        "str | Mapping[str, Any]": isinstance(value, (str, Mapping)),
     }[kind]
     if not good:
         words = {
@@ -226,6 +252,7 @@ def check_type(name: str, annotation: str, value: Any) -> None:
             "bool": "true or false",
             "int": "a whole number",
             "float": "a number",
+            "str | Mapping[str, Any]": "text, or a number for each class",
         }
         wanted = {**words, "tuple[int, int]": "one or two sides in whole pixels"}.get(kind, kind)
         raise InputError(f"{name} is {value!r}; it must be {wanted}")

@@ -16,7 +16,7 @@ from tfproj.core import bounds, decoding
 from tfproj.errors import InputError, TooLargeError, first_line
 from tfproj.inference.image_files import describe
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import Classification, Segmentation, threshold
+from tfproj.inference.results import AUTO, Classification, Segmentation, threshold
 from tfproj.serving.settings import MAX_IMAGES, Settings
 
 MAX_LABEL = 200  # characters of a file's name that are said again
@@ -66,7 +66,8 @@ class Model:
 
     def __init__(self, name: str, settings: Settings):
         self.name = name
-        self.predictor = Predictor(settings.models[name], threads=1, **settings.options)
+        path, options = settings.models[name]
+        self.predictor = Predictor(path, threads=1, **options)
         self._max_pixels = settings.max_pixels
 
     def selftest(self) -> None:
@@ -80,7 +81,7 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """What a client should know of the model."""
         spec = self.predictor.spec
-        keys = ("task", "classes", "colors", "height", "width", "channels", "resize")
+        keys = ("task", "classes", "colors", "height", "width", "channels", "resize", "multi_label")
         return {"name": self.name, **{key: getattr(spec, key) for key in keys}}
 
     def answer(self, label: str, data: bytes, how: Question) -> Answer:
@@ -102,7 +103,9 @@ class Model:
         except InputError as error:  # of a picture without a name
             raise InputError(f"{label}: {str(error).removeprefix('image: ')}") from None
         if isinstance(result, Classification) and below is not None:
-            result.unknown_below = below
+            scored = how.unknown_below == AUTO and result.unknown_above is not None
+            if not scored:  # a number wins over the score of the model's own settings
+                result.unknown_below, result.unknown_above = below, None
         if isinstance(result, Segmentation) and how.picture:
             return png(result)
         record = describe(label, result, how.top)

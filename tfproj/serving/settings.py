@@ -18,8 +18,7 @@ class Settings:
     """See ``tfproj serve --help``.
 
     Attributes:
-        models: name -> ONNX file.
-        options: of every :class:`tfproj.Predictor`.
+        models: name -> (ONNX file, options of its :class:`tfproj.Predictor`).
         host: name or address that is listened on.
         token: that requests must carry; None: anyone may ask.
         queue: images that may wait beside those in work.
@@ -29,8 +28,7 @@ class Settings:
         workers: threads that decode and predict, each one image at a time.
     """
 
-    models: dict[str, Path]
-    options: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, tuple[Path, dict[str, Any]]]
     host: str = "127.0.0.1"
     token: str | None = None
     queue: int = 64

@@ -30,7 +30,9 @@ def make_cache(planned: Plan, split: str) -> Cache:
     spec, config, examples = planned.spec, planned.config, planned.dataset.splits[split]
     shape = spec.size, spec.channels, hardware.available_cpus()
     if config.crop is None:
-        return Cache(examples, *shape, spec.resize)
+        cache = Cache(examples, *shape, spec.resize)
+        cache.repeats = planned.repeats if split == "train" else None
+        return cache
 
     def lay(sizes: np.ndarray, *masks: Any) -> crops.Drawn | crops.Grid:
         if split != "train":
@@ -49,6 +51,7 @@ class Cache:
         images: uint8 (N, height, width, channels).
         targets: int32 (N,) or uint8 (N, classes) labels, or uint8 (N, height, width) masks.
         image_shape, target_shape, target_dtype: of one example.
+        repeats: float (N,): how much more often than others a training draws each; None: alike.
         error: what could not be read; TensorFlow would bury it in its own error.
     """
 
@@ -63,6 +66,7 @@ class Cache:
         self._split, self._size, self._channels = split, size, channels
         self._workers, self._resize = workers, resize
         self._filled = np.zeros(len(split), bool)
+        self.repeats: np.ndarray | None = None
         self.error: InputError | None = None
         self.image_shape, labels = (*size, channels), split.labels
         self.target_shape = size if labels is None else labels.shape[1:]

@@ -15,7 +15,7 @@ from tfproj.errors import TfprojError
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.run import Run
-from tfproj.training.metrics import MeanAveragePrecision
+from tfproj.training.metrics import COUNTED, Counts
 from tfproj.training.multi_label import LabelAveragePrecision
 from tfproj.training.validation_weights import ValidationWeights
 
@@ -52,8 +52,8 @@ class Checkpoints(keras.callbacks.Callback):
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row["seconds"] = round(time.monotonic() - self._start, 3)
         self.history.append(row)
-        kind = self._config.kind
-        kept = self._config.keep == "last" or best_epoch(self.history, kind) == epoch + 1
+        monitored = self._config.monitored
+        kept = self._config.keep == "last" or best_epoch(self.history, monitored) == epoch + 1
         self._run.retire(new_weights=kept)
         with replacing(self._run.last_weights) as temporary:
             self.model.save(temporary)
@@ -61,13 +61,13 @@ class Checkpoints(keras.callbacks.Callback):
                 with replacing(self._run.best_weights) as best, self._kept.swapped_in():
                     self.model.save(best)
             write_csv(self._run.history_file, self.history)
-        if out_of_patience(self.history, kind, self._config.patience):
+        if out_of_patience(self.history, monitored, self._config.patience):
             self.model.stop_training = True
 
 
 def shown(logs: dict) -> dict:
-    """Without the average precision of training steps, which is not counted."""
-    return {name: value for name, value in logs.items() if name != "mean_ap"}
+    """Without the measures of training steps that are not counted there."""
+    return {name: value for name, value in logs.items() if name not in COUNTED}
 
 
 def _nan_message(where: str) -> str:
@@ -77,7 +77,7 @@ def _nan_message(where: str) -> str:
 
 
 class Validation(keras.callbacks.Callback):
-    """Validate the weights that would be kept, and count their average precision."""
+    """Validate the weights that would be kept, and count what needs all of the split."""
 
     def __init__(self, kept: ValidationWeights):
         super().__init__()
@@ -95,7 +95,7 @@ class Validation(keras.callbacks.Callback):
         # The model's metric, not the one compile was given: Keras hands on the same objects.
         for metric in self.model.metrics:
             for part in getattr(metric, "metrics", [metric]):
-                if isinstance(part, (MeanAveragePrecision, LabelAveragePrecision)):
+                if isinstance(part, (Counts, LabelAveragePrecision)):
                     part.switch(on)
 
 

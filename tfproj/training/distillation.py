@@ -70,7 +70,7 @@ class DistillationLoss(SoftmaxLoss):
         log_pupil = keras.ops.log_softmax(y_pred / self.temperature, axis=-1)
         log_answers = keras.ops.log(keras.ops.maximum(answers, 1e-12))
         divergence = keras.ops.sum(answers * (log_answers - log_pupil), axis=-1)
-        divergence = self.counted(divergence, y_true[..., 0])
+        divergence = self.counted(self.weighted(divergence, y_true[..., 0]), y_true[..., 0])
         labelled = super().call(y_true[..., 0], y_pred)
         return (1 - self.weight) * labelled + self.weight * self.temperature**2 * divergence
 

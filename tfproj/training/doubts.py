@@ -13,7 +13,7 @@ from tfproj.experiment.mirroring import flips
 from tfproj.experiment.plan import Plan
 from tfproj.models.checkpoint import load_weights
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import MONITORS, best_epoch, tied_epochs
+from tfproj.runs.history import best_epoch, tied_epochs
 from tfproj.runs.run import Run
 from tfproj.training.cache import Cache
 from tfproj.training.pipeline import epoch_order
@@ -87,7 +87,8 @@ def say(run: Run, found: dict[str, str]) -> None:
 
 
 def _tie(history: list[dict], config: TrainConfig) -> dict[str, str]:
-    tied, column = tied_epochs(history, config.kind), MONITORS[config.kind]
+    column = config.monitored
+    tied = tied_epochs(history, column)
     if not 1 < len(tied) == len(history) or tied[0][column] == 1:
         return {}
     return {"tie": (
@@ -101,7 +102,7 @@ def _forgotten(
 ) -> dict[str, str]:
     """Whether the kept weights know less of the training images than the training said."""
     last = history[-1]
-    kept = last if config.keep == "last" else history[best_epoch(history, config.kind) - 1]
+    kept = last if config.keep == "last" else history[best_epoch(history, config.monitored) - 1]
     right, chance = float(np.mean((answers == targets)[_counted(targets)])), _chance(targets)
     noise = 3 * math.sqrt(kept["accuracy"] * (1 - kept["accuracy"]) / len(answers))
     # An earlier epoch than the last may know less by heart, but not less than half.
@@ -146,7 +147,8 @@ def _mirrored(
 def _sample(cache: Cache, config: TrainConfig) -> Sample:
     """Images uint8 (N, H, W, C) and targets of a drawn part, the same in every epoch."""
     count = min(SAMPLE, max(1, SAMPLE_PIXELS // math.prod(cache.image_shape[:2])))
-    return cache.batch(np.sort(epoch_order(config.seed, 0, len(cache))[:count]))
+    order = epoch_order(config.seed, 0, len(cache), cache.repeats)
+    return cache.batch(np.sort(order[:count]))
 
 
 def _answers(model: keras.Model, images: np.ndarray, config: TrainConfig) -> np.ndarray:

@@ -1,6 +1,6 @@
 """From a split to batches: decode -> resize -> cache -> shuffle -> batch -> augment -> prefetch.
 
-Every batch is a function of (seed, step) alone: the order of epoch ``e`` is a permutation drawn
+Every batch is a function of (seed, step) alone: the order of epoch ``e`` is drawn
 from ``[seed, e]``, the images that even epochs mirror and odd ones don't from ``[seed, 0, 2]``, and
 the rest of the augmentation of step ``s`` from ``[seed, s, 1]``. A run can thus start at any step
 and see what an uninterrupted run sees.
@@ -28,10 +28,19 @@ FIRST_BATCHES = 16
 FIRST_IMAGES = 128
 
 
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The permutation of ``count`` examples for one epoch: int64 (count,)."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def epoch_order(seed: int, epoch: int, count: int, repeats: np.ndarray | None = None) -> np.ndarray:
+    """The permutation of ``count`` examples for one epoch: int64 (count,).
+
+    With ``repeats`` float (count,) as many are drawn, each in proportion: by systematic sampling,
+    so that one that is due 2.3 times comes two or three times.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(count)
+    if repeats is None:
+        return order
+    ends = np.cumsum(repeats[order])
+    drawn = np.searchsorted(ends / ends[-1] * count, np.arange(count) + rng.random(), "right")
+    return rng.permutation(order[drawn])
 
 
 @lru_cache(maxsize=2)
@@ -80,14 +89,17 @@ def train_batches(
     if classes is not None:
         classes[: len(mirrored)] = mirrored
 
+    @lru_cache(maxsize=2)
+    def order_of(epoch: int) -> np.ndarray:
+        return epoch_order(seed, epoch, len(cache), cache.repeats)
+
     def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
         images, targets = view(step)
         return images, teachers.pack(images, targets) if teachers else targets
 
     def view(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
         epoch, place = divmod(int(step), steps)
-        order = epoch_order(seed, epoch, len(cache))
-        chosen = order[place * batch_size : (place + 1) * batch_size]
+        chosen = order_of(epoch)[place * batch_size : (place + 1) * batch_size]
         batch = cache.batch(chosen, epoch)
         if flips(augment):
             batch = mirror(*batch, mirrored_in(seed, epoch, len(cache))[chosen], classes)
@@ -112,7 +124,7 @@ def first_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> lis
     """
     count = max(FIRST_BATCHES, math.ceil(FIRST_IMAGES / batch_size))
     # Decoded here, where an unreadable file is named; TensorFlow would bury it in its own error.
-    cache.fill(epoch_order(seed, 0, len(cache))[: count * batch_size])
+    cache.fill(epoch_order(seed, 0, len(cache), cache.repeats)[: count * batch_size])
     batches = train_batches(cache, batch_size, range(1), seed, augment)
     return [images.numpy() for images, _ in batches.take(count)]
 

@@ -66,13 +66,17 @@ def _fit(model: keras.Model, planned: Plan, cache: Cache) -> dict[str, float]:
     swapped = np.array(planned.spec.mirrored)
     several = labels.ndim == 2
     targets = [labels, labels[:, swapped] if several else swapped[labels]][: len(features)]
-    fit = _regressions if several else _regression
-    kernel, bias = fit(np.concatenate(features), np.concatenate(targets), len(planned.spec.classes))
+    importance = None if several else _importance(planned, chosen, targets)
+    together = np.concatenate(features), np.concatenate(targets), len(planned.spec.classes)
+    kernel, bias = _regressions(*together) if several else _regression(*together, importance)
     model.get_layer(DENSE).set_weights([kernel, bias])
     if several:
         return {"loss": float(SigmoidLoss()(labels, features[0] @ kernel + bias))}
     likelihoods = log_softmax(features[0] @ kernel + bias, axis=1)
-    loss = -likelihoods[np.arange(len(labels)), labels].mean()
+    losses = -likelihoods[np.arange(len(labels)), labels]
+    loss = (
+        losses.mean() if importance is None else np.average(losses, None, importance[: len(losses)])
+    )
     accuracy = np.mean(likelihoods.argmax(1) == labels)
     return {"accuracy": float(accuracy), "loss": float(loss)}
 
@@ -91,6 +95,16 @@ def _features(
     return [np.concatenate(view) for view in views]
 
 
+def _importance(planned: Plan, chosen: np.ndarray, targets: list[np.ndarray]) -> np.ndarray | None:
+    """float (N,): class weight times repeat factor of each view, with a mean of 1; None: all 1."""
+    if not planned.weights and planned.repeats is None:
+        return None
+    weights = np.array([*planned.weights.values()] or [1.0] * len(planned.spec.classes))
+    repeats = 1.0 if planned.repeats is None else planned.repeats[chosen]
+    found = np.concatenate([weights[labels] * repeats for labels in targets])
+    return found / found.mean()
+
+
 def _regressions(
     features: np.ndarray, labels: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -107,13 +121,13 @@ def _regressions(
 
 
 def _regression(
-    features: np.ndarray, labels: np.ndarray, classes: int
+    features: np.ndarray, labels: np.ndarray, classes: int, importance: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel (filters, classes) and bias; a class without an example is never answered."""
     mean = features.mean(0)
     scale = np.sqrt(np.mean((features - mean) ** 2)) or 1.0  # one for all: they share a unit
     regression = LogisticRegression(C=FIT / len(labels), max_iter=ITERATIONS)
-    regression.fit((features - mean) / scale, labels)
+    regression.fit((features - mean) / scale, labels, importance)
     slopes, offsets = regression.coef_ / scale, regression.intercept_
     if len(slopes) == 1:  # of two classes, one score: the other's is its opposite
         slopes, offsets = np.stack([-slopes[0], slopes[0]]) / 2, np.array([-1, 1]) * offsets / 2

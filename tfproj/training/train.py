@@ -30,7 +30,7 @@ from tfproj.models.checkpoint import load_weights
 from tfproj.models.encoders import load_imagenet
 from tfproj.runs import DEFAULT_ROOT, environment
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import MONITORS, best_epoch, out_of_patience, tied_epochs
+from tfproj.runs.history import best_epoch, out_of_patience, tied_epochs
 from tfproj.runs.lock import locked
 from tfproj.runs.run import Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
@@ -83,6 +83,8 @@ def train(
     facts["data"]["median_size"] = median_size(dataset.splits["train"])
     if planned.teachers:
         facts["teachers"] = [teacher.describe() for teacher in planned.teachers]
+    if planned.weights:
+        facts["class_weights"] = planned.weights
     if planned.source:
         facts["init"] = initial_weights.describe(planned.source)
         file = planned.source.file.resolve()
@@ -138,7 +140,7 @@ def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> 
 def _extend(run: Run, epochs: int) -> None:
     """Record that the run is of more epochs; the configuration that it had is kept."""
     old, facts = run.config(), run.environment()
-    if out_of_patience(run.history(), old.kind, old.patience):
+    if out_of_patience(run.history(), old.monitored, old.patience):
         raise InputError(f"{run.path}: stopped by its patience of {old.patience} epochs")
     kept = run.path / f"config-{old.epochs}-epochs.json"
     again = f" && tfproj train {old.task} --resume --epochs {epochs}"
@@ -192,7 +194,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
     config, caches = planned.config, prepared.caches
     history = _restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
-    if done >= config.epochs or out_of_patience(history, config.kind, config.patience):
+    if done >= config.epochs or out_of_patience(history, config.monitored, config.patience):
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
@@ -255,13 +257,14 @@ def _callbacks(
 
 def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
     history = run.history()
-    best, tied = best_epoch(history, config.kind), tied_epochs(history, config.kind)
+    monitored = config.monitored
+    best, tied = best_epoch(history, monitored), tied_epochs(history, monitored)
     kept = ", kept is the last" if config.keep == "last" else ""
     if len(tied) > 1:
         kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
     print(
         f"trained {len(history) - done} epochs in {duration(seconds)}; best epoch {best} by "
-        f"{MONITORS[config.kind]}{kept}: {run.path}",
+        f"{monitored}{kept}: {run.path}",
         file=sys.stderr,
     )
 
@@ -278,7 +281,7 @@ def _restore(run: Run, model, steps: int, probe: bool) -> list[dict]:
         raise InputError(
             f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
         )
-    monitor = MONITORS[run.spec().kind]
+    monitor = run.config().monitored
     if any(monitor not in row for row in history):
         raise InputError(f"{run.history_file}: damaged (no column {monitor!r})")
     return history
