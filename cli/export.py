@@ -9,10 +9,10 @@ import click
 
 from tfproj.cli.options import SizedCommand, common, image_size, print_json, runs_dir
 from tfproj.cli.predict import model_file
-from tfproj.core.spec import RESIZES
+from tfproj.core.spec import LAYOUTS, RESIZES
 from tfproj.export.any_model import PREPROCESSING, export_model
 from tfproj.export.budget import Budget, export_within
-from tfproj.export.job import Options
+from tfproj.export.job import FORMATS, Options
 from tfproj.export.keras_file import is_keras
 from tfproj.export.onnx_file import export_onnx
 from tfproj.export.web import write_page
@@ -26,7 +26,8 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 @click.command(cls=SizedCommand)
 @click.argument("run", required=False, metavar="[RUN|MODEL.keras]")
-@click.option("--onnx", is_flag=True, expose_value=False, help="The format, and the only one.")
+@click.option("--onnx", is_flag=True, expose_value=False, help="The format, if no other is named.")
+@click.option("--format", type=click.Choice(FORMATS), default=FORMATS[0], help="[default: onnx]")
 @click.option(
     "--output",
     metavar="FILE",
@@ -36,9 +37,15 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option("--half", is_flag=True, help="Keep weights in 16 bits: half the size, same speed.")
 @click.option("--dynamic-size", is_flag=True, help="Leave height and width free (segmentation).")
 @click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS, case_sensitive=False),
+    default=LAYOUTS[0],
+    help="NCHW: float32 0..255, probabilities first. [default: NHWC, uint8]",
+)
+@click.option(
     "--opset",
     type=click.IntRange(15, 18),
-    help="ONNX operator set. [default: 18, or what --target-ort reads]",
+    help="ONNX operator set. [default: 17, or what --target-ort reads]",
 )
 @click.option("--target-ort", metavar="VERSION", help="Oldest onnxruntime that must load the file.")
 @click.option("--data", metavar="DIR", help="Other data, or the run's own where they lie now.")
@@ -100,6 +107,8 @@ def export(
         found = find_run(run, runs_dir)
         click.echo(f"exporting {found.path} ...", err=True)
         chosen = Options(**options)
+        if budget is not None and chosen.format != FORMATS[0]:
+            raise click.UsageError("--max-ms and --max-mb are for --format onnx")
         if budget is None:
             result = export_onnx(found, output, chosen)
         else:
@@ -137,7 +146,7 @@ def format_export(result: dict) -> str:
         + f": probabilities differ by at most {check['max_difference']:.1e} (mean "
         f"{check['mean_difference']:.1e}, tolerance {check['tolerance']:g}), same class for "
         f"{check['agreement']:.2%}",
-        *_metrics(check["metrics"], ("keras", "onnx")),
+        *_metrics(check["metrics"], tuple(next(iter(check["metrics"].values()), ()))),
     ]
     if result.get("calibration"):
         fit = result["calibration"]
@@ -193,8 +202,10 @@ def _quantization(facts: dict | None) -> list[str]:
     if not facts:
         return []
     excluded = ", ".join(facts["excluded"]) or "none"
+    ratio = facts.get("speed_ratio")  # of TensorFlow Lite it is for another machine to say
+    speed = f"{ratio:.2f} times as fast as float32 ({facts['cpu']}), " if ratio else ""
     return [
-        f"int8: {facts['speed_ratio']:.2f} times as fast as float32 ({facts['cpu']}), calibrated "
+        f"int8: {speed}calibrated "
         f"by {facts['method']} on {facts['calibration_images']} images; probabilities "
         f"differ from float32 by {facts['mean_difference']:.1e} on average",
         f"left in float32: {excluded}",

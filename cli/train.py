@@ -233,7 +233,8 @@ def _export_again(run: Run, old: ModelFile) -> None:
     """Put the new weights in the place of an export that the training made stale."""
     opset = old.metadata.get("graph", {}).get("opset")
     half, free = "half" in old.metadata, old.spec.dynamic_size
-    export_onnx(run, None, Options(opset=opset, half=half, dynamic_size=free))
+    options = Options(opset=opset, half=half, dynamic_size=free, layout=old.spec.layout)
+    export_onnx(run, None, options)
     click.echo(f"exported again, with the new weights: {run.onnx_file}", err=True)
 
 

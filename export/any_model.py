@@ -127,6 +127,7 @@ def _job(
     scores, ending = keras_model.with_scores(core, len(names))
     several = ending.kind == "sigmoid" and ending.units > 1
     spec = replace(_spec(core, scores, names, size, resize), multi_label=several)
+    spec = replace(spec, layout=options.layout)
     dataset = given.dataset(images, files, spec)
     preprocessing = _preprocessing(scores, preprocessing, spec, dataset)
     whole, scores = (keras_model.on_images(m, spec.size, preprocessing) for m in (core, scores))
@@ -142,8 +143,8 @@ def _job(
 
 
 def _check(options: Options, preprocessing: str | None) -> None:
-    for name in ("half", "dynamic_size", "data"):
-        if getattr(options, name):
+    for name in ("half", "dynamic_size", "data", "format"):
+        if getattr(options, name) not in (None, False, "onnx"):
             raise InputError(f"--{name.replace('_', '-')} is for runs, not for a Keras model")
     if preprocessing is not None and preprocessing not in PREPROCESSING:
         raise unknown_name("unknown preprocessing", preprocessing, PREPROCESSING)

@@ -75,13 +75,13 @@ def build(job: Job) -> Built:
     answer = answers_of(complete)
     outputs = getattr(complete, "output", None)
     outputs = outputs if isinstance(outputs, dict) else {}
-    measured = Measured(
-        calibration=_calibration(trained, planned, found),
-        golden=golden_vectors(
-            spec, lambda p: probabilities_of(answer(p)[SCORES_NAME], spec.kind), GOLDEN_TOLERANCE
-        ),
+    golden = golden_vectors(
+        spec, lambda p: probabilities_of(answer(p)[SCORES_NAME], spec.kind), GOLDEN_TOLERANCE
+    )
+    measured = replace(
+        measured_before(job, trained, found),
+        golden=golden,
         outputs={name: list(output.shape[1:]) for name, output in outputs.items()},
-        **(_thresholds(job, trained) if spec.multi_label else {}),
     )
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     measured = _prove(job, proto, measured, answer, answers_of(exact))
@@ -132,6 +132,12 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     if complaint is not None:
         raise Rejected(complaint, attach(proto, describe(job, measured)))
     return measured
+
+
+def measured_before(job: Job, model: Any, found: Surroundings | None = None) -> Measured:
+    """What the Keras model tells: its temperature, its thresholds."""
+    thresholds = _thresholds(job, model) if job.spec.multi_label else {}
+    return Measured(calibration=_calibration(model, job.planned, found), **thresholds)
 
 
 def network(job: Job):

@@ -17,8 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.spec import ACTIVATION_NAME, OUTPUT_NAMES, UNKNOWN_NAME
+from tfproj.core.spec import (
+    ACTIVATION_NAME,
+    OUTPUT_NAMES,
+    PROBABILITIES_NAME,
+    SCORES_NAME,
+    UNKNOWN_NAME,
+    ModelSpec,
+)
 from tfproj.errors import TfprojError
+from tfproj.export.litert import MAGIC, LiteRunner
 from tfproj.inference.predictor import Predictor
 
 BLOCKED = ("tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "scipy")
@@ -53,12 +61,17 @@ class Pass:
 
 
 def predict_isolated(
-    model: bytes, files: Sequence[Path], passes: Sequence[Pass], folder: Path
+    model: bytes,
+    files: Sequence[Path],
+    passes: Sequence[Pass],
+    folder: Path,
+    spec: ModelSpec | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Predict ``files`` with ``model`` in a fresh process, once for each of ``passes``.
 
     Args:
         folder: for the answers; it must outlive the result.
+        spec: of a TensorFlow Lite file, which does not hold it.
 
     Returns:
         For each pass the outputs by name, float32 (N, ...), mapped from disk.
@@ -67,9 +80,10 @@ def predict_isolated(
         TfprojError: the process failed; says its last line.
     """
     folder = Path(tempfile.mkdtemp(dir=folder))
-    (folder / "model.onnx").write_bytes(model)
+    (folder / "model").write_bytes(model)
     request = {
         "folder": str(folder),
+        "spec": spec.to_dict() if spec else None,
         "files": [str(file) for file in files],
         "passes": [asdict(p) for p in passes],
     }
@@ -109,11 +123,16 @@ def main() -> None:
 
 def _predict(request: dict) -> None:
     folder = Path(request["folder"])
-    data = (folder / "model.onnx").read_bytes()
-    outputs = Predictor(data).metadata["outputs"]
-    unknown = "auto" if UNKNOWN_NAME in outputs else None
-    predictor = Predictor(data, unknown_below=unknown, explain=ACTIVATION_NAME in outputs)
-    names = [name for name in OUTPUT_NAMES if name in outputs]
+    data = (folder / "model").read_bytes()
+    predictor: Predictor | LiteRunner
+    if data[4:8] == MAGIC:
+        predictor = LiteRunner(data, ModelSpec.from_dict(request["spec"]))
+        names = [SCORES_NAME, PROBABILITIES_NAME]
+    else:
+        outputs = Predictor(data).metadata["outputs"]
+        unknown = "auto" if UNKNOWN_NAME in outputs else None
+        predictor = Predictor(data, unknown_below=unknown, explain=ACTIVATION_NAME in outputs)
+        names = [name for name in OUTPUT_NAMES if name in outputs]
     for number, step in enumerate(request["passes"]):
         (folder / str(number)).mkdir()
         answers = _run(predictor, names, request["files"], Pass(**step))
@@ -122,12 +141,12 @@ def _predict(request: dict) -> None:
 
 
 def _run(
-    predictor: Predictor, names: list[str], files: list[str], step: Pass
+    predictor: Predictor | LiteRunner, names: list[str], files: list[str], step: Pass
 ) -> tuple[np.ndarray, ...]:
     files = files[: step.count]
     channels, resize = predictor.spec.channels, predictor.spec.resize
     whole = predictor.spec.task == "classify" or resize == "stretch"  # else parts are cut off
-    if step.size is None and whole:
+    if isinstance(predictor, Predictor) and step.size is None and whole:
         results = predictor.predict(files, batch_size=step.batch_size)
         return tuple(np.stack([getattr(r, name) for r in results]) for name in names)
     size = tuple(step.size or predictor.spec.size)

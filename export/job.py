@@ -8,14 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tfproj.core.spec import ModelSpec
+from tfproj.core.spec import LAYOUTS, ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
+from tfproj.export.litert import require_litert
 from tfproj.export.opset import choose_opset
 from tfproj.export.triton import check_repository
 from tfproj.export.web import check_page, require_whole
 from tfproj.models.registry import check_size, input_multiple, input_reach, scaling
 from tfproj.runs.run import Run
+
+FORMATS = ("onnx", "tflite")
+# What only ONNX files have.
+OF_ONNX = ("opset", "target_ort", "dynamic_size", "half", "triton", "web")
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,8 @@ class Options:
     """What a user may say about an export.
 
     Attributes:
-        opset: ONNX operator set; None: the newest that ``target_ort`` reads.
-        target_ort: oldest onnxruntime that must load the file; None: any since 1.14.
+        opset: ONNX operator set; None: 17, or what ``target_ort`` reads below it.
+        target_ort: oldest onnxruntime that must load the file; None: any that reads the opset.
         dynamic_size: leave height and width free.
         half: keep the weights in 16 bits; the arithmetic stays in float32.
         int8: quantise weights and activations.
@@ -35,6 +40,8 @@ class Options:
         data: a data set to take instead of the run's own, or where that lies now.
         no_data: verify on generated images, and leave out what only data can tell.
         image_size: (height, width) of the file's input; None: that of the training.
+        format: ``onnx`` or ``tflite``.
+        layout: ``NHWC``, uint8, or ``NCHW``: float32 0..255, ``probabilities`` first.
     """
 
     opset: int | None = None
@@ -49,6 +56,8 @@ class Options:
     data: str | None = None
     no_data: bool = False
     image_size: tuple[int, int] | None = None
+    layout: str = LAYOUTS[0]
+    format: str = FORMATS[0]
 
 
 @dataclass(frozen=True)
@@ -143,8 +152,9 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     """
     if options.int8 and options.half:
         raise InputError("--int8 and --half exclude each other")
-    usual = run.int8_file if options.int8 else run.onnx_file
-    path = check_output(usual if output is None else Path(output))
+    check_format(options)
+    usual = (run.int8_file if options.int8 else run.onnx_file).with_suffix(f".{options.format}")
+    path = check_output(usual if output is None else Path(output), options.format)
     opset = choose_opset(options.opset, options.target_ort)
     planned = _plan(run, options)
     if options.dynamic_size and planned.spec.task != "segment":
@@ -156,7 +166,7 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
         height, width = options.image_size
         check_size(planned.spec.model, options.image_size, planned.config.model_options)
         planned = replace(planned, spec=replace(planned.spec, height=height, width=width))
-    spec = replace(planned.spec, dynamic_size=options.dynamic_size)
+    spec = replace(planned.spec, dynamic_size=options.dynamic_size, layout=options.layout)
     license = run.environment().get("data", {}).get("license", "")
     job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
     check_others(options, job.name)
@@ -167,6 +177,10 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
 
 def check_others(options: Options, name: str) -> None:
     """InputError where what is also to be written has no place."""
+    if options.layout != LAYOUTS[0]:
+        for name in ("triton", "web"):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name} takes uint8 NHWC; leave --layout out")
     if options.triton is not None:
         check_repository(options.triton, name)
     if options.single_file and options.web is None:
@@ -190,10 +204,23 @@ def _plan(run: Run, options: Options) -> Plan:
     return plan_without_data(run)
 
 
-def check_output(path: Path) -> Path:
+def check_format(options: Options) -> None:
+    """InputError where another format than ONNX is wanted with what only that has."""
+    if options.format == FORMATS[0]:
+        return
+    if options.format not in FORMATS:
+        raise InputError(f"format {options.format!r}; expected one of {', '.join(FORMATS)}")
+    others = [name for name in OF_ONNX if getattr(options, name)]
+    others += ["layout"] if options.layout != LAYOUTS[0] else []
+    if others:
+        raise InputError(f"--{others[0].replace('_', '-')} is for --format onnx")
+    require_litert()
+
+
+def check_output(path: Path, format: str = FORMATS[0]) -> Path:
     """The same path; InputError where that is no place for a file."""
-    if path.suffix != ".onnx":
-        raise InputError(f"{path}: the output must end in .onnx")
+    if path.suffix != f".{format}":
+        raise InputError(f"{path}: the output must end in .{format}")
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a file")
     if not path.parent.is_dir():

@@ -19,6 +19,7 @@ from tfproj.core.spec import (
     preprocessing,
 )
 from tfproj.export.job import Job
+from tfproj.export.layout import channels_first
 from tfproj.export.opset import IR_VERSION
 from tfproj.runs import environment
 
@@ -57,10 +58,15 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
     """The metadata of a file, as plain JSON types."""
     spec = job.spec
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
-    shape = [len(spec.classes)] if spec.task == "classify" else [*size, len(spec.classes)]
+    first = spec.layout == "NCHW"
+    image, mask = (
+        [count, *size] if first else [*size, count] for count in (spec.channels, len(spec.classes))
+    )
+    shape = mask if spec.task == "segment" else [len(spec.classes)]
     known = {name: value for name, value in vars(measured).items() if value is not None}
     shapes = {**known.pop("outputs", {}), SCORES_NAME: shape, PROBABILITIES_NAME: shape}
-    last, over = ("sigmoid", "") if spec.multi_label else ("softmax", " over the last axis")
+    axis = "axis 1" if first else "the last axis"
+    last, over = ("sigmoid", "") if spec.multi_label else ("softmax", f" over {axis}")
     meanings = {
         SCORES_NAME: f"before {last}",
         PROBABILITIES_NAME: f"{last} of the scores{over}, 0..1",
@@ -70,9 +76,9 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
         **spec.to_dict(),
         "input": {
             "name": INPUT_NAME,
-            "dtype": "uint8",
-            "layout": "NHWC",
-            "shape": ["N", *size, spec.channels],
+            "dtype": "float32" if first else "uint8",
+            "layout": spec.layout,
+            "shape": ["N", *image],
             "range": [0, 255],
             "multiple": job.multiple,
             "reach": job.reach,
@@ -109,13 +115,15 @@ def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:
 
 
 def attach(proto: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
-    """The file: the graph with its metadata."""
+    """The file: the graph, uint8 (N, H, W, C), in the layout of its metadata, with these."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
+    spec, multiple = ModelSpec.from_dict(metadata), metadata["input"]["multiple"]
+    if spec.layout == "NCHW":
+        channels_first(copy.graph)
     copy.producer_name, copy.producer_version = "tfproj", metadata["versions"]["tfproj"]
     text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
     # A name of a file may hold bytes that are no text, which JSON has no place for.
     text = text.encode("utf-8", "replace").decode("utf-8")
-    spec, multiple = ModelSpec.from_dict(metadata), metadata["input"]["multiple"]
     onnx.helper.set_model_props(copy, {METADATA_KEY: text, **ultralytics_keys(spec, multiple)})
     return copy.SerializeToString(deterministic=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def export_onnx(
 
 def write(job: Job) -> dict[str, Any]:
     """As :func:`export_onnx`, once the job is checked."""
-    built = _built(job)
+    if job.options.format == "tflite":
+        return _made(job, _tflite)
+    built = _made(job, _built)
     Predictor(built.data).selftest()  # reads the very bytes that are written
     write_bytes(job.path, built.data)
     kind = "quantization" if job.options.int8 else "half"
@@ -66,21 +69,31 @@ def also_written(file: Path, options: Options, name: str) -> dict[str, str]:
     return found
 
 
-def _built(job: Job):
-    """The :class:`tfproj.export.build.Built` to write; a rejected file is kept on demand."""
-    backend.setup()
+def _made(job: Job, make: Callable[[Job], Any]) -> Any:
+    """What ``make`` gives, which loads TensorFlow; a rejected file is kept on demand."""
+    backend.setup()  # quietly, and not before a mistake was reported
     try:
-        # These load TensorFlow: quietly after setup, and not before a mistake was reported.
-        from tfproj.export.build import build  # noqa: PLC0415
-        from tfproj.export.quantize import quantize  # noqa: PLC0415
+        return make(job)
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "onnx", "train") from None
-    try:
-        built = build(job)
-        return quantize(job, built) if job.options.int8 else built
     except Rejected as error:
         if job.options.keep:
             rejected = job.path.with_name(f"{job.path.name}.rejected")
             write_bytes(rejected, error.data)
             print(f"kept for inspection: {rejected}", file=sys.stderr)
         raise
+
+
+def _built(job: Job) -> Any:
+    """The :class:`tfproj.export.build.Built` to write."""
+    from tfproj.export.build import build  # noqa: PLC0415 (it loads TensorFlow)
+    from tfproj.export.quantize import quantize  # noqa: PLC0415 (as this)
+
+    built = build(job)
+    return quantize(job, built) if job.options.int8 else built
+
+
+def _tflite(job: Job) -> dict[str, Any]:
+    from tfproj.export.tflite import write_tflite  # noqa: PLC0415 (it loads TensorFlow)
+
+    return write_tflite(job)

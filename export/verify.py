@@ -42,7 +42,7 @@ class Verification:
         agreement: share of images or pixels with the same most probable class.
         max_score_difference: in parts of the largest score, where that is more than 1.
         max_output_differences: of the other outputs, by name, likewise.
-        metrics: by name, through ``keras`` and ``onnx``.
+        metrics: by name, through ``keras`` and ``onnx`` or ``tflite``.
         tolerance: for all but the mean of the differences.
     """
 
@@ -82,29 +82,36 @@ class Verification:
 
 
 def verify(
-    data: bytes, spec: ModelSpec, answer: Answers, samples: Samples, multiple: int
+    data: bytes,
+    spec: ModelSpec,
+    answer: Answers,
+    samples: Samples,
+    multiple: int,
+    batch_sizes: tuple[int, ...] = BATCH_SIZES,
+    format: str = "onnx",
 ) -> Verification:
     """Give the same image files to both, from the file on, at several batch sizes.
 
     Args:
-        data: the ONNX file with its metadata.
+        data: the ONNX file with its metadata, or a TensorFlow Lite file.
         spec: of the file.
         answer: Keras' side.
         samples: the image files, see :func:`comparison_samples`.
         multiple: what height and width of a file of free size must be a multiple of.
+        batch_sizes: to try; ``format``: what the file's side is called among the metrics.
 
     Raises:
         TfprojError: the shipped predictor can't run the file.
     """
     files = samples.files
     sizes = other_sizes(spec, multiple) if spec.dynamic_size else []
-    passes = [Pass(batch_size) for batch_size in BATCH_SIZES]
+    passes = [Pass(batch_size) for batch_size in batch_sizes]
     passes += [Pass(2, size, SIZED_IMAGES) for size in sizes]
     own = keras_outputs(answer, files, spec)
-    expected = [own] * len(BATCH_SIZES)
+    expected = [own] * len(batch_sizes)
     expected += [keras_outputs(answer, files[:SIZED_IMAGES], spec, size) for size in sizes]
     with tempfile.TemporaryDirectory() as folder:
-        results = predict_isolated(data, files, passes, Path(folder))
+        results = predict_isolated(data, files, passes, Path(folder), spec)
         pairs = {
             name: [(one[name], other[name]) for one, other in zip(expected, results, strict=True)]
             for name in own
@@ -115,16 +122,16 @@ def verify(
         ]
         differences = {name: score_difference(of) for name, of in pairs.items()}
         of_scores = differences.pop(SCORES_NAME)
-        keras, onnx = (samples.measure(np.asarray(s)) for s in pairs[SCORES_NAME][0])
+        keras, ours = (samples.measure(np.asarray(s)) for s in pairs[SCORES_NAME][0])
         return Verification(
             images=len(files),
             split=samples.split,
-            batch_sizes=BATCH_SIZES,
+            batch_sizes=batch_sizes,
             sizes=(spec.size, *sizes) if sizes else (),
             **compare(probabilities),
             max_score_difference=of_scores,
             max_output_differences=differences,
-            metrics={name: {"keras": keras[name], "onnx": onnx[name]} for name in keras},
+            metrics={metric: {"keras": keras[metric], format: ours[metric]} for metric in keras},
             tolerance=TOLERANCE,
         )
 

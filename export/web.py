@@ -93,7 +93,9 @@ def write_page(model: str | Path, output: str | Path, single: bool = False) -> P
 
 
 def require_whole(spec: ModelSpec, name: str) -> None:
-    """InputError where the model takes images in tiles, which the page does not."""
+    """InputError where the model takes images in a way that the page does not give them."""
+    if spec.layout != "NHWC":
+        raise InputError(f"{name}: --web takes uint8 NHWC; this file is {spec.layout}")
     if spec.resize == "tiles":
         raise InputError(f"{name}: --web takes images whole; this model was trained for tiles")
 

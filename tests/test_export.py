@@ -80,7 +80,7 @@ def test_graph_of_the_segmenter(toy_models):
 def test_nothing_useless_and_only_standard_operators(toy_models, task):
     model = onnx.load(toy_models[task])
     assert not {node.op_type for node in model.graph.node} & set(UNWANTED)
-    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
     assert model.ir_version == 8
     assert not model.functions
     assert len({node.name for node in model.graph.node}) == len(model.graph.node)
@@ -334,12 +334,12 @@ def test_classifiers_have_one_size(toy_classifier, tmp_path):
 @pytest.mark.parametrize(
     ("opset", "target", "expected"),
     [
-        (None, None, 18),
+        (None, None, 17),
         (15, None, 15),
-        (None, "1.20.1", 18),
+        (None, "1.20.1", 17),
         (None, "1.13", 17),
         (None, "1.10", 15),
-        (None, "9.9", 18),
+        (None, "9.9", 17),
         (16, "1.12", 16),
     ],
 )

@@ -23,6 +23,9 @@ SCHEMA = 1
 SCHEMA_OF_RESIZE = 2
 # Of a file with several labels an image: a reader of 1 or 2 would name the most probable alone.
 SCHEMA_OF_LABELS = 3
+# Of a file that takes float32 (N, C, H, W): one of 1 to 3 would hand it bytes (N, H, W, C).
+SCHEMA_OF_LAYOUT = 4
+LAYOUTS = ("NHWC", "NCHW")
 TASKS = ("classify", "segment")
 KINDS = (*TASKS, "multi_label")  # of answers: "multi_label" is a way to classify
 RESIZES = ("stretch", "letterbox", "crop", "tiles")  # see tfproj.core.resizing
@@ -110,6 +113,7 @@ class ModelSpec:
         resize: how images of other sizes come to the input, one of ``RESIZES``. Segmenters stretch
             them or, trained on parts at the photographs' own scale, take them in ``tiles``.
         multi_label: of ``classify``: an image has any number of classes, each by its sigmoid.
+        layout: of an exported file: ``NHWC``, uint8, or ``NCHW``, float32 with 0..255.
     """
 
     task: str
@@ -123,6 +127,7 @@ class ModelSpec:
     dynamic_size: bool = False
     resize: str = "stretch"
     multi_label: bool = False
+    layout: str = "NHWC"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -137,6 +142,8 @@ class ModelSpec:
             raise InputError("colours must be written as #RRGGBB")
         if self.channels not in (1, 3) or min(self.height, self.width) < 1:
             raise InputError(f"input {self.height} x {self.width} x {self.channels} is not usable")
+        if self.layout not in LAYOUTS:
+            raise InputError(f"layout {self.layout!r:.40}; expected one of {', '.join(LAYOUTS)}")
         check_resize(self.resize, self.task)
         check_multi_label(self.multi_label, self.task)
 
@@ -161,7 +168,12 @@ class ModelSpec:
         record = {"schema": schema, **dataclasses.asdict(self)}
         if self.multi_label:
             record["schema"] = SCHEMA_OF_LABELS
-        else:  # as files always were
+        if self.layout != LAYOUTS[0]:
+            record["schema"] = SCHEMA_OF_LAYOUT
+        # As files always were.
+        if record["schema"] < SCHEMA_OF_LAYOUT:
+            del record["layout"]
+        if record["schema"] < SCHEMA_OF_LABELS:
             del record["multi_label"]
         return {**record, "classes": list(self.classes), "colors": list(self.colors)}
 
@@ -176,8 +188,8 @@ class ModelSpec:
             InputError: not a record of these schemas.
         """
         found = record.get("schema") if isinstance(record, dict) else None
-        if type(found) is not int or not SCHEMA <= found <= SCHEMA_OF_LABELS:
-            known = f"{SCHEMA} to {SCHEMA_OF_LABELS}"
+        if type(found) is not int or not SCHEMA <= found <= SCHEMA_OF_LAYOUT:
+            known = f"{SCHEMA} to {SCHEMA_OF_LAYOUT}"
             raise InputError(f"model metadata of schema {found!r:.20}; this version reads {known}")
         fields = {f.name: str(f.type) for f in dataclasses.fields(cls)}
         kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,)}
@@ -187,6 +199,8 @@ class ModelSpec:
             values.setdefault("resize", "stretch")
         if found < SCHEMA_OF_LABELS:
             values["multi_label"] = False
+        if found < SCHEMA_OF_LAYOUT:
+            values["layout"] = LAYOUTS[0]
         for name, kind in fields.items():
             wanted = kinds.get(kind, (list, tuple))
             # JSON's true is no size, though Python's True is an int.

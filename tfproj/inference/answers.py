@@ -84,14 +84,20 @@ def run(
     """(scores, probabilities) and the outputs of ``more``; see :meth:`tfproj.Predictor.run`."""
     places = pixels.shape[:3] if spec.task == "segment" else pixels.shape[:1]
     shape = (*places, len(spec.classes))
+    first = spec.layout == "NCHW"
+    fed = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) if first else pixels
     if not len(pixels):  # which not every provider can run
         return np.empty(shape, np.float32), np.empty(shape, np.float32)
     try:
         names = [SCORES_NAME, PROBABILITIES_NAME, *more]
-        scores, probabilities, *others = session.run(names, {INPUT_NAME: pixels})
+        scores, probabilities, *others = session.run(names, {INPUT_NAME: fed})
     # onnxruntime's exceptions have no common base below Exception.
     except Exception as error:
         raise TfprojError(_explain(error, pixels)) from None
+    if first and spec.task == "segment":
+        scores, probabilities = (
+            np.ascontiguousarray(np.moveaxis(answer, 1, -1)) for answer in (scores, probabilities)
+        )
     if not scores.shape == probabilities.shape == shape:
         raise TfprojError(f"the model answers with the shape {scores.shape}")
     return scores, probabilities, *others

@@ -254,9 +254,12 @@ def _count(reader: Reader, tensor: dict[str, list], width: int) -> int:
 def _check_ends(reader: Reader, graph: dict[str, list], spec: ModelSpec) -> frozenset[str]:
     """One image input and outputs of the shapes that the metadata says, whose names it gives."""
     size = (None, None) if spec.dynamic_size else spec.size
-    answer = (*size, len(spec.classes)) if spec.task == "segment" else (len(spec.classes),)
+    first = spec.layout == "NCHW"
+    counts = spec.channels, len(spec.classes)
+    image, mask = ((count, *size) if first else (*size, count) for count in counts)
+    answer = mask if spec.task == "segment" else counts[1:]
     inputs = [_value(reader, value) for value in graph.get("input", [])]
-    if len(inputs) != 1 or not _fits(inputs[0], INPUT_NAME, _UINT8, (*size, spec.channels)):
+    if len(inputs) != 1 or not _fits(inputs[0], INPUT_NAME, _FLOAT if first else _UINT8, image):
         raise InputError("its input does not fit its metadata")
     outputs = {value[0]: value for value in (_value(reader, v) for v in graph.get("output", []))}
     known = OUTPUT_NAMES[: 4 if spec.task == "classify" else 2]

@@ -124,7 +124,7 @@ class Run:
         stale = [self.report_file, self.report_folder]
         if new_weights:
             stale += [self.metrics_file, self.predictions_file, self.report_data]
-            stale += [self.onnx_file, self.int8_file]
+            stale += [self.onnx_file, self.int8_file, *self.path.glob("model*.tflite*")]
         removed = [path for path in stale if path.exists()]
         for path in removed:
             with writing(path):
