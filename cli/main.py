@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": ("serve", "serve", "Answer images over HTTP with ONNX files; no TensorFlow."),
     "benchmark": ("benchmark", "benchmark", "Time an ONNX file on this machine."),
     "data": ("data", "data", "List, check and prepare data sets."),
+    "runs": ("runs", "runs", "List runs, sort and filter them, remove some."),
     "models": ("models", "models", "List models, or print the layers of one."),
     "demo": ("demo", "demo", "The whole job in a few minutes."),
 }
