@@ -19,6 +19,7 @@ from tfproj.errors import first_line
 # command is used, so that --help stays fast.
 COMMANDS = {
     "train": ("train", "train", "Train a classifier or a segmenter."),
+    "tune": ("tune", "tune", "Search for better settings of a training."),
     "evaluate": ("evaluate", "evaluate", "Measure a run on its splits."),
     "report": ("report", "report", "Write what a run learned as one HTML file."),
     "card": ("card", "card", "Write a run's model card as Markdown."),

@@ -15,7 +15,7 @@ from tfproj.core.files import writing
 from tfproj.errors import InputError, unknown_name
 from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.lock import LOCK_FILE, require_unlocked
-from tfproj.runs.run import Run
+from tfproj.runs.run import PRUNED, Run
 
 # Fields of a listed run by which it may be sorted.
 FIELDS = ("run", "task", "data", "preset", "state", "metric", "value", "epochs", "age", "exported")
@@ -96,7 +96,7 @@ def _state(run: Run, history: list[dict[str, float]]) -> str:
             require_unlocked(run.path)
     except InputError:
         return "training"
-    if "pruned" in run.warnings():
+    if PRUNED in run.warnings():
         return "pruned"
     ended = out_of_patience(history, config.monitored, config.patience)
     return "finished" if len(history) >= config.epochs or ended else "stopped"

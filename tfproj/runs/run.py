@@ -42,6 +42,7 @@ from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs.config import TrainConfig, config_from_dict
 from tfproj.runs.lock import LOCK_FILE, require_unlocked
 
+PRUNED = "pruned"  # the warning of a run that a search ended early
 SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
 
 
