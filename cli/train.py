@@ -11,7 +11,15 @@ import click
 
 from tfproj import backend, pretrained
 from tfproj.cli.evaluate import format_metrics, write_report
-from tfproj.cli.options import SizedCommand, SuggestingGroup, print_json, say_notes, say_warnings
+from tfproj.cli.options import (
+    SizedCommand,
+    SuggestingGroup,
+    number,
+    print_json,
+    say_notes,
+    say_warnings,
+    table,
+)
 from tfproj.cli.train_options import NEWEST, train_options
 from tfproj.errors import InputError
 from tfproj.experiment import presets
@@ -24,6 +32,7 @@ from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs import config as configs
 from tfproj.runs.lock import require_unlocked
 from tfproj.runs.run import Run, check_place, find_run
+from tfproj.search.spread import over_seeds
 
 
 @click.group(cls=SuggestingGroup)
@@ -55,6 +64,7 @@ def _train(
     name: str | None,
     overwrite: bool,
     resume: str | None,
+    seeds: int | None,
     tensorboard: bool,
     no_evaluate: bool,
     report: bool,
@@ -66,7 +76,7 @@ def _train(
     exported = None
     if resume is not None:
         epochs = flags.pop("epochs", None)
-        if flags or preset or config_file or name or overwrite:
+        if flags or preset or config_file or name or overwrite or seeds:
             raise InputError(
                 "--resume takes everything but --epochs from the run; leave out the other flags"
             )
@@ -80,6 +90,15 @@ def _train(
         training.resume(run, tensorboard, planned)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
+        if seeds:
+            planned = plan(config)
+            check_place(runs_dir, task, name and f"{name}-", True)
+            load_training(planned)
+            from tfproj.search.seeds import train_seeds  # noqa: PLC0415 (loads TensorFlow)
+
+            runs = train_seeds(planned, seeds, runs_dir, name, overwrite, tensorboard)
+            finish_seeds(runs, no_evaluate, report, as_json)
+            return
         check_place(runs_dir, task, name, overwrite)
         training = load_training(planned := plan(config))
         run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
@@ -122,6 +141,15 @@ def build_config(
 
 def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
     """Evaluate on the held-out splits, write the report, print."""
+    metrics = _evaluate(run, no_evaluate, report)
+    if as_json:
+        print_json({"run": str(run.path), "epochs": len(run.history()), "metrics": metrics})
+    else:
+        click.echo(format_metrics(metrics) if metrics else str(run.path))
+        click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
+
+
+def _evaluate(run: Run, no_evaluate: bool, report: bool) -> dict[str, Any] | None:
     from tfproj.evaluation.evaluate import evaluate  # noqa: PLC0415 (loads TensorFlow)
 
     metrics = None
@@ -129,11 +157,25 @@ def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
         metrics = evaluate(run, [split for split in run.counts() if split != "train"])
     if report:
         write_report(run)
+    return metrics
+
+
+def finish_seeds(runs: list[Run], no_evaluate: bool, report: bool, as_json: bool) -> None:
+    """As :func:`finish`, of runs that differ in their seed alone: mean and deviation."""
+    metrics = [_evaluate(run, no_evaluate, report) for run in runs]
+    splits = [
+        found["splits"] if found else {"val": {run.config().monitored: run.kept_value()}}
+        for run, found in zip(runs, metrics, strict=True)
+    ]
+    spread = over_seeds(splits)
     if as_json:
-        print_json({"run": str(run.path), "epochs": len(run.history()), "metrics": metrics})
-    else:
-        click.echo(format_metrics(metrics) if metrics else str(run.path))
-        click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
+        seeds = [run.config().seed for run in runs]
+        print_json({"runs": [str(run.path) for run in runs], "seeds": seeds, "metrics": spread})
+        return
+    columns = ("mean", "deviation", "least", "most")
+    for split, measures in spread.items():
+        rows = [[key, *(number(found[c]) for c in columns)] for key, found in measures.items()]
+        click.echo(table(rows, [f"{split}, {len(runs)} seeds", *columns]))
 
 
 def load_training(planned: Plan) -> ModuleType:

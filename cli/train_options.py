@@ -150,6 +150,12 @@ def train_options(task: str) -> Decorator:
                 help="Continue an interrupted run: the newest, or the one named. With --epochs it "
                 "is extended: a cosine goes on as one of so many epochs has it at that point.",
             ),
+            click.option(
+                "--seeds",
+                type=click.IntRange(min=2),
+                metavar="N",
+                help="Train N runs, NAME-seed0 and so on; prints mean and standard deviation.",
+            ),
             click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),

@@ -13,7 +13,7 @@ from typing import Any
 
 from tfproj.core.files import writing
 from tfproj.errors import InputError, unknown_name
-from tfproj.runs.history import best_epoch, out_of_patience
+from tfproj.runs.history import best_epoch
 from tfproj.runs.lock import LOCK_FILE, require_unlocked
 from tfproj.runs.run import PRUNED, Run
 
@@ -79,7 +79,7 @@ def describe(run: Run, root: Path) -> dict[str, Any]:
         "task": config.task,
         "data": config.data,
         "preset": config.preset,
-        "state": _state(run, history),
+        "state": _state(run),
         "metric": config.monitored,
         "value": history[best - 1][config.monitored] if best else None,
         "epochs": len(history),
@@ -89,8 +89,7 @@ def describe(run: Run, root: Path) -> dict[str, Any]:
     }
 
 
-def _state(run: Run, history: list[dict[str, float]]) -> str:
-    config = run.config()
+def _state(run: Run) -> str:
     try:
         if os.access(run.path / LOCK_FILE, os.W_OK):  # else it can't be told
             require_unlocked(run.path)
@@ -98,8 +97,7 @@ def _state(run: Run, history: list[dict[str, float]]) -> str:
         return "training"
     if PRUNED in run.warnings():
         return "pruned"
-    ended = out_of_patience(history, config.monitored, config.patience)
-    return "finished" if len(history) >= config.epochs or ended else "stopped"
+    return "finished" if run.ended() else "stopped"
 
 
 def remove(paths: Sequence[Path]) -> None:

@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 from tfproj.errors import TfprojError, first_line
 from tfproj.experiment.plan import plan, plan_resume
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.lock import this_process
 from tfproj.runs.run import PRUNED, Run
 from tfproj.search.space import Space, suggest, with_values
@@ -86,7 +85,7 @@ class Search:
         print(f"trial {trial.number}: {shown}", file=sys.stderr)
         try:
             self._train(trial, with_values(self.config, values), run)
-            return kept_value(run)
+            return run.kept_value()
         except (KeyboardInterrupt, Interrupted):
             take_up(self.study, trial)
             raise Interrupted("interrupted; the same command goes on with the search") from None
@@ -107,9 +106,7 @@ class Search:
             planned = plan(config)
             train(config, self.root, run.name, again, planned=planned, listeners=listeners)
             return
-        history = run.history()
-        ended = out_of_patience(history, config.monitored, config.patience)
-        if len(history) < config.epochs and not ended:
+        if not run.ended():
             resume(run, planned=plan_resume(run), listeners=listeners)
 
     def result(self) -> dict[str, Any]:
@@ -141,14 +138,6 @@ class Search:
             "importance": importance(self.study),
             "trials": trials,
         }
-
-
-def kept_value(run: Run) -> float:
-    """The measure by which epochs are compared, of the epoch whose weights a run keeps."""
-    config, history = run.config(), run.history()
-    last = config.keep == "last"
-    epoch = len(history) if last else best_epoch(history, config.monitored)
-    return history[(epoch or len(history)) - 1][config.monitored]
 
 
 def _short(value: Any) -> str:

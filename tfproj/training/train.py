@@ -92,18 +92,22 @@ def train(
         file = planned.source.file.resolve()
         if replaces and (Path(root) / config.task / name).resolve() in file.parents:
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
-    data = Path(dataset.name)
-    stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
     # Whatever can fail does so before the directory is made or an earlier run replaced.
     with _prepared(planned, precision) as prepared:
         if replaces:
             for cache in prepared.caches.values():
                 cache.fill()
-        run = create_run(root, config.task, name, stem, overwrite)
+        run = create_run(root, config.task, name, stem(planned), overwrite)
         with locked(run.path):
             _describe(run, planned, facts)
             _fit(run, planned, prepared, tensorboard, listeners)
     return run
+
+
+def stem(planned: Plan) -> str:
+    """What a run is called, but for its number, where no name is given."""
+    data = Path(planned.dataset.name)
+    return f"{(data.name or data.resolve().name).replace(':', '-')}-{planned.config.preset}"
 
 
 def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
@@ -265,8 +269,7 @@ def _callbacks(
 
 
 def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
-    history = run.history()
-    monitored = config.monitored
+    history, monitored = run.history(), config.monitored
     best, tied = best_epoch(history, monitored), tied_epochs(history, monitored)
     kept = ", kept is the last" if config.keep == "last" else ""
     if len(tied) > 1:
