@@ -122,7 +122,7 @@ class Classification(_Ranked):
     def overlay(self, source: ImageLike, label: str | None = None) -> Image.Image:
         """The colours of :meth:`heat` over the image: blue is 0, yellow 1; darkened is not seen.
 
-        Arguments, result and errors as for :meth:`Segmentation.overlay` and :meth:`heat`.
+        Takes ``label`` as :meth:`heat` does; else as :meth:`Segmentation.overlay`.
         """
         from tfproj.core.heat import heated  # noqa: PLC0415 (arrays need no Pillow)
 

@@ -274,8 +274,9 @@ def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> No
     kept = ", kept is the last" if config.keep == "last" else ""
     if len(tied) > 1:
         kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
+    epochs = len(history) - done
     print(
-        f"trained {len(history) - done} epochs in {duration(seconds)}; best epoch {best} by "
+        f"trained {epochs} epoch{'s' * (epochs != 1)} in {duration(seconds)}; best epoch {best} by "
         f"{monitored}{kept}: {run.path}",
         file=sys.stderr,
     )
