@@ -44,7 +44,7 @@ docs: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,serve,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,serve,tune,dev]'
 	touch $@
 
 clean:

@@ -19,6 +19,7 @@ from tfproj.errors import first_line
 # command is used, so that --help stays fast.
 COMMANDS = {
     "train": ("train", "train", "Train a classifier or a segmenter."),
+    "tune": ("tune", "tune", "Search for better settings of a training."),
     "evaluate": ("evaluate", "evaluate", "Measure a run on its splits."),
     "report": ("report", "report", "Write what a run learned as one HTML file."),
     "card": ("card", "card", "Write a run's model card as Markdown."),
@@ -27,6 +28,7 @@ COMMANDS = {
     "serve": ("serve", "serve", "Answer images over HTTP with ONNX files; no TensorFlow."),
     "benchmark": ("benchmark", "benchmark", "Time an ONNX file on this machine."),
     "data": ("data", "data", "List, check and prepare data sets."),
+    "runs": ("runs", "runs", "List runs, sort and filter them, remove some."),
     "models": ("models", "models", "List models, or print the layers of one."),
     "demo": ("demo", "demo", "The whole job in a few minutes."),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,15 +14,13 @@ from tfproj.cli.evaluate import format_metrics, write_report
 from tfproj.cli.options import (
     SizedCommand,
     SuggestingGroup,
-    common,
-    image_size,
+    number,
     print_json,
-    runs_dir,
     say_notes,
     say_warnings,
-    size,
+    table,
 )
-from tfproj.core.spec import RESIZES
+from tfproj.cli.train_options import NEWEST, train_options
 from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.balance import explain
@@ -35,136 +32,7 @@ from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs import config as configs
 from tfproj.runs.lock import require_unlocked
 from tfproj.runs.run import Run, check_place, find_run
-
-NEWEST = "newest"
-
-# Flags that set a field of TrainConfig: name -> (field, click type, help).
-CONFIG_FLAGS: dict[str, tuple[str, Any, str]] = {
-    "--data": ("data", str, "Data set: a name (tfproj data list), tfds:NAME, or a directory."),
-    "--data-dir": ("data_dir", str, "Directory of the named data set."),
-    "--format": ("format", str, "How that directory is laid out. [default: recognised]"),
-    "--model": ("model", str, "Model (tfproj models)."),
-    "--encoder": (
-        "encoder",
-        str,
-        "Pretrained network that the model begins with: lite0, or one of keras.applications, "
-        "which is downloaded.",
-    ),
-    "--encoder-weights": (
-        "encoder_weights",
-        str,
-        "File with the encoder's weights, or drawn: random ones. [default: ImageNet's]",
-    ),
-    "--encoder-rate": ("encoder_rate", float, "The encoder's step size, as a share of the rest's."),
-    "--epochs": ("epochs", int, "Passes over the training images."),
-    "--batch-size": ("batch_size", int, "Images per step."),
-    "--resize": ("resize", str, f"Images of other proportions: {', '.join(RESIZES)}."),
-    "--channels": ("channels", int, "1 for grey, 3 for RGB."),
-    "--learning-rate": ("learning_rate", float, "Step size, or its peak under a schedule."),
-    "--optimizer": ("optimizer", str, f"One of {', '.join(configs.OPTIMIZERS)}."),
-    "--schedule": ("schedule", str, f"One of {', '.join(configs.SCHEDULES)}."),
-    "--warmup-epochs": ("warmup_epochs", float, "Epochs until the peak of the cosine schedule."),
-    "--weight-decay": ("weight_decay", float, "Coupled for adam, else decoupled."),
-    "--label-smoothing": ("label_smoothing", float, "Share of the target spread over all classes."),
-    "--dice": ("dice", float, "Weight of the Dice loss, which counts every class alike (segment)."),
-    "--class-weights": (
-        "class_weights",
-        str,
-        "What errors weigh: balanced, or a file with a number for each class (JSON, YAML, CSV).",
-    ),
-    "--sampling": ("sampling", str, "balanced: an epoch draws images of rare classes more often."),
-    "--ema": (
-        "ema",
-        float,
-        "Momentum of the moving average of the weights; lowered for short runs.",
-    ),
-    "--teacher": (
-        "teacher",
-        str,
-        "Learn the answers of these, too: runs, pretrained models or ONNX files, by commas.",
-    ),
-    "--teacher-weight": ("teacher_weight", float, "Share of the teachers' answers in the loss."),
-    "--temperature": ("temperature", float, "Above 1 the teachers' answers are evened out."),
-    "--augment": ("augment", str, f"One of {', '.join(configs.AUGMENTATIONS)}."),
-    "--monitor": (
-        "monitor",
-        str,
-        "Validation measure that says which epoch is best: "
-        + "; ".join(", ".join(names) for names in configs.MONITORS.values())
-        + ".",
-    ),
-    "--keep": (
-        "keep",
-        str,
-        "Which epoch's weights to keep: best (on the validation split) or last.",
-    ),
-    "--patience": (
-        "patience",
-        int,
-        "Stop after this many epochs without improvement on the validation split.",
-    ),
-    "--init": (
-        "init",
-        str,
-        "Start from the weights of a run, a pretrained model or FILE.onnx.",
-    ),
-    "--precision": ("precision", str, f"One of {', '.join(configs.PRECISIONS)}."),
-    "--seed": ("seed", int, "Seed of initialisation, order and augmentation."),
-    "--val-fraction": ("val_fraction", float, "Share held out where there is no validation split."),
-    "--group-modulus": ("group_modulus", int, "Files numbered N and N + this are one group."),
-    "--limit": ("limit", int, "Use at most this many training images."),
-}
-
-# What other tools call a flag.
-OTHER_NAMES = {"--learning-rate": "--lr", "--init": "--weights"}
-
-
-def train_options(task: str) -> Callable[[Callable], Callable]:
-    """All flags of a train command."""
-    names = ", ".join(presets.PRESETS[task])
-
-    def decorate(command: Callable) -> Callable:
-        options: list[Callable[[Callable], Callable]] = [
-            click.option(
-                "--preset",
-                default=None,
-                help=f"One of {names}. [default: photo for colour photographs, finetune with "
-                "--init, else default]",
-            ),
-            click.option("--config", "config_file", metavar="FILE", help="YAML; flags win."),
-            *(
-                click.option(
-                    flag, *filter(None, [OTHER_NAMES.get(flag)]), field,
-                    type=kind, default=None, help=text,
-                )
-                for flag, (field, kind, text) in CONFIG_FLAGS.items()
-            ),
-            *[
-                click.option(
-                    "--multi-label", is_flag=True, default=None,
-                    help="Images have any number of the classes: from a CSV, or COCO.",
-                )
-            ] * (task == "classify"),
-            click.option("--name", help="Name of the run. [default: DATA-PRESET-NUMBER]"),
-            click.option("--overwrite", is_flag=True, help="Replace a run of the same name."),
-            click.option(
-                "--resume", is_flag=False, flag_value=NEWEST, metavar="[RUN]",
-                help="Continue an interrupted run: the newest, or the one named. With --epochs it "
-                "is extended: a cosine goes on as one of so many epochs has it at that point.",
-            ),
-            click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
-            click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
-            click.option("--report", is_flag=True, help="Also write the report."),
-            image_size("[default: near the images' own]"),
-            size("--crop", "Train on crops of so many px at the images' own scale (segment)."),
-            runs_dir,
-            common,
-        ]  # fmt: skip
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+from tfproj.search.spread import over_seeds
 
 
 @click.group(cls=SuggestingGroup)
@@ -196,6 +64,7 @@ def _train(
     name: str | None,
     overwrite: bool,
     resume: str | None,
+    seeds: int | None,
     tensorboard: bool,
     no_evaluate: bool,
     report: bool,
@@ -207,7 +76,7 @@ def _train(
     exported = None
     if resume is not None:
         epochs = flags.pop("epochs", None)
-        if flags or preset or config_file or name or overwrite:
+        if flags or preset or config_file or name or overwrite or seeds:
             raise InputError(
                 "--resume takes everything but --epochs from the run; leave out the other flags"
             )
@@ -215,14 +84,23 @@ def _train(
         if run.config().task != task:
             raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
         require_unlocked(run.path)
-        training = _load(planned := plan_resume(run, epochs))
+        training = load_training(planned := plan_resume(run, epochs))
         with contextlib.suppress(InputError):
             exported = read_model(run.onnx_file, run.onnx_file.name)
         training.resume(run, tensorboard, planned)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
+        if seeds:
+            planned = plan(config)
+            check_place(runs_dir, task, name and f"{name}-", True)
+            load_training(planned)
+            from tfproj.search.seeds import train_seeds  # noqa: PLC0415 (loads TensorFlow)
+
+            runs = train_seeds(planned, seeds, runs_dir, name, overwrite, tensorboard)
+            finish_seeds(runs, no_evaluate, report, as_json)
+            return
         check_place(runs_dir, task, name, overwrite)
-        training = _load(planned := plan(config))
+        training = load_training(planned := plan(config))
         run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
     finish(run, no_evaluate, report, as_json)
     if exported and not run.onnx_file.is_file():  # last: it may fail
@@ -264,13 +142,7 @@ def build_config(
 
 def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
     """Evaluate on the held-out splits, write the report, print."""
-    from tfproj.evaluation.evaluate import evaluate  # noqa: PLC0415 (loads TensorFlow)
-
-    metrics = None
-    if not no_evaluate:
-        metrics = evaluate(run, [split for split in run.counts() if split != "train"])
-    if report:
-        write_report(run)
+    metrics = _evaluate(run, no_evaluate, report)
     if as_json:
         print_json({"run": str(run.path), "epochs": len(run.history()), "metrics": metrics})
     else:
@@ -278,7 +150,36 @@ def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
         click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
 
 
-def _load(planned: Plan) -> ModuleType:
+def _evaluate(run: Run, no_evaluate: bool, report: bool) -> dict[str, Any] | None:
+    from tfproj.evaluation.evaluate import evaluate  # noqa: PLC0415 (loads TensorFlow)
+
+    metrics = None
+    if not no_evaluate:
+        metrics = evaluate(run, [split for split in run.counts() if split != "train"])
+    if report:
+        write_report(run)
+    return metrics
+
+
+def finish_seeds(runs: list[Run], no_evaluate: bool, report: bool, as_json: bool) -> None:
+    """As :func:`finish`, of runs that differ in their seed alone: mean and deviation."""
+    metrics = [_evaluate(run, no_evaluate, report) for run in runs]
+    splits = [
+        found["splits"] if found else {"val": {run.config().monitored: run.kept_value()}}
+        for run, found in zip(runs, metrics, strict=True)
+    ]
+    spread = over_seeds(splits)
+    if as_json:
+        seeds = [run.config().seed for run in runs]
+        print_json({"runs": [str(run.path) for run in runs], "seeds": seeds, "metrics": spread})
+        return
+    columns = ("mean", "deviation", "least", "most")
+    for split, measures in spread.items():
+        rows = [[key, *(number(found[c]) for c in columns)] for key, found in measures.items()]
+        click.echo(table(rows, [f"{split}, {len(runs)} seeds", *columns]))
+
+
+def load_training(planned: Plan) -> ModuleType:
     """What trains; first, before TensorFlow is loaded, what was chosen, and notes on the data."""
     if planned.choice:
         click.echo(planned.choice, err=True)

@@ -76,7 +76,7 @@ def test_a_run_in_training_is_not_replaced_and_a_killed_one_is(
 
 def test_a_number_that_another_process_has_now_holds_nothing(run, monkeypatch):
     no_locks(monkeypatch)
-    record = {**lock._this_process(), "started": "long ago"}
+    record = {**lock.this_process(), "started": "long ago"}
     (run.path / LOCK_FILE).write_text(json.dumps(record))
     require_unlocked(run.path)
     write_json(run.path / LOCK_FILE, {**record, "host": "another"})

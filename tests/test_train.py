@@ -15,7 +15,7 @@ import keras  # noqa: E402
 
 from tfproj.cli.evaluate import format_metrics  # noqa: E402
 from tfproj.cli.main import main  # noqa: E402
-from tfproj.cli.train import _load  # noqa: E402
+from tfproj.cli.train import load_training  # noqa: E402
 from tfproj.data import DataOptions  # noqa: E402
 from tfproj.errors import InputError, TfprojError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
@@ -162,7 +162,7 @@ def test_the_size_of_the_input_is_said_with_its_reason(mask_folder, photographs,
 
 
 def test_train_says_the_preset_and_the_size_of_the_input_first(capsys):
-    _load(plan(toy("classify", augment="none")))
+    load_training(plan(toy("classify", augment="none")))
     assert capsys.readouterr().err == (
         "preset default: the model is given\n"
         "input 8 x 8 px (height x width, resize: stretch): the training images have 8 x 8 "

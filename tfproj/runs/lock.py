@@ -34,7 +34,7 @@ def locked(run: Path) -> Iterator[None]:
     """
     with _taken(run) as file:
         file.truncate(0)
-        json.dump(_this_process(), file)
+        json.dump(this_process(), file)
         file.flush()
         try:
             yield
@@ -57,7 +57,7 @@ def _taken(run: Path) -> IO[str]:
     try:
         _lock(file)
     except OSError as error:
-        if error.errno in _TAKEN or _is_running(holder):
+        if error.errno in _TAKEN or is_running(holder):
             file.close()
             by = f" by process {holder['pid']} on {holder['host']}" if holder else ""
             raise InputError(
@@ -90,11 +90,12 @@ def _holder(text: str) -> dict[str, Any]:
     return {}
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """What :func:`is_running` knows this process by, as JSON takes it."""
     return {"pid": os.getpid(), "host": platform.node(), "started": _started(os.getpid())}
 
 
-def _is_running(holder: dict[str, Any]) -> bool:
+def is_running(holder: dict[str, Any]) -> bool:
     """Whether the process still runs, as far as can be told; one of another machine counts so."""
     if not holder or holder["host"] != platform.node() or sys.platform == "win32":
         return bool(holder)

@@ -40,8 +40,10 @@ from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
 from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs.config import TrainConfig, config_from_dict
+from tfproj.runs.history import best_epoch, out_of_patience
 from tfproj.runs.lock import LOCK_FILE, require_unlocked
 
+PRUNED = "pruned"  # the warning of a run that a search ended early
 SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
 
 
@@ -88,6 +90,18 @@ class Run:
         except (OSError, ValueError, TypeError, csv.Error) as error:
             raise InputError(f"{self.history_file}: damaged ({error})") from None
         return rows
+
+    def ended(self) -> bool:
+        """Whether it has all of its epochs, or its patience was out."""
+        config, history = self.config(), self.history()
+        done = out_of_patience(history, config.monitored, config.patience)
+        return done or len(history) >= config.epochs
+
+    def kept_value(self) -> float:
+        """The validation measure that chooses among epochs, of the one whose weights are kept."""
+        config, history = self.config(), self.history()
+        best = None if config.keep == "last" else best_epoch(history, config.monitored)
+        return history[best - 1 if best else -1][config.monitored]
 
     def counts(self) -> dict[str, int]:
         """Examples of each split that the run was started with."""

@@ -24,6 +24,10 @@ class Diverged(TfprojError):
     """The loss became NaN or infinite."""
 
 
+class Interrupted(TfprojError):
+    """Stopped by Ctrl-C or SIGTERM; the run can be resumed."""
+
+
 class Checkpoints(keras.callbacks.Callback):
     """After each epoch: history line, ``best.keras``, ``last.keras``; stops when patience ends.
 

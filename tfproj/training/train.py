@@ -11,7 +11,7 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tfproj import backend
 from tfproj.core.files import write_json, write_text
 from tfproj.core.words import duration
 from tfproj.data.dataset import median_size
-from tfproj.errors import InputError, TfprojError, missing_extra
+from tfproj.errors import InputError, missing_extra
 from tfproj.experiment import initial_weights
 from tfproj.experiment.plan import Plan, describe_splits, plan, plan_resume
 from tfproj.models.checkpoint import load_weights
@@ -32,7 +32,7 @@ from tfproj.runs import DEFAULT_ROOT, environment
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch, out_of_patience, tied_epochs
 from tfproj.runs.lock import locked
-from tfproj.runs.run import Run, check_place, create_run
+from tfproj.runs.run import PRUNED, Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
 from tfproj.training.cache import Cache, make_cache
@@ -54,6 +54,7 @@ def train(
     overwrite: bool = False,
     tensorboard: bool = False,
     planned: Plan | None = None,
+    listeners: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Train from the start.
 
@@ -62,6 +63,7 @@ def train(
         root, name, overwrite: see :func:`tfproj.runs.run.create_run`.
         tensorboard: also write ``tensorboard/`` events into the run.
         planned: the result of :func:`plan` where it was already made.
+        listeners: further callbacks, called after an epoch was saved.
 
     Returns:
         The run directory with weights, history and environment; not yet evaluated.
@@ -90,18 +92,22 @@ def train(
         file = planned.source.file.resolve()
         if replaces and (Path(root) / config.task / name).resolve() in file.parents:
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
-    data = Path(dataset.name)
-    stem = f"{(data.name or data.resolve().name).replace(':', '-')}-{config.preset}"
     # Whatever can fail does so before the directory is made or an earlier run replaced.
     with _prepared(planned, precision) as prepared:
         if replaces:
             for cache in prepared.caches.values():
                 cache.fill()
-        run = create_run(root, config.task, name, stem, overwrite)
+        run = create_run(root, config.task, name, stem(planned), overwrite)
         with locked(run.path):
             _describe(run, planned, facts)
-            _fit(run, planned, prepared, tensorboard)
+            _fit(run, planned, prepared, tensorboard, listeners)
     return run
+
+
+def stem(planned: Plan) -> str:
+    """What a run is called, but for its number, where no name is given."""
+    data = Path(planned.dataset.name)
+    return f"{(data.name or data.resolve().name).replace(':', '-')}-{planned.config.preset}"
 
 
 def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
@@ -113,7 +119,12 @@ def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
     write_json(run.config_file, planned.config.to_dict())  # last: its presence makes it a run
 
 
-def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> Run:
+def resume(
+    run: Run,
+    tensorboard: bool = False,
+    planned: Plan | None = None,
+    listeners: Sequence[keras.callbacks.Callback] = (),
+) -> Run:
     """Continue an interrupted run from its last whole epoch, as if it had never stopped.
 
     Where the plan has more epochs than the run, it is extended: a cosine schedule goes on as one of
@@ -131,9 +142,11 @@ def resume(run: Run, tensorboard: bool = False, planned: Plan | None = None) -> 
         planned = replace(planned, source=initial_weights.find_source(init, task))
     precision = run.environment()["precision"]
     with locked(run.path), _prepared(planned, precision) as prepared:
+        if PRUNED in run.warnings():
+            run.drop_warning(PRUNED)
         if planned.config.epochs != run.config().epochs:
             _extend(run, planned.config.epochs)
-        _fit(run, planned, prepared, tensorboard)
+        _fit(run, planned, prepared, tensorboard, listeners)
     return run
 
 
@@ -190,7 +203,7 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
             cache.close()
 
 
-def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> None:
+def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool, more: Sequence) -> None:
     config, caches = planned.config, prepared.caches
     history = _restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
@@ -198,12 +211,12 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool) -> Non
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
-        listeners = _callbacks(run, planned, prepared, history, tensorboard)
+        listeners = [*_callbacks(run, planned, prepared, history, tensorboard), *more]
         if config.probe and not done:
             fit_last_layer(prepared.model, planned, caches, listeners)
         _fit_epochs(planned, prepared, max(done, int(config.probe)), listeners)
     except KeyboardInterrupt:
-        raise TfprojError(
+        raise callbacks.Interrupted(
             f"interrupted after {len(run.history())} of {config.epochs} epochs; continue with: "
             f"tfproj train {config.task} --resume {shlex.quote(str(run.path))}"
         ) from None
@@ -256,8 +269,7 @@ def _callbacks(
 
 
 def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
-    history = run.history()
-    monitored = config.monitored
+    history, monitored = run.history(), config.monitored
     best, tied = best_epoch(history, monitored), tied_epochs(history, monitored)
     kept = ", kept is the last" if config.keep == "last" else ""
     if len(tied) > 1:

@@ -1,0 +1,222 @@
+"""``tfproj tune``: a study of runs that ends bad ones early and outlives its workers."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
+
+from optuna.trial import TrialState  # noqa: E402
+
+from tfproj.cli.main import main  # noqa: E402
+from tfproj.errors import InputError  # noqa: E402
+from tfproj.experiment.presets import make_config  # noqa: E402
+from tfproj.runs.lock import this_process  # noqa: E402
+from tfproj.runs.run import Run  # noqa: E402
+from tfproj.search import space as spaces  # noqa: E402
+from tfproj.search import study as studies  # noqa: E402
+
+TOY = ["--data", "digits", "--preset", "original", "--limit", "64", "--batch-size", "32"]
+TOY += ["--augment", "none", "--epochs", "2"]
+SPACE = "learning_rate: {low: 1e-3, high: 1e-2, log: true}\n"
+
+
+@pytest.fixture
+def tune(tmp_path):
+    """Runs the command on a study of digits; returns the exit code."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+
+    def run(*args, task="classify", space="space.yaml", study="a.journal"):
+        at = study if "://" in study else str(tmp_path / study)
+        command = ["tune", task, "--study", at, "--space", str(tmp_path / space), *TOY]
+        return main([*command, "--runs-dir", str(tmp_path / "runs"), *args])
+
+    return run
+
+
+def opened(path):
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    return optuna.load_study(study_name="tfproj", storage=optuna.storages.JournalStorage(backend))
+
+
+def test_trials_are_runs_and_the_best_is_a_config(tune, tmp_path, capsys):
+    assert tune("--trials", "2", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    first, second = result["trials"]
+    assert first["values"]["learning_rate"] == make_config("classify", "original").learning_rate
+    best = max((first, second), key=lambda trial: trial["value"])
+    run = Run(tmp_path / "runs" / "classify" / f"a-{best['number']}")
+    assert result["best"]["run"] == str(run.path)
+    assert run.config().to_dict() == result["best"]["config"]
+    assert best["value"] == max(row["val_accuracy"] for row in run.history())
+
+    # Four trials that were better from the first epoch on, then one that can't keep up.
+    study = opened(tmp_path / "a.journal")
+    done = optuna.trial.create_trial(
+        state=TrialState.COMPLETE, value=1.0, intermediate_values={1: 1.0, 2: 1.0},
+        params={"learning_rate": 2e-3}, distributions=study.trials[0].distributions,
+    )  # fmt: skip
+    study.add_trials([done] * 4)
+    assert tune("--trials", "7", "--json") == 0
+    last = json.loads(capsys.readouterr().out)["trials"][-1]
+    assert last["state"] == "pruned"
+    pruned = Run(tmp_path / "runs" / "classify" / "a-6")
+    assert len(pruned.history()) == 1 and "after epoch 1" in pruned.warnings()["pruned"]
+    assert main(["runs", "--state", "pruned", "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert "classify/a-6" in capsys.readouterr().out
+    assert tune("--trials", "7") == 0  # nothing is left to do
+    said = capsys.readouterr()
+    assert "trial 7" not in said.err and "tfproj train classify --config" in said.out
+
+
+def test_a_killed_workers_trial_is_taken_up_where_it_was(tune, tmp_path, capsys):
+    (tmp_path / "space.yaml").write_text(SPACE)
+    more = ["--epochs", "6", "--limit", "1000", "--batch-size", "4", "--trials", "1"]
+    command = [
+        sys.executable, "-m", "tfproj", "tune", "classify", *TOY, *more,
+        "--study", tmp_path / "a.journal", "--space", tmp_path / "space.yaml",
+        "--runs-dir", tmp_path / "runs",
+    ]  # fmt: skip
+    run = Run(tmp_path / "runs" / "classify" / "a-0")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker:
+        while not run.history_file.exists() and worker.poll() is None:
+            time.sleep(0.02)
+        worker.kill()
+    before = run.history()
+    assert 1 <= len(before) < 6
+    assert tune(*more, "--json") == 0
+    said = capsys.readouterr()
+    assert "trial 0: its worker is gone" in said.err
+    (trial,) = json.loads(said.out)["trials"]
+    assert (trial["number"], trial["run"]) == (1, str(run.path))
+    history = run.history()
+    assert len(history) == 6 and history[: len(before)] == before
+    values = opened(tmp_path / "a.journal").trials[1].intermediate_values
+    assert values == {row["epoch"]: row["val_accuracy"] for row in history}
+
+
+def test_trials_that_fail_are_recorded_and_all_of_them_are_an_error(tune, tmp_path, capsys):
+    (tmp_path / "wild.yaml").write_text("learning_rate: [1e38, 3e38]")
+    assert tune("--trials", "2", space="wild.yaml") == 1
+    said = capsys.readouterr().err
+    assert "trial 0 failed" in said and "trial 1 failed" in said
+    assert "no trial of 2 reached its end; the last: the loss is not a number" in said
+
+
+def test_an_interrupted_trial_is_queued_for_the_next_worker(tune, tmp_path, monkeypatch, capsys):
+    from tfproj.search import tune as searching
+    from tfproj.training.callbacks import Interrupted
+
+    def stop(*args, **kwargs):
+        raise Interrupted("of the training")
+
+    monkeypatch.setattr(searching, "train", stop)
+    assert tune("--trials", "2") == 1
+    assert "the same command goes on" in capsys.readouterr().err
+    stopped, queued = opened(tmp_path / "a.journal").trials
+    assert (stopped.state, queued.state) == (TrialState.FAIL, TrialState.WAITING)
+    assert queued.user_attrs == {"run": "a-0", "instead_of": 0}
+    assert studies.counted(opened(tmp_path / "a.journal")) == []
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A study of digits, of which nothing was trained, as another worker left it."""
+    config = make_config("classify", "original", data="digits")
+    record = {**config.to_dict(), "space": spaces.default_space(config)}
+    studies.open_study(str(tmp_path / "a.journal"), record, {"learning_rate": 1e-3})
+    return record
+
+
+def test_a_study_of_something_else_is_refused(begun, tmp_path, tune, capsys):
+    at = str(tmp_path / "a.journal")
+    assert len(studies.open_study(at, begun, {}).trials) == 1  # the first values, once
+    for key, value in {"task": "segment", "epochs": 99, "space": {}}.items():
+        with pytest.raises(InputError, match=f"begun with {key} .*another --study"):
+            studies.open_study(at, {**begun, key: value}, {})
+    other = optuna.create_study(storage=f"sqlite:///{tmp_path / 'b.db'}", study_name="tfproj")
+    other.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(InputError, match="begun with task None"):
+        studies.open_study(f"sqlite:///{tmp_path / 'b.db'}", begun, {})
+
+
+def test_a_database_holds_studies_by_name(begun, tmp_path):
+    at = f"sqlite:///{tmp_path / 'studies.db'}"
+    for name, epochs in (("one", 1), ("two", 2)):
+        study = studies.open_study(f"{at}#{name}", {**begun, "epochs": epochs}, {})
+        assert study.study_name == name
+        assert studies.open_study(f"{at}#{name}", {**begun, "epochs": epochs}, {}).trials
+    trial = study.ask()
+    trial.set_user_attr("worker", {**this_process(), "started": "before the machine was"})
+    studies.take_up_dead(study)
+    assert [t.user_attrs.get("instead_of") for t in study.trials] == [None, 0]
+    trial = study.ask()
+    trial.set_user_attr("worker", this_process())
+    studies.take_up_dead(study)  # it lives
+    assert study.trials[-1].state == TrialState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("missing/a.journal", "directory that exists"),
+        ("text.txt", "text.txt: "),
+        ("nosuch://me:secret@host/db", "--study nosuch://host/db: "),
+    ],
+)
+def test_a_place_that_holds_no_study_is_one_line(tmp_path, monkeypatch, begun, where, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("not a journal\n" * 3)
+    with pytest.raises(InputError, match=words) as error:
+        studies.open_study(where, begun, {})
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("learning_rat: [1, 2]", "did you mean 'learning_rate'"),
+        ("data: [a, b]", "data can't be searched"),
+        ("seed: [1, 2]", "--seed sets it"),
+        ("learning_rate: {low: 2, high: 1}", "empty range"),
+        ("learning_rate: {low: 0, high: 1}", "must be above 0"),
+        ("weight_decay: {low: 0, high: 1, log: true}", "on a logarithmic scale"),
+        ("weight_decay: {low: 0, top: 1}", "unknown key 'top'"),
+        ("weight_decay: {low: 0}", "low and high must be numbers"),
+        ("epochs: {low: 1, high: 2.5}", "whole number"),
+        ("augment: {low: 0, high: 1}", "give choices"),
+        ("augment: [none, shift, wrap]", "unknown augment 'wrap'"),
+        ("augment: [none]", "two or more different"),
+        ("augment: 3", "a list of choices"),
+        ("dice: [0, 1]", "for segment only"),
+        ("{}", "names no field"),
+    ],
+)
+def test_a_wrong_space_is_one_line_that_says_where(tmp_path, text, words):
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=words) as error:
+        spaces.read_space(file, make_config("classify", data="digits"), {"seed": 0})
+    assert str(error.value).startswith(str(file))
+
+
+def test_the_default_space_is_around_the_preset_and_leaves_flags_alone():
+    for task in ("classify", "segment"):
+        config = make_config(task, "best", data="digits", augment="flip")
+        space = spaces.default_space(config, {"batch_size": 64})
+        assert "batch_size" not in space and len(space) == 4
+        assert spaces.own_values(config, space)["learning_rate"] == config.learning_rate
+        low = {
+            name: values.get("low", values.get("choices", [0])[-1])
+            for name, values in space.items()
+        }
+        assert spaces.with_values(config, low).augment in ("shift", "photo")
+
+
+def test_without_optuna_it_says_what_to_install(tune, monkeypatch, capsys):
+    monkeypatch.setattr("tfproj.cli.tune.importlib.util.find_spec", lambda name: None)
+    assert tune() == 2
+    assert "pip install 'tfproj[tune]'" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""What runs there are, in a line each, and the removal of some. No TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tfproj.core.files import writing
+from tfproj.errors import InputError, unknown_name
+from tfproj.runs.history import best_epoch
+from tfproj.runs.lock import LOCK_FILE, require_unlocked
+from tfproj.runs.run import PRUNED, Run
+
+# Fields of a listed run by which it may be sorted.
+FIELDS = ("run", "task", "data", "preset", "state", "metric", "value", "epochs", "age", "exported")
+
+
+def list_runs(
+    root: str | Path,
+    names: Sequence[str] = (),
+    task: str | None = None,
+    data: str | None = None,
+    preset: str | None = None,
+    state: str | None = None,
+) -> list[dict[str, Any]]:
+    """The runs below ``root``, the newest first; damaged ones are named on stderr and left out.
+
+    Args:
+        root: where runs live.
+        names: patterns as of the shell, for the name or ``task/name``; none: all runs.
+        task, data, preset, state: only runs of exactly this.
+
+    Raises:
+        InputError: a name without ``*?[`` that no run has.
+    """
+    root = Path(root)
+    found = []
+    for file in root.glob("*/*/config.json"):
+        try:
+            found.append(describe(Run(file.parent), root))
+        except InputError as error:
+            print(f"warning: left out: {error}", file=sys.stderr)
+    for name in names:
+        if not any(_called(run, name) for run in found) and not set(name) & set("*?["):
+            raise unknown_name("unknown run", name, [run["run"] for run in found])
+    wanted = {"task": task, "data": data, "preset": preset, "state": state}
+    return sorted(
+        (
+            run
+            for run in found
+            if (not names or any(_called(run, name) for name in names))
+            and all(value in (None, run[key]) for key, value in wanted.items())
+        ),
+        key=lambda run: run["age"],
+    )
+
+
+def _called(run: dict[str, Any], name: str) -> bool:
+    return any(fnmatchcase(of, name) for of in (run["run"], run["run"].split("/")[1], run["path"]))
+
+
+def describe(run: Run, root: Path) -> dict[str, Any]:
+    """The ``FIELDS`` and ``path`` of a run; ``value`` is its best one on the validation split.
+
+    ``epochs`` are the finished ones, ``of`` those it is to have, ``age`` seconds since its start.
+    ``state`` is training, finished, pruned or stopped.
+    """
+    config, history = run.config(), run.history()
+    best = best_epoch(history, config.monitored)
+    return {
+        "run": run.path.relative_to(root).as_posix(),
+        "path": str(run.path),
+        "task": config.task,
+        "data": config.data,
+        "preset": config.preset,
+        "state": _state(run),
+        "metric": config.monitored,
+        "value": history[best - 1][config.monitored] if best else None,
+        "epochs": len(history),
+        "of": config.epochs,
+        "age": max(0.0, time.time() - run.config_file.stat().st_mtime),
+        "exported": run.onnx_file.is_file() or run.int8_file.is_file(),
+    }
+
+
+def _state(run: Run) -> str:
+    try:
+        if os.access(run.path / LOCK_FILE, os.W_OK):  # else it can't be told
+            require_unlocked(run.path)
+    except InputError:
+        return "training"
+    if PRUNED in run.warnings():
+        return "pruned"
+    return "finished" if run.ended() else "stopped"
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Remove run directories: all of them, or none.
+
+    Raises:
+        InputError: one is a link, no run directory, or in training.
+    """
+    for path in paths:
+        if path.is_symlink() or not (path / "config.json").is_file():
+            raise InputError(f"{path} is not a run directory; nothing was removed")
+        require_unlocked(path)
+    for path in paths:
+        with writing(path):
+            shutil.rmtree(path)

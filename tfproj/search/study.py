@@ -1,0 +1,135 @@
+"""An Optuna study: where it lies, what it is of, and the trials of workers that are gone.
+
+What a study is of stands in its attributes, so that every worker searches the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import (
+    JournalFileBackend,
+    JournalFileOpenLock,
+    JournalFileSymlinkLock,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from tfproj.errors import InputError, first_line
+from tfproj.runs.lock import is_running
+
+RECORD = "tfproj"  # the attribute with what the study is of, and its default name
+INSTEAD_OF = "instead_of"  # the number of the trial that a trial takes up
+TIMEOUT = 10  # seconds until a database must answer
+HEARTBEAT = 30  # seconds between signs of life in a database
+GRACE = 120  # seconds without one until a worker counts as gone
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # what a trial did is said in our words
+
+
+def open_study(where: str, record: Mapping[str, Any], first: Mapping[str, Any]) -> optuna.Study:
+    """Open the study, or begin it.
+
+    Args:
+        where: a journal file, or the URL of a database, with ``#NAME`` for a study's name.
+        record: what it is of, as JSON takes it.
+        first: values that a new study tries first.
+
+    Raises:
+        InputError: the place can't be read or doesn't answer, or the study is of something else.
+    """
+    address, _, name = where.partition("#") if "://" in where else (where, "", "")
+    try:
+        study = optuna.create_study(
+            storage=_database(address) if "://" in where else _journal(address),
+            study_name=name or RECORD,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+            load_if_exists=True,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
+        raise InputError(f"--study {_public(where)}: {first_line(error)}") from None
+    known = study.user_attrs.get(RECORD)
+    if known is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(RECORD, dict(record))
+        study.enqueue_trial(dict(first))
+    elif known != record:
+        _refuse(_public(where), known or {}, record)
+    return study
+
+
+def _journal(path: str) -> optuna.storages.JournalStorage:
+    if Path(path).is_dir() or not Path(path).parent.is_dir():
+        raise InputError(f"--study {path}: must be a file, in a directory that exists")
+    # A link is made whole also on network file systems; Windows lets few make one.
+    lock = JournalFileOpenLock if sys.platform == "win32" else JournalFileSymlinkLock
+    return optuna.storages.JournalStorage(JournalFileBackend(path, lock(path)))
+
+
+def _database(url: str) -> optuna.storages.RDBStorage:
+    # The heartbeat is called experimental; without it a worker killed elsewhere is never seen.
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    timeout = "timeout" if url.startswith("sqlite") else "connect_timeout"
+    return optuna.storages.RDBStorage(
+        url,
+        engine_kwargs={"connect_args": {timeout: TIMEOUT}, "pool_pre_ping": True},
+        heartbeat_interval=HEARTBEAT,
+        grace_period=GRACE,
+        heartbeat_stale_trial_callback=take_up,
+    )
+
+
+def _public(where: str) -> str:
+    """Without the password of a URL."""
+    scheme, mark, rest = where.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+def _refuse(where: str, known: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    key = next(key for key in record if known.get(key) != record[key])
+    raise InputError(
+        f"--study {where}: was begun with {key} {known.get(key)!r}, now it is {record[key]!r}; "
+        "give the same settings, or another --study"
+    )
+
+
+def take_up(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
+    """Queue what a trial was to try: whoever is next goes on with its run."""
+    attributes = {key: value for key, value in trial.user_attrs.items() if key == "run"}
+    study.enqueue_trial(trial.params, user_attrs={**attributes, INSTEAD_OF: trial.number})
+
+
+def take_up_dead(study: optuna.Study) -> None:
+    """Queue the trials again whose worker, a process of this machine, is gone."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get("worker")
+        if not worker or is_running(worker):
+            continue
+        try:
+            study.tell(trial.number, state=TrialState.FAIL)
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            continue  # another worker was faster
+        print(f"trial {trial.number}: its worker is gone; it is taken up", file=sys.stderr)
+        take_up(study, trial)
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials begun, by number, without those that another one took up."""
+    trials = study.get_trials(deepcopy=False)
+    replaced = {trial.user_attrs.get(INSTEAD_OF) for trial in trials}
+    return [t for t in trials if t.state != TrialState.WAITING and t.number not in replaced]
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """Share of each parameter in how the trials differ, the largest first; {} of too few trials."""
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    try:
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    except (ValueError, RuntimeError):
+        return {}
