@@ -8,8 +8,9 @@ import numpy as np
 
 from tfproj.core.spec import ACTIVATION_NAME, UNKNOWN_NAME, UNKNOWN_THRESHOLD, ModelSpec
 from tfproj.errors import InputError
+from tfproj.inference.calibration import AUTO, calibration_value, threshold
 from tfproj.inference.model_file import ModelFile
-from tfproj.inference.results import AUTO, Classification, Prediction, calibration_value, threshold
+from tfproj.inference.results import Classification, Prediction
 
 MOST_UNKNOWN = 1e30  # of a threshold that any score could exceed
 

@@ -13,7 +13,7 @@ import numpy as np
 from tfproj.core.hardware import available_cpus
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError
-from tfproj.inference import answers, decoding, extras, results
+from tfproj.inference import answers, calibration, decoding, extras, results
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.results import Classification, MultiLabel, Segmentation
 from tfproj.inference.session import CPU
@@ -87,10 +87,10 @@ class Predictor:
         file = read_model(model, name, max_bytes)
         self.spec: ModelSpec = file.spec
         self.metadata: dict[str, Any] = file.metadata
-        found = results.calibration_value(file.metadata, "temperature", 0.001, 1000, name)
+        found = calibration.calibration_value(file.metadata, "temperature", 0.001, 1000, name)
         self.temperature = found or 1.0
         self.unknown_below, self.unknown_above = extras.thresholds(unknown_below, file, name)
-        self.thresholds = results.label_thresholds(file.metadata, file.spec, name)
+        self.thresholds = calibration.label_thresholds(file.metadata, file.spec, name)
         self.flip, self.bgr, self.explain = flip, bgr, explain
         self._more = extras.wanted(explain, self.unknown_above, file, name)
         # Tells files apart; nothing to do with trust.

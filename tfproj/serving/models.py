@@ -14,9 +14,10 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 
 from tfproj.core import bounds, decoding
 from tfproj.errors import InputError, TooLargeError, first_line
+from tfproj.inference.calibration import AUTO, threshold
 from tfproj.inference.image_files import describe
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.results import AUTO, Classification, Segmentation, threshold
+from tfproj.inference.results import Classification, Segmentation
 from tfproj.serving.settings import MAX_IMAGES, Settings
 
 MAX_LABEL = 200  # characters of a file's name that are said again
