@@ -36,7 +36,7 @@ def test_seeds_are_runs_and_the_same_command_goes_on(tmp_path, capsys):
         file.unlink()
     assert main([*command, "--seeds", "2", "--no-evaluate"]) == 0
     said = capsys.readouterr()
-    assert said.err.count("trained 1 epochs") == 1 and "val_accuracy" in said.out
+    assert said.err.count("trained 1 epoch ") == 1 and "val_accuracy" in said.out
     assert runs[0].history_file.stat().st_mtime_ns == first and len(runs[1].history()) == 1
 
     # Other settings do not take their places.

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from tfproj import backend
 from tfproj.core.files import write_json, write_text
-from tfproj.core.words import duration
+from tfproj.core.words import duration, plural
 from tfproj.data.dataset import median_size
 from tfproj.errors import InputError, missing_extra
 from tfproj.experiment import initial_weights
@@ -274,10 +274,9 @@ def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> No
     kept = ", kept is the last" if config.keep == "last" else ""
     if len(tied) > 1:
         kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
-    epochs = len(history) - done
     print(
-        f"trained {epochs} epoch{'s' * (epochs != 1)} in {duration(seconds)}; best epoch {best} by "
-        f"{monitored}{kept}: {run.path}",
+        f"trained {plural(len(history) - done, 'epoch')} in {duration(seconds)}; best epoch {best} "
+        f"by {monitored}{kept}: {run.path}",
         file=sys.stderr,
     )
 
