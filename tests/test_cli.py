@@ -141,7 +141,7 @@ def test_an_unexpected_error_is_one_line_with_code_1(capsys, monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr("tfproj.cli.data.check_data", broken)
+    monkeypatch.setattr("tfproj.cli.data.check_dataset", broken)
     line = error_line(capsys, ["data", "check", "digits"], 1)
     assert "first line" in line
     assert "--debug" in line
@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_line_with_code_1(capsys, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "runs/a")
 
-    monkeypatch.setattr("tfproj.cli.data.check_data", full)
+    monkeypatch.setattr("tfproj.cli.data.check_dataset", full)
     line = error_line(capsys, ["data", "check", "digits"], 1)
     assert line == "error: runs/a: No space left on device"
 
@@ -160,7 +160,7 @@ def test_ctrl_c(capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfproj.cli.data.check_data", interrupted)
+    monkeypatch.setattr("tfproj.cli.data.check_dataset", interrupted)
     assert error_line(capsys, ["data", "check", "digits"], 1) == "error: interrupted"
 
 
