@@ -326,7 +326,8 @@ def test_several_sigmoids_are_several_labels_in_int8(tmp_path, pictures, monkeyp
     (answer,) = Predictor(path).predict(pixels()[0])
     expected = model.predict_on_batch(pixels()[:1] / np.float32(255))[0]
     assert np.abs(answer.probabilities - expected).max() < 0.05
-    assert set(answer.labels) == {c for c, p in zip(CLASSES, expected, strict=True) if p >= 0.5}
+    sure = {c: p > 0.5 for c, p in zip(CLASSES, expected, strict=True) if abs(p - 0.5) > 0.05}
+    assert {c: c in answer.labels for c in sure} == sure
 
 
 def test_a_grey_model_without_images_whose_masks_are_too_small(tmp_path):
