@@ -13,6 +13,7 @@ from tfproj.cli.options import common, runs_dir
 from tfproj.cli.predict import Threshold, model_file, require_current
 from tfproj.errors import InputError, missing_extra
 from tfproj.inference.model_file import read_model
+from tfproj.pretrained import means_pretrained
 
 TOKEN = "TFPROJ_TOKEN"
 
@@ -84,7 +85,8 @@ def named(
         path = model_file(model, runs_dir)
         file = read_model(path, str(path))
         require_current(path, model, file.metadata)
-        given = name or (path.parent.name if path.name == "model.onnx" else path.stem)
+        own = path.parent.name if path.name == "model.onnx" else path.stem
+        given = name or (model if means_pretrained(model, runs_dir) else own)
         address = re.sub(r"[^A-Za-z0-9_.-]", "_", given) or "model"
         if address in found:
             raise InputError(f"two models are called {address!r}; name one: NAME={argument}")

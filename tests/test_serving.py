@@ -368,6 +368,7 @@ def test_options_reach_the_models_that_they_are_for(tmp_path):
 
     (tmp_path / "toy.onnx").write_bytes(tiny_model("segment"))
     options = {"flip": True, "tiles": True, "unknown_below": 0.5}
+    assert list(named(("facades",), "runs", options)) == ["facades"]  # as it was asked for
     found = named((CLOTHES, f"a/b={tmp_path / 'toy.onnx'}"), "runs", options)
     assert {name: entry[1] for name, entry in found.items()} == {
         CLOTHES: {"flip": True, "tiles": False, "unknown_below": 0.5},
