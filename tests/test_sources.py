@@ -26,7 +26,7 @@ def _is_text(call):
     owner, _, name = ast.unparse(call.func).rpartition(".")
     if name in ("read_text", "write_text"):
         return bool(owner)  # alone it is a function of ours
-    if name != "open" or owner in ("os", "Image", "Output"):
+    if name != "open" or owner in ("os", "Image", "Output", "tarfile", "archive"):
         return False
     modes = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     return not any("b" in mode for mode in modes)

@@ -145,9 +145,10 @@ def test_evaluation_in_tiles_is_that_of_the_predicted_masks(toy_segmenter, toy_m
 def test_a_file_of_a_model_for_tiles(toy_segmenter, toy_models, tmp_path):
     """Exported, verified and measured by windows, and predicted by blended ones."""
     run = Run(shutil.copytree(toy_segmenter.path, tmp_path / "runs" / "segment" / "tiled"))
-    for file in (run.config_file, run.spec_file):
+    crop = {"crop": list(run.spec().size), "image_size": None}
+    for file, more in (run.config_file, crop), (run.spec_file, {}):
         record = json.loads(file.read_text())
-        file.write_text(json.dumps({**record, "resize": "tiles"}))
+        file.write_text(json.dumps({**record, "resize": "tiles", **more}))
     result = export_onnx(run, run.onnx_file)
     assert result["verification"]["max_difference"] < 1e-4
     predictor = Predictor(run.onnx_file)
@@ -207,8 +208,10 @@ def test_predict_shows_the_tiles_and_resumes_with_the_same_only(
     table = (out / "predictions.csv").rename(out / "predictions.csv.partial")
     assert main(["predict", model, files[0], "--tile-scale", "0.8", "--output", str(tmp_path / "x"),
                  "--overlay"]) == 0  # fmt: skip
-    settings = {"model": Predictor(model).digest, "top": 1, "overlay": True, "unknown_below": None,
-                "flip": False, "tiles": [0.8, 0.8]}  # fmt: skip
+    settings = {
+        "model": Predictor(model).digest, "top": 1, "overlay": True, "unknown_below": None,
+        "unknown_above": None, "flip": False, "explain": False, "tiles": [0.8, 0.8],
+    }  # fmt: skip
     Path(f"{table}.json").write_text(json.dumps(settings))
     resume = ["predict", model, *files, "--output", str(out), "--overlay", "--resume"]
     assert main(resume) == 2
