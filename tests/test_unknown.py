@@ -123,7 +123,8 @@ def test_an_int8_file_has_statistics_of_its_own(run, exported, examples, tmp_pat
     found = predictor.predict(examples["test"])
     assert np.mean([r.is_unknown for r in found]) < 0.12
     assert all(r.is_unknown for r in predictor.predict(noise()))
-    np.testing.assert_allclose(found[0].activation.mean((0, 1)), found[0].scores, atol=1e-3)
+    # The features' average, of which the scores are made, is rounded to 8 bits; the map is not.
+    np.testing.assert_allclose(found[0].activation.mean((0, 1)), found[0].scores, atol=0.02)
 
 
 def test_a_graph_is_surveyed_again_by_its_own_features(run, exported):
