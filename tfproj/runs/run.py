@@ -138,7 +138,9 @@ class Run:
         stale = [self.report_file, self.report_folder]
         if new_weights:
             stale += [self.metrics_file, self.predictions_file, self.report_data]
-            stale += [self.onnx_file, self.int8_file, *self.path.glob("model*.tflite*")]
+            stale += [self.onnx_file, self.int8_file]
+            for kind in ("tflite*", "xml", "bin"):
+                stale += self.path.glob(f"model*.{kind}")
         removed = [path for path in stale if path.exists()]
         for path in removed:
             with writing(path):
