@@ -158,9 +158,8 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     if options.int8 and options.half:
         raise InputError("--int8 and --half exclude each other")
     check_format(options)
-    usual = (run.int8_file if options.int8 else run.onnx_file).with_suffix(
-        FORMATS[options.format][0]
-    )
+    usual = run.int8_file if options.int8 else run.onnx_file
+    usual = usual.with_suffix(FORMATS[options.format][0])
     path = check_output(usual if output is None else Path(output), options.format)
     opset = choose_opset(options.opset, options.target_ort)
     planned = _plan(run, options)

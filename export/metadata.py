@@ -120,21 +120,19 @@ MODEL_API = {"stretch": "standard", "crop": "crop", "letterbox": "fit_to_window_
 
 
 def model_info(spec: ModelSpec) -> dict[str, str]:
-    """What OpenVINO's Model API opens a file by, which names are parted at spaces for.
+    """What OpenVINO's Model API opens a file by; it parts names at spaces.
 
     Empty where it would answer otherwise than ours: it takes no grey images and no tiles, has one
     threshold for all labels, and leaves the border in a letterboxed mask.
     """
-    resize = MODEL_API.get(spec.resize)
     masks = spec.task == "segment"
-    if spec.channels != 3 or spec.multi_label or resize is None:
-        return {}
-    if masks and spec.resize != "stretch":
+    if spec.channels != 3 or spec.multi_label or (masks and spec.resize != "stretch"):
         return {}
     return {
         "model_type": "Segmentation" if masks else "Classification",
-        "labels": " ".join("_".join(name.split()) for name in spec.classes),
-        "resize_type": resize,
+        # The outlines that it draws begin with the second class.
+        "labels": " ".join("_".join(name.split()) for name in spec.classes[masks:]),
+        "resize_type": MODEL_API[spec.resize],
         "pad_value": str(PAD),
         "reverse_input_channels": "YES",  # pictures are blue, green, red there
     }

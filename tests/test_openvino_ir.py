@@ -143,12 +143,14 @@ pixels = cv2.imread(picture)
 usual = Model.create_model(path)(pixels)
 exact = {"INFERENCE_PRECISION_HINT": "f32"}
 adapter = OpenvinoAdapter(create_core(), path, device="CPU", plugin_config=exact)
-found = Model.create_model(adapter, configuration={"output_raw_scores": True})(pixels)
+model = Model.create_model(adapter, configuration={"output_raw_scores": True})
+found = model(pixels)
 if hasattr(found, "top_labels"):
     (label,) = usual.top_labels
     np.savez(target, label=label.name, answer=found.raw_scores)
 else:
-    np.savez(target, mask=usual.resultImage, answer=found.soft_prediction)
+    names = sorted({outline.label for outline in model.get_contours(found)})
+    np.savez(target, mask=usual.resultImage, answer=found.soft_prediction, names=names)
 """
 
 
@@ -191,6 +193,8 @@ def test_model_api_opens_a_segmenter(model_api, masks_file, toy_models, tmp_path
     found = model_api(masks_file, picture)
     expected = Predictor(toy_models["segment"]).predict_one(picture)
     np.testing.assert_allclose(found["answer"], expected.probabilities, atol=1e-4)
+    drawn = {expected.classes[i] for i in np.unique(expected.mask) if i}
+    assert set(found["names"].tolist()) == drawn != set()
     assert (found["mask"] == expected.mask).mean() > 0.95  # it computes in bfloat16, if it can
 
 
@@ -203,5 +207,5 @@ def test_model_info_is_left_out_where_it_would_mislead():
     assert info()["labels"] == "a_b c"
     assert info(resize="letterbox")["resize_type"] == "fit_to_window_letterbox"
     assert info(channels=1) == info(multi_label=True) == {}
-    assert info("segment") and info("segment", resize="letterbox") == {}
+    assert info("segment")["labels"] == "c" and info("segment", resize="letterbox") == {}
     assert info("segment", resize="tiles") == {}

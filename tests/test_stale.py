@@ -78,17 +78,20 @@ def test_predict_refuses_an_export_of_other_weights(run, capsys):
 
 
 def test_resume_retires_what_it_makes_stale_and_exports_again(run, capsys):
+    for name in ("model.int8.tflite", "model.int8.labels.txt", "model.xml", "model.bin"):
+        (run.path / name).touch()
     assert main(["train", "classify", "--resume", "a", "--no-evaluate"]) == 0
     said = capsys.readouterr().err
     assert (
         "removed, since the run goes on: report.html, report, metrics.json, predictions.csv, "
-        "report_data, model.onnx, model.int8.onnx\n" in said
+        "report_data, model.onnx, model.int8.onnx, model.int8.tflite, model.int8.labels.txt, "
+        "model.xml, model.bin\n" in said
     )
     assert "exported again, with the new weights" in said
     left = {path.name for path in run.path.iterdir()}
     assert "model.onnx" in left
     gone = {"report.html", "report", "metrics.json", "predictions.csv", "report_data"}
-    assert not left & {*gone, "model.int8.onnx"}
+    assert not left & {*gone, "model.int8.onnx", "model.int8.tflite", "model.xml", "model.bin"}
     assert training_of(run.onnx_file)["weights_sha256"] == sha256(run.best_weights)
     assert main(["predict", "a", "a.png"]) == 0
 

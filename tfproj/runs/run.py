@@ -139,7 +139,7 @@ class Run:
         if new_weights:
             stale += [self.metrics_file, self.predictions_file, self.report_data]
             stale += [self.onnx_file, self.int8_file]
-            for kind in ("tflite*", "xml", "bin"):
+            for kind in ("tflite*", "labels.txt", "xml", "bin"):
                 stale += self.path.glob(f"model*.{kind}")
         removed = [path for path in stale if path.exists()]
         for path in removed:
