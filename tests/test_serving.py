@@ -265,6 +265,11 @@ def test_the_description_names_every_address(ask):
     assert set(listed[0]) == set(known) and len(listed[1]["classes"]) == len(listed[1]["colors"])
 
 
+def test_an_answer_waits_for_nothing(server):
+    latencies = load(server[0], [request("GET", "/v2")], 1, 100)[1]
+    assert latencies[50] < 0.03  # Nagle's algorithm would make it 0.04
+
+
 def test_the_log_is_json_and_can_not_be_forged(ask, server):
     ask("GET", "/v1/x%0a%7B%22forged%22:1%7D")
     time.sleep(0.2)
