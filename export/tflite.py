@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from PIL import Image
 from tensorflow.lite.tools import flatbuffer_utils
 
 from tfproj.core.files import write_bytes, write_text
+from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import TfprojError, first_line
@@ -39,8 +39,8 @@ from tfproj.models.folding import fold_norms
 
 def write_tflite(job: Job) -> dict[str, Any]:
     """Write the file and what belongs to it; result and errors as of ``export_onnx``."""
-    with tempfile.TemporaryDirectory() as name:
-        data, parameters, measured = _built(job, Path(name))
+    with scratch() as folder:
+        data, parameters, measured = _built(job, folder)
     write_bytes(job.path, data)
     record = json.dumps(_record(job, measured), ensure_ascii=False, allow_nan=False)
     write_text(job.path.with_name(f"{job.path.name}.json"), record + "\n")

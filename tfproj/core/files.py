@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tfproj.core import leftovers
 from tfproj.errors import InputError, TfprojError, first_line
 
 
@@ -87,13 +88,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        leftovers.sweep(path.parent)
+        handle, name = tempfile.mkstemp(path.suffix, leftovers.prefix(), path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
             os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
-            os.replace(temporary, path)
+            _take_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -106,16 +108,31 @@ def replacing_directory(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix="."))
+        leftovers.sweep(path.parent)
+        temporary = Path(tempfile.mkdtemp("", leftovers.prefix(), path.parent))
         try:
             yield temporary
             os.chmod(temporary, 0o777 & ~_umask())
-            if path.exists():
-                path.rename(temporary.with_suffix(".old"))
-            temporary.rename(path)
+            _take_place(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Rename, also where nothing is renamed over what is there: a directory, or a file system."""
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        if not (path.is_dir() or error.errno == errno.EEXIST):
+            raise
+        old = temporary.with_name(f"{temporary.name}{leftovers.WAS}{path.name}")
+        path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
 
 
 def _umask() -> int:
