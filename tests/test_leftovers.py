@@ -11,7 +11,7 @@ import pytest
 from tfproj.core import files, leftovers
 from tfproj.core.files import replacing, replacing_directory, write_text
 from tfproj.core.leftovers import scratch
-from tfproj.errors import TfprojError
+from tfproj.errors import InputError, TfprojError
 
 pytestmark = pytest.mark.light
 
@@ -99,6 +99,13 @@ def test_a_file_system_that_renames_over_nothing(tmp_path, monkeypatch):
             (folder / text).touch()
         assert [path.name for path in (tmp_path / "b").iterdir()] == [text]
     assert not litter(tmp_path)
+
+
+def test_a_file_takes_no_directory_s_place(tmp_path):
+    (tmp_path / "a" / "kept").mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a" / "kept").is_dir() and not litter(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])

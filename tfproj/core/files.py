@@ -123,7 +123,8 @@ def _take_place(temporary: Path, path: Path) -> None:
     try:
         os.replace(temporary, path)
     except OSError as error:
-        if not (path.is_dir() or error.errno == errno.EEXIST):
+        directories = temporary.is_dir() and path.exists()
+        if not (directories or (error.errno == errno.EEXIST and path.is_file())):
             raise
         old = temporary.with_name(f"{temporary.name}{leftovers.WAS}{path.name}")
         path.rename(old)
@@ -166,3 +167,19 @@ def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
     # Names of files may hold bytes that are no UTF-8; they are written as they are.
     write_text(path, buffer.getvalue(), errors="surrogateescape")
+
+
+def cut_last_line(path: Path) -> None:
+    """Drop what an interruption left of a line at the end."""
+    with path.open("rb+") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            found = file.read(position - start).rfind(b"\n")
+            if found >= 0:
+                position = start + found + 1
+                break
+            position = start
+        if position < end:
+            file.truncate(position)
