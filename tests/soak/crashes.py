@@ -6,75 +6,30 @@ that it makes. Of those who go on, one in three is killed as well.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from . import state, toys
-from .command import TIMEOUT, Command
+from tfproj.cli.main import main
+
+from . import state
+from .command import TIMEOUT
 from .frame import Case, Trial
+from .jobs import JOBS, Uninterrupted, alone
 
 MORE = 1 / 3  # how often the process that goes on is killed, too
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command, and how a user goes on after it was killed.
-
-    Attributes:
-        argv: of the command; it runs in an empty folder.
-        begin: puts there what it needs; of (shared folder, folder).
-        again: what is said in a folder where it was killed; None: the same.
-        hook: see :mod:`tests.soak.hooks`.
-        light: it needs no TensorFlow, so that a Python of its own is started.
-    """
-
-    argv: Sequence[str]
-    begin: Callable[[Path, Path], Any] = lambda shared, folder: None
-    again: Callable[[Path], Sequence[str]] | None = None
-    hook: Mapping[str, Any] = field(default_factory=dict)
-    light: bool = False
-
-    def command(self, argv: Sequence[str], folder: Path, **hook: Any) -> Command:
-        """It, or what is said instead, with a further hook."""
-        return Command(argv, folder, {**self.hook, **hook}, not self.light)
-
-
-@dataclass(frozen=True)
-class Uninterrupted:
-    """What a job does if it is left alone: its seconds, its changes of files, what it leaves."""
-
-    job: Job
-    shared: Path
-    seconds: float
-    changes: int
-    files: dict[str, str]
-
-
-def prepare(job: Job, shared: Path) -> Uninterrupted:
-    """Let it run; :func:`crash` takes what is found."""
-    folder = shared / f"job-{len(list(shared.glob('job-*')))}"
-    folder.mkdir()
-    work, count = folder / "work", folder / "count"
-    work.mkdir()
-    job.begin(shared, work)
-    ended = job.command(job.argv, work, count=str(count)).wait().require()
-    state.require_clean(work, work.with_name("work.tmp"))
-    changes = json.loads(count.read_text())
-    return Uninterrupted(job, shared, ended.seconds, changes, state.snapshot(work))
+# Shares of the time, where not 1; what needs TensorFlow takes longer.
+WEIGHTS = {"train": 3.0, "export": 2.0, "tune": 3.0}
 
 
 def crash(trial: Trial, alone: Uninterrupted) -> None:
     """Kill it, go on, and compare."""
-    job, folder = alone.job, trial.folder / "work"
-    folder.mkdir()
-    job.begin(alone.shared, folder)
-    argv = job.argv
-    while _killed(trial, alone, argv, folder):
-        argv = job.again(folder) if job.again else job.argv
+    job = alone.job
+    folder, argv = job.put(alone.shared, trial.folder / "work"), job.argv
+    while _killed(trial, alone, argv, folder) and state.snapshot(folder) != alone.files:
+        argv = job.go_on(folder)
         if trial.rng.random() > MORE:
             job.command(argv, folder).wait().require()
             break
@@ -99,47 +54,6 @@ def _killed(trial: Trial, alone: Uninterrupted, argv: Sequence[str], folder: Pat
     return True
 
 
-def _train(name: str) -> Job:
-    task = toys.TRAIN[name][0]
-
-    def again(folder: Path) -> Sequence[str]:
-        begun = (folder / "runs" / task / "a" / "config.json").is_file()
-        return ["train", task, "--resume", "a"] if begun else toys.train_command(name)
-
-    return Job(toys.train_command(name), again=again)
-
-
-def _export(name: str, *more: str, **hook: Any) -> Job:
-    def begin(shared: Path, folder: Path) -> None:
-        toys.copied(toys.trained(shared, name), folder)
-
-    return Job(["export", "a", "--onnx", *more], begin, hook=hook)
-
-
-def _predict(model: str, *more: str) -> Job:
-    def begin(shared: Path, folder: Path) -> None:
-        toys.copied(toys.pictures(shared), folder / "pictures")
-
-    argv = ["predict", model, "pictures", "--output", "out", "--batch-size", "2", *more]
-    return Job(argv, begin, lambda folder: [*argv, "--resume"], light=True)
-
-
-def _convert() -> Job:
-    def begin(shared: Path, folder: Path) -> None:
-        toys.copied(toys.pairs(shared), folder / "source")
-
-    return Job(["data", "convert", "source", "--output", "out"], begin, light=True)
-
-
-def _tune() -> Job:
-    def begin(shared: Path, folder: Path) -> None:
-        (folder / "space.yaml").write_text("learning_rate: {low: 1e-3, high: 1e-2, log: true}\n")
-        (folder / "studies").mkdir()
-
-    argv = ["tune", "classify", *toys.DIGITS, *toys.FLOAT32, "--epochs", "2", "--trials", "3"]
-    return Job([*argv, "--space", "space.yaml", "--study", "studies/a.journal"], begin)
-
-
 def _no_page() -> str | None:
     from tfproj.export.web import RUNTIME, _cache
 
@@ -147,17 +61,30 @@ def _no_page() -> str | None:
     return None if kept.is_file() else f"{RUNTIME} is not in the cache: tfproj export --web once"
 
 
-def _case(name: str, job: Job, **more: Any) -> Case:
-    return Case(f"crashes: {name}", crash, functools.partial(prepare, job), **more)
+def _no_option(command: Sequence[str], option: str) -> Callable[[], str | None]:
+    """Says so where a command has no such option yet."""
+
+    def missing() -> str | None:
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+            main([*command, "--help"])
+        return None if option in said.getvalue() else f"{' '.join(command)} has no {option}"
+
+    return missing
 
 
+MISSING = {"export web": _no_page}
 CASES = [
-    *(_case(f"train {name}", _train(name), weight=3) for name in toys.TRAIN),
-    _case("export float32", _export("segment"), weight=2),
-    _case("export int8", _export("segment", "--int8", faster=True), weight=3),
-    _case("export web", _export("classify", "--web", "page"), weight=2, missing=_no_page),
-    _case("predict classify", _predict("fashion_mnist-tiny"), weight=1),
-    _case("predict segment", _predict("facades-default", "--overlay"), weight=1),
-    _case("tune", _tune(), weight=3),
-    _case("data convert", _convert(), weight=1),
+    Case(
+        f"crashes: {name}", crash, functools.partial(alone, name),
+        weight=WEIGHTS.get(name.partition(" ")[0], 1.0),
+        missing=MISSING.get(name, lambda: None),
+    )
+    for name in JOBS
+]  # fmt: skip
+# What is being built: the jobs follow once the options are there.
+CASES += [
+    Case(
+        "crashes: train two workers", crash, missing=_no_option(["train", "classify"], "--workers")
+    ),
+    Case("crashes: predict engine", crash, missing=_no_option(["predict"], "--engine")),
 ]

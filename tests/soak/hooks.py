@@ -23,12 +23,13 @@ def install(hook: dict[str, Any], root: Path) -> None:
     """Set up what ``hook`` asks for, in this process and until it ends.
 
     Args:
-        hook: ``kill_at``: the change before which the process is killed; ``count``: a file that
-            gets the number of changes; ``clock``: seconds by which the clock jumps, at each 20th
-            look; ``no_replace``: no file is renamed over another; ``faster``: int8 always is.
+        hook: ``kill_at``: the change before which the process is killed; ``read_only_at``: the
+            first that the file system refuses; ``count``: a file that gets the number of changes;
+            ``clock``: seconds by which the clock jumps, at each 20th look; ``no_replace``: no file
+            is renamed over another; ``faster``: int8 always is.
         root: changes below it are counted.
     """
-    if "kill_at" in hook or "count" in hook:
+    if {"kill_at", "read_only_at", "count"} & hook.keys():
         sys.addaudithook(_Counter(hook, str(root)))
     if jump := hook.get("clock"):
         _jumping(jump)
@@ -45,6 +46,7 @@ class _Counter:
 
     def __init__(self, hook: dict[str, Any], root: str):
         self._root, self._kill_at = root, hook.get("kill_at")
+        self._read_only_at = hook.get("read_only_at", sys.maxsize)
         self._file = os.open(hook["count"], os.O_CREAT | os.O_WRONLY) if "count" in hook else None
         self._seen, self._pid = 0, os.getpid()
 
@@ -54,6 +56,8 @@ class _Counter:
         self._seen += 1
         if self._seen == self._kill_at:
             os.kill(self._pid, signal.SIGKILL)
+        if self._seen >= self._read_only_at:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if self._file is not None:
             os.pwrite(self._file, json.dumps(self._seen).encode(), 0)
 

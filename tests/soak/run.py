@@ -22,11 +22,11 @@ from typing import Any
 from tfproj.core.files import write_json, write_text
 from tfproj.runs import environment
 
-from . import crashes
+from . import crashes, faults, load
 from .frame import Case, Counts, record
 
 # A module a subject, each with a list of cases.
-CASES: list[Case] = [*crashes.CASES]
+CASES: list[Case] = [*crashes.CASES, *faults.CASES, *load.CASES]
 BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 
 

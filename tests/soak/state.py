@@ -34,9 +34,22 @@ def _digest(path: Path) -> str:
     elif path.name == "history.csv":
         rows = list(csv.DictReader(io.StringIO(data.decode())))
         data = json.dumps([{k: v for k, v in r.items() if k != "seconds"} for r in rows]).encode()
+    elif path.suffix == ".journal":  # who tried what, and when, differs; not what was found
+        data = json.dumps(_study(path)).encode()
     else:
         data = VARIES.sub(b"", data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _study(path: Path) -> list:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    from tfproj.search.study import RECORD, counted
+
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    trials = counted(optuna.load_study(study_name=RECORD, storage=storage))
+    return sorted([trial.state.name, trial.value, trial.params] for trial in trials)
 
 
 def require_same(found: dict[str, str], expected: dict[str, str]) -> None:
