@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tfproj.core.files import replacing
+from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME
 from tfproj.export.build import answers_of, figures_of, network
@@ -63,8 +63,7 @@ def write_other(job: Job) -> dict[str, Any]:
     """Write the file and what belongs to it; result and errors as of ``export_onnx``."""
     model = network(job)
     maker: Maker = MAKERS[job.options.format](job, model)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch() as folder:
         data, measured = _compared(job, maker, answers_of(model), folder)
         record = _record(job, maker, measured)
         data = maker.finished(data, record)
