@@ -10,12 +10,13 @@ export TFPROJ_DATA ?= $(CURDIR)/data:$(CURDIR)/../shared/data
 demo: $(VENV)/installed
 	$(BIN)/tfproj demo
 
+# Two modules at a time: much of a test is a process that starts, on one core.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Without the tests that need Fashion-MNIST or the facades.
 test-fast: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not real_data"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real_data"
 
 # Ten times as many damaged files as the tests try.
 fuzz: $(VENV)/installed
