@@ -21,7 +21,8 @@ VARIES = re.compile(
 
 def snapshot(folder: Path) -> dict[str, str]:
     """Relative path -> digest, of every file that is no litter."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    # A lock stays, though nobody holds it.
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock"))
     return {str(path.relative_to(folder)): _digest(path) for path in files}
 
 
@@ -49,7 +50,7 @@ def _study(path: Path) -> list:
 
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     trials = counted(optuna.load_study(study_name=RECORD, storage=storage))
-    return sorted([trial.state.name, trial.value, trial.params] for trial in trials)
+    return sorted(repr((trial.state.name, trial.value, trial.params)) for trial in trials)
 
 
 def require_same(found: dict[str, str], expected: dict[str, str]) -> None:
