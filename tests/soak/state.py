@@ -18,6 +18,9 @@ VARIES = re.compile(
     rb"|\d+(\.\d+)? (seconds|s|minutes|min)\b"
 )
 
+# What TensorFlow and Dask leave among temporary files.
+NOT_OURS = ("__autograph_generated_file", "__pycache__", "dask-scratch-space")
+
 
 def snapshot(folder: Path) -> dict[str, str]:
     """Relative path -> digest, of every file that is no litter."""
@@ -63,10 +66,12 @@ def require_same(found: dict[str, str], expected: dict[str, str]) -> None:
         raise Failed("; ".join(said))
 
 
-def require_clean(*folders: Path) -> None:
-    """Failed where a hidden file lies in a folder, but for a run's lock: no dead one holds it."""
-    for folder in folders:
-        hidden = [p for p in folder.rglob("*") if p.name.startswith(".") and p.name != ".lock"]
-        if hidden:
-            names = ", ".join(str(path.relative_to(folder)) for path in hidden[:4])
-            raise Failed(f"{len(hidden)} temporary files stay: {names}")
+def require_clean(folder: Path) -> None:
+    """Failed where a hidden file lies in a command's folder, or anything among temporary files."""
+    # A run's lock is hidden, too; no dead process holds it.
+    hidden = [p for p in folder.rglob("*") if p.name.startswith(".") and p.name != ".lock"]
+    others = folder.with_name(f"{folder.name}.tmp").glob("*")
+    hidden += [path for path in others if not path.name.startswith(NOT_OURS)]
+    if hidden:
+        names = ", ".join(str(path.relative_to(folder.parent)) for path in hidden[:4])
+        raise Failed(f"{len(hidden)} temporary files stay: {names}")
