@@ -52,27 +52,32 @@ def start(engine: str, images: Path, output: Path, mark: str) -> subprocess.Pope
     )  # fmt: skip
 
 
-def marked(mark: str, known: dict[int, bool]) -> list[int]:
-    """Processes of a command, also those that have left its session."""
+def marked(mark: str, looks: dict[int, int]) -> list[int]:
+    """Processes of a command, also those that have left its session.
+
+    Args:
+        looks: how often each process was looked at, -1 where it is one. A child has its parent's
+            environment only after exec, so some looks are needed.
+    """
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    text = f"{MARK}={mark}\0".encode()
+    text = f"{MARK}={mark}".encode()
     for pid in pids:
-        # Anew until it is found: a process has its parent's environment only after exec.
-        if not known.get(pid):
+        if 0 <= looks.setdefault(pid, 0) < 4:
             try:
-                known[pid] = text in Path(f"/proc/{pid}/environ").read_bytes() + b"\0"
+                found = text in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except OSError:
-                known[pid] = False
-    return [pid for pid in pids if known[pid]]
+                found = False
+            looks[pid] = -1 if found else looks[pid] + 1
+    return [pid for pid in pids if looks[pid] < 0]
 
 
 def measure(engine: str, images: Path, output: Path) -> dict[str, float]:
-    mark, known, cpu, peak = f"{os.getpid()}-{time.monotonic_ns()}", {}, {}, 0
+    mark, looks, cpu, peak = f"{os.getpid()}-{time.monotonic_ns()}", {}, {}, 0
     before, begin = os.times(), time.perf_counter()
     process = start(engine, images, output, mark)
     while process.poll() is None:
         memory = 0
-        for pid in marked(mark, known):
+        for pid in marked(mark, looks):
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
                 cpu[pid] = (int(fields[11]) + int(fields[12])) / TICKS
@@ -81,10 +86,11 @@ def measure(engine: str, images: Path, output: Path) -> dict[str, float]:
             except (OSError, IndexError):
                 continue
         peak = max(peak, memory)
-        time.sleep(0.3)
+        time.sleep(0.5)
     if process.returncode:
         raise common.Unavailable(common.MISSING if engine == "ray" else "failed: see its output")
     after = os.times()
+    common.progress(f"{engine}: {sum(cpu.values()):.1f} s of CPU, {peak / 1024:.0f} MB")
     # What ended between two looks is in the second, but for what others have waited for.
     waited = after[2] + after[3] - before[2] - before[3]
     return {"cpu": max(waited, sum(cpu.values())), "mb": peak / 1024,
@@ -156,7 +162,8 @@ def main() -> None:
         cli = [answer["cpu"] for answer in answers["cli"]]
         for engine, found in answers.items():
             values = [answer["cpu"] for answer in found]
-            other = sum(rows(engine, outputs[engine]).get(k) != v for k, v in expected.items())
+            made = rows(engine, outputs[engine])
+            other = sum(made.get(image) != row for image, row in expected.items())
             over = (np.median(values) - np.median(cli)) / count * 1e6
             lines.append(common.row(
                 f"{count:,} images, 2 workers", engine, "CPU s", values, cli, "cli",

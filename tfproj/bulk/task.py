@@ -186,7 +186,7 @@ def _stream(job: Job, predictor: Predictor, images: Sequence[str]) -> Iterator[R
 
 def _sources(images: Sequence[str]) -> list[Any]:
     remote = [image for image in images if places.is_remote(image)]
-    fetched = dict(zip(remote, places.fetch(remote) if remote else (), strict=True))
+    fetched = dict(zip(remote, places.fetch(remote), strict=True)) if remote else {}
     return [fetched.get(image, image) for image in images]
 
 
