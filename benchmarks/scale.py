@@ -107,14 +107,21 @@ def rows(engine: str, output: Path) -> dict[str, tuple]:
     return {row["image"]: (row["label"], row["probability"]) for row in found}
 
 
-def kill(images: Path, output: Path, kills: int, expected: dict, seconds: float) -> dict:
+def parts(output: Path) -> int:
+    return len(list(output.glob("parts/part-*")))
+
+
+def kill(images: Path, output: Path, kills: int, expected: dict) -> dict:
     """Kill workers and drivers at random moments; the counts of what was lost, doubled, other."""
     rng, starts, process, killed = random.Random(0), 0, None, collections.Counter()
     while killed.total() < kills:
         if process is None or process.poll() is not None:
             mark = f"kill-{os.getpid()}-{starts}"
             process, starts = start("dask", images, output, mark), starts + 1
-        time.sleep(rng.uniform(1, 1 + seconds / kills))
+        goal = parts(output) + rng.randrange(max(1, round(1.6 * len(expected) / PART / kills)))
+        while process.poll() is None and parts(output) < goal:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 1))
         victim = "driver" if killed.total() % 2 else "worker"
         pids = [pid for pid in marked(mark, {}) if b"spawn_main" in
                 Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
@@ -124,8 +131,7 @@ def kill(images: Path, output: Path, kills: int, expected: dict, seconds: float)
         killed[victim] += 1
         if victim == "driver":
             process.wait()
-        done = len(list(output.glob("parts/part-*")))
-        common.progress(f"killed a {victim}; {done} parts are there")
+        common.progress(f"killed a {victim}; {parts(output)} parts are there")
     process.wait()
     start("dask", images, output, "last").wait()
     found = rows("dask", output)
@@ -175,8 +181,7 @@ def main() -> None:
             ))  # fmt: skip
         lines += [common.note(f"{count:,} images, 2 workers", *pair) for pair in notes.items()]
         if options.kills:
-            facts = kill(root / "images", root / "killed", options.kills, expected,
-                         answers["dask"][0]["wall"])  # fmt: skip
+            facts = kill(root / "images", root / "killed", options.kills, expected)
             print(f"kills: {facts}\n")
     common.finish(options, lines, **facts)
 
