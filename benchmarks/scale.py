@@ -53,22 +53,28 @@ def start(engine: str, images: Path, output: Path, mark: str) -> subprocess.Pope
 
 
 def marked(mark: str, looks: dict[int, int]) -> list[int]:
-    """Processes of a command, also those that have left its session.
+    """Processes of a command, also those that have left its session: by environment or parent.
 
     Args:
         looks: how often each process was looked at, -1 where it is one. A child has its parent's
-            environment only after exec, so some looks are needed.
+            environment only after exec, so some looks are needed; Ray's workers overwrite theirs.
     """
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    pids = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
     text = f"{MARK}={mark}".encode()
     for pid in pids:
         if 0 <= looks.setdefault(pid, 0) < 4:
             try:
                 found = text in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            except OSError:
+                found = found or looks.get(int(stat(pid)[1]), 0) < 0
+            except (OSError, IndexError):
                 found = False
             looks[pid] = -1 if found else looks[pid] + 1
     return [pid for pid in pids if looks[pid] < 0]
+
+
+def stat(pid: int) -> list[str]:
+    """Fields of a process from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
 def measure(engine: str, images: Path, output: Path) -> dict[str, float]:
@@ -79,7 +85,7 @@ def measure(engine: str, images: Path, output: Path) -> dict[str, float]:
         memory = 0
         for pid in marked(mark, looks):
             try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                fields = stat(pid)
                 cpu[pid] = (int(fields[11]) + int(fields[12])) / TICKS
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 memory += int(rollup.split("\nPss:")[1].split()[0])

@@ -115,7 +115,7 @@ def test_a_mask_lies_where_its_image_says(place):
 
 
 def test_other_settings_are_refused(place):
-    predict_paths("classify.onnx", images()[:2], "out")
+    predict_paths("classify.onnx", images()[:2], "out", providers=["CPUExecutionProvider"])
     for more in ({"top": 2}, {"flip": True}, {"part_size": 5}, {"unknown_below": 0.5}):
         with pytest.raises(InputError, match=f"out: was begun with {next(iter(more))} "):
             predict_paths("classify.onnx", images(), "out", **more)
@@ -123,6 +123,8 @@ def test_other_settings_are_refused(place):
         predict_paths("segment.onnx", images(), "out")
     with pytest.raises(InputError, match="explain: not for predict_paths"):
         predict_paths("classify.onnx", images(), "out", explain=True)
+    with pytest.raises(InputError, match="paths is one path; give a list"):
+        predict_paths("classify.onnx", "in/00.png", "out")
     assert len(rows_of()) == 2
 
 

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from test_bulk import POISON
@@ -207,6 +209,21 @@ def test_ray_gives_the_same_and_leaves_out_the_same(photos, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["images"] + found["left_out"] == IMAGES and 0 < found["images"] <= PART
     assert len(rows_of(tmp_path)) == IMAGES
+
+
+@pytest.mark.parametrize(("name", "module"), [("ray_data", "ray.data"), ("spark", "pyspark")])
+def test_the_examples_for_other_engines(photos, tmp_path, name, module):
+    pytest.importorskip(module, reason=f"the package {module} is not installed")
+    if module == "pyspark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    images = next(tasks(photos))[:30]
+    (tmp_path / "list.txt").write_text("\n".join(images))
+    script = Path(__file__).parent.parent / "examples" / f"{name}.py"
+    arguments = [photos / "model.onnx", tmp_path / "list.txt", tmp_path / "out"]
+    for _ in range(2):
+        done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1:] == ["30 rows"], done.stderr[-2000:]
+    assert sorted(rows_of(tmp_path / "out")) == images
 
 
 def test_lists_and_object_stores_are_searched(photos, tmp_path):
