@@ -24,7 +24,6 @@ from tfproj.inference.image_files import (
     stream_files,
 )
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.session import CPU
 from tfproj.pretrained import means_pretrained, names, pretrained_file
 
 if TYPE_CHECKING:
@@ -93,6 +92,7 @@ class Threshold(click.ParamType):
     "--threads", type=click.IntRange(min=1), help="[default: all CPUs this process may use]"
 )
 @click.option("--provider", metavar="NAME", help="onnxruntime execution provider. [default: CPU]")
+@click.option("--device", metavar="cpu|cuda", help="In the place of --provider.")
 @click.option(
     "--selftest",
     is_flag=True,
@@ -161,7 +161,8 @@ def _open(path: Path, options: dict[str, Any]) -> Predictor:
     scale = options["tile_scale"]
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
-        flip=options["flip"], explain=options["explain"], providers=[options["provider"] or CPU],
+        flip=options["flip"], explain=options["explain"], device=options["device"],
+        providers=[options["provider"]] if options["provider"] else None,
         tiles=options["tiles"] if scale is None else scale, on_tile=TileProgress(),
     )  # fmt: skip
 
