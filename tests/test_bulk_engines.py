@@ -122,9 +122,11 @@ def test_an_image_that_kills_its_worker_is_set_aside_and_named(photos, tmp_path,
     assert len(rows) == 31
 
 
-def test_a_killed_driver_goes_on_with_what_its_parts_do_not_hold(photos, tmp_path, capsys):
+def test_a_killed_driver_goes_on_with_what_its_parts_do_not_hold(
+    photos, tmp_path, capsys, monkeypatch
+):
     command = [sys.executable, "-m", "tfproj", *predict(photos, tmp_path, "--workers", "2")]
-    parts, end = tmp_path / "parts", time.monotonic() + 60
+    parts, end = tmp_path / "parts", time.monotonic() + 120
     with subprocess.Popen(command) as driver:
         while not parts.exists() or len(list(parts.glob("part-*"))) < 2:
             assert driver.poll() is None and time.monotonic() < end
@@ -142,11 +144,10 @@ def test_a_killed_driver_goes_on_with_what_its_parts_do_not_hold(photos, tmp_pat
     assert len(rows) == IMAGES and same_as_cli(photos, rows)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # With nothing left, no engine is started; errors of before are not forgotten.
-    begin = time.monotonic()
+    monkeypatch.setitem(engines.ENGINES, "dask", None)
     assert main(predict(photos, tmp_path, "--workers", "2", "--json")) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["left_out"] == IMAGES and found["earlier_errors"] == 1
-    assert time.monotonic() - begin < 2
 
 
 def test_workers_with_other_packages_or_another_model_are_refused(photos, cluster, tmp_path):
