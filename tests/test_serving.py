@@ -234,7 +234,7 @@ def test_metrics_count_images_and_answers(ask):
         return sum(float(n) for n in re.findall(rf"^{re.escape(line)} (\S+)$", text, re.M))
 
     images = f'tfproj_images_total{{model="{CLOTHES}"}}'
-    answers = 'tfproj_requests_total{endpoint="predict",status="200"}'
+    answers = 'tfproj_requests_total{endpoint="/v1/models/{name}/predict",status="200"}'
     before = value(images), value(answers)
     body, kind = form([("a", photograph(1)), ("b", photograph(2)), ("c", b"")])
     ask("POST", PREDICT, body, content_type=kind)
