@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ backend.setup()
 
 from tfproj.data.dataset import Split  # noqa: E402
 from tfproj.errors import InputError  # noqa: E402
+from tfproj.training import together  # noqa: E402
 from tfproj.training.cache import Cache  # noqa: E402
 from tfproj.training.pipeline import ALL, Share, train_batches  # noqa: E402
 
@@ -65,7 +67,8 @@ together = Together(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 found = {}
 # Plain steps of SGD: the other optimisers make much of little, and so of rounding.
 masks = make_config(
-    "segment", data="synthetic_facades", epochs=2, limit=12, batch_size=4, image_size=(32, 32),
+    "segment", data="synthetic_facades", epochs=2, limit=12, batch_size=4, image_size=(32, 48),
+    resize="letterbox",  # void beside the pictures
     model_options={"batch_norm": True, "widths": [8, 16]}, dice=1.5, augment="photo_mix",
     optimizer="sgd", schedule="constant", learning_rate=1e-3, ema=0.9, precision="float32",
     class_weights="balanced",
@@ -133,8 +136,8 @@ def test_the_parts_of_a_batch_are_the_batch(augment):
     assert len(parts[1]) == 3 * len(whole)
     for step, (images, masks) in enumerate(whole):
         of_step = [parts[0][step], *parts[1][3 * step : 3 * step + 3]]
-        together = {(x.tobytes(), y.tobytes()) for xs, ys in of_step for x, y in zip(xs, ys)}  # noqa: B905
-        assert together == {(x.tobytes(), y.tobytes()) for x, y in zip(images, masks)}  # noqa: B905
+        united = {(x.tobytes(), y.tobytes()) for xs, ys in of_step for x, y in zip(xs, ys)}  # noqa: B905
+        assert united == {(x.tobytes(), y.tobytes()) for x, y in zip(images, masks)}  # noqa: B905
     if augment != "photo_mix":  # which pastes others
         assert first._filled.sum() < 14, "a worker decodes little but its share"
 
@@ -201,6 +204,19 @@ def test_two_workers_train_as_one(tmp_path):
     assert first["apart"] < 1e-4
     require_same(*first["same"])
     assert first["keras"], "Keras' fit knows several workers: see tfproj/training/strategy.py"
+
+
+def test_workers_that_do_not_come_are_not_waited_for_for_ever(monkeypatch, capsys):
+    ended = threading.Event()
+
+    def joined():
+        assert ended.wait(20)
+
+    monkeypatch.setattr(together, "JOIN_SECONDS", 0.1)
+    monkeypatch.setattr(together.os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(together.tf.distribute, "MultiWorkerMirroredStrategy", joined)
+    together._join.__wrapped__(1, 3)
+    assert "worker 1 waited 0.1 s for the others of TF_CONFIG" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cluster": {"worker": ["a:1", "b:1"]}}',
