@@ -13,9 +13,10 @@ from tfproj.cli.predict import model_file
 from tfproj.core.spec import LAYOUTS, RESIZES
 from tfproj.export.any_model import PREPROCESSING, export_model
 from tfproj.export.budget import Budget, export_within
-from tfproj.export.job import FORMATS, Options
+from tfproj.export.job import Options
 from tfproj.export.keras_file import is_keras
 from tfproj.export.onnx_file import export_onnx
+from tfproj.export.runtimes import FORMATS
 from tfproj.export.web import write_page
 from tfproj.pretrained import means_pretrained
 from tfproj.runs.run import find_run
@@ -28,7 +29,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.command(cls=SizedCommand)
 @click.argument("run", required=False, metavar="[RUN|MODEL.keras]")
 @click.option("--onnx", is_flag=True, expose_value=False, help="The format, if no other is named.")
-@click.option("--format", type=click.Choice(FORMATS), default=FORMATS[0], help="[default: onnx]")
+@click.option("--format", type=click.Choice(list(FORMATS)), default="onnx", help="[default: onnx]")
 @click.option(
     "--output",
     metavar="FILE",
@@ -40,7 +41,6 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--layout",
     type=click.Choice(LAYOUTS, case_sensitive=False),
-    default=LAYOUTS[0],
     help="NCHW: float32 0..255, probabilities first. [default: NHWC, uint8]",
 )
 @click.option(
@@ -83,10 +83,13 @@ def export(
     device: str | None,
     **options: Any,
 ) -> None:
-    """Write the best weights of RUN, or any Keras model, as one ONNX file, checked against Keras.
+    """Write the best weights of RUN, or any Keras model, as a file that is checked against Keras.
 
     No file is written where the answers differ. With --max-ms or --max-mb: the first that fits of
     float32, --half and --int8, at the size of the training, three quarters of it, and half.
+
+    With --format, it is the runtime of TensorFlow Lite or OpenVINO that is asked. OpenVINO's file
+    is two: model.xml, and model.bin beside it.
 
     With --web, RUN may also be an exported file or a pretrained model: only the page is made then.
 
@@ -111,7 +114,7 @@ def export(
         found = find_run(run, runs_dir)
         click.echo(f"exporting {found.path} ...", err=True)
         chosen = Options(**options)
-        if budget is not None and chosen.format != FORMATS[0]:
+        if budget is not None and chosen.format != "onnx":
             raise click.UsageError("--max-ms and --max-mb are for --format onnx")
         if budget is None:
             result = export_onnx(found, output, chosen)

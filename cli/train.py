@@ -103,7 +103,12 @@ def _train(
         finish_seeds(runs, no_evaluate, report, as_json)
     elif run is not None:
         with _exported_again(run):
-            training.resume(run, tensorboard, planned, together=together)
+            try:
+                training.resume(run, tensorboard, planned, together=together)
+            except training.Finished:
+                if no_evaluate or run.metrics_file.exists():
+                    raise
+                click.echo(f"{run.path}: all epochs are there, and not yet measured", err=True)
             finish(run, no_evaluate, report, as_json)
     else:
         planned_run = (planned.config, runs_dir, name, overwrite, tensorboard, planned)

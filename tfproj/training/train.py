@@ -20,7 +20,6 @@ import keras
 
 from tfproj import backend
 from tfproj.core.files import write_json, write_text
-from tfproj.core.words import duration, plural
 from tfproj.data.dataset import median_size
 from tfproj.errors import InputError, missing_extra
 from tfproj.experiment import initial_weights
@@ -28,7 +27,7 @@ from tfproj.experiment.plan import Plan, describe_splits, plan, plan_resume
 from tfproj.models.encoders import load_imagenet
 from tfproj.runs import DEFAULT_ROOT, environment
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import best_epoch, out_of_patience, tied_epochs
+from tfproj.runs.history import out_of_patience
 from tfproj.runs.lock import locked
 from tfproj.runs.run import PRUNED, Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
@@ -46,6 +45,10 @@ from tfproj.training.validation_weights import ValidationWeights, norms
 
 # For the first statistics of batch norm; more would not change what a training makes of them.
 STATISTICS_IMAGES = 128
+
+
+class Finished(InputError):
+    """The run that is to be resumed has all of its epochs."""
 
 
 def train(
@@ -139,8 +142,8 @@ def resume(
     so many epochs has it at that point, a constant one as it is.
 
     Raises:
-        InputError: nothing left to do, files missing, the data are not what they were, or
-            another process trains it.
+        Finished: nothing left to do.
+        InputError: files missing, the data are not what they were, or another process trains it.
     """
     planned = planned or plan_resume(run)
     _require_tensorboard(tensorboard)
@@ -151,12 +154,16 @@ def resume(
     precision = run.environment()["precision"]
     if together:
         agree(together, planned, precision)
-    with locked(run.path), _prepared(planned, precision, together) as prepared:
+    with locked(run.path) as killed, _prepared(planned, precision, together) as prepared:
         if PRUNED in run.warnings():
             run.drop_warning(PRUNED)
         if planned.config.epochs != run.config().epochs:
             extend(run, planned.config.epochs)
-        _fit(run, planned, prepared, tensorboard, listeners)
+        if killed and run.ended():  # after the last epoch, before or while this was looked at
+            restore(run, prepared.model, prepared.steps, planned.config.probe)
+            look_back(run, planned, prepared.model, prepared.caches)
+        else:
+            _fit(run, planned, prepared, tensorboard, listeners)
     return run
 
 
@@ -227,7 +234,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool, more: 
     history = restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
     if done >= config.epochs or out_of_patience(history, config.monitored, config.patience):
-        raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
+        raise Finished(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
         listeners = [*_callbacks(run, planned, prepared, history, tensorboard), *more]
@@ -240,7 +247,7 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool, more: 
             f"interrupted after {len(run.history())} of {config.epochs} epochs; continue with: "
             f"tfproj train {config.task} --resume {shlex.quote(str(run.path))}"
         ) from None
-    _say_trained(run, config, done, time.monotonic() - begin)
+    callbacks.say_trained(run, config, done, time.monotonic() - begin)
     look_back(run, planned, prepared.model, caches)
 
 
@@ -285,16 +292,3 @@ def _callbacks(
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
     return listeners
-
-
-def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
-    history, monitored = run.history(), config.monitored
-    best, tied = best_epoch(history, monitored), tied_epochs(history, monitored)
-    kept = ", kept is the last" if config.keep == "last" else ""
-    if len(tied) > 1:
-        kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
-    print(
-        f"trained {plural(len(history) - done, 'epoch')} in {duration(seconds)}; best epoch {best} "
-        f"by {monitored}{kept}: {run.path}",
-        file=sys.stderr,
-    )
