@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from tfproj.cli.options import SizedCommand, common, image_size, print_json, runs_dir
+from tfproj import backend
+from tfproj.cli.options import SizedCommand, common, device, image_size, print_json, runs_dir
 from tfproj.cli.predict import model_file
 from tfproj.core.spec import LAYOUTS, RESIZES
 from tfproj.export.any_model import PREPROCESSING, export_model
@@ -70,6 +71,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     help="What it wants of pixels 0..255. [default: what its first layers do]",
 )
 @click.option("--resize", type=click.Choice(RESIZES), help="[default: stretch]")
+@device
 @common
 def export(
     run: str | None,
@@ -78,6 +80,7 @@ def export(
     as_json: bool,
     max_ms: float | None,
     max_mb: float | None,
+    device: str | None,
     **options: Any,
 ) -> None:
     """Write the best weights of RUN, or any Keras model, as a file that is checked against Keras.
@@ -92,6 +95,7 @@ def export(
 
     --classes, --images, --preprocessing and --resize are for a Keras model.
     """
+    backend.use_device(device)
     given = {name: options.pop(name) for name in OF_KERAS}
     about = {name: value for name, value in given.items() if value is not None}
     budget = None if max_ms is None and max_mb is None else Budget(max_ms, max_mb)

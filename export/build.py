@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import SCORES_NAME, UNKNOWN_THRESHOLD
 from tfproj.errors import InputError, TfprojError
@@ -117,8 +117,8 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     Args:
         answer, exact: Keras with the weights of the file, and with those that were trained.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        samples = comparison_samples(job.planned, Path(folder))
+    with scratch() as folder:
+        samples = comparison_samples(job.planned, folder)
         try:
             data = attach(proto, describe(job, measured))
             verification = verify(data, job.spec, answer, samples, job.multiple)

@@ -92,10 +92,11 @@ def _made(job: Job, make: Callable[[Job], Any]) -> Any:
 def _built(job: Job) -> Any:
     """The :class:`tfproj.export.build.Built` to write."""
     from tfproj.export.build import build  # noqa: PLC0415 (it loads TensorFlow)
-    from tfproj.export.others import build_other  # noqa: PLC0415 (as this)
     from tfproj.export.quantize import quantize  # noqa: PLC0415 (as this)
 
     if job.options.format != "onnx":
+        from tfproj.export.others import build_other  # noqa: PLC0415 (as this, of TensorFlow Lite)
+
         return build_other(job)
     built = build(job)
     return quantize(job, built) if job.options.int8 else built

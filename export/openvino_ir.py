@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from tfproj.core.leftovers import scratch
 from tfproj.core.spec import METADATA_KEY, PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.errors import TfprojError, first_line
 from tfproj.export.build import build
@@ -82,7 +82,7 @@ def convert(data: bytes, spec: ModelSpec) -> bytes:
 def _serialized(model: Any) -> bytes:
     import openvino  # noqa: PLC0415 (an extra)
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.xml"
+    with scratch() as folder:
+        path = folder / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
         return path.read_bytes() + END + path.with_suffix(".bin").read_bytes()

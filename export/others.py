@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME
 from tfproj.export.build import Built, answers_of, figures_of, network
@@ -53,8 +53,7 @@ def build_other(job: Job) -> Built:
     """The file and what belongs to it; errors as of ``export_onnx``."""
     model = network(job)
     maker: Maker = MAKERS[job.options.format](job, model)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch() as folder:
         data, measured = _compared(job, maker, answers_of(model), folder)
         record = _record(job, maker, measured)
         data = maker.finished(data, record)

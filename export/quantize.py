@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import hardware
+from tfproj.core.leftovers import scratch
 from tfproj.core.spec import UNKNOWN_THRESHOLD
 from tfproj.export.build import Built
 from tfproj.export.golden import golden_vectors
@@ -96,11 +96,9 @@ def choose(job: Job, built: Built, images: np.ndarray) -> tuple[Trial, dict[str,
         images: uint8 (N, H, W, C) to calibrate with.
     """
     task = job.spec.task
-    with tempfile.TemporaryDirectory() as name:
-        quantizer = Quantizer(built.proto, images, Path(name))
-        judge, quick = (
-            Judge(job, built, counts[task], Path(name)) for counts in (EXAMPLES, TRIALS)
-        )
+    with scratch() as folder:
+        quantizer = Quantizer(built.proto, images, folder)
+        judge, quick = (Judge(job, built, counts[task], folder) for counts in (EXAMPLES, TRIALS))
         trial = spare_layers(quantizer, judge, quick, choose_method(quantizer, quick))
     return trial, {
         "method": trial.method,
