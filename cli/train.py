@@ -25,7 +25,7 @@ from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.balance import explain
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_resume
-from tfproj.export.job import Options
+from tfproj.export.job import CONVERTERS, Options
 from tfproj.export.onnx_file import export_onnx
 from tfproj.inference.model_file import ModelFile, read_model
 from tfproj.runs import DEFAULT_ROOT
@@ -111,7 +111,9 @@ def _export_again(run: Run, old: ModelFile) -> None:
     """Put the new weights in the place of an export that the training made stale."""
     opset = old.metadata.get("graph", {}).get("opset")
     half, free = "half" in old.metadata, old.spec.dynamic_size
-    options = Options(opset=opset, half=half, dynamic_size=free, layout=old.spec.layout)
+    by = old.metadata.get("graph", {}).get("converter", CONVERTERS[0]).split()[0]
+    same = {"half": half, "dynamic_size": free, "layout": old.spec.layout, "converter": by}
+    options = Options(opset=opset, **same)
     export_onnx(run, None, options)
     click.echo(f"exported again, with the new weights: {run.onnx_file}", err=True)
 
