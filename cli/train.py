@@ -66,6 +66,7 @@ def _train(
     resume: str | None,
     seeds: int | None,
     tensorboard: bool,
+    tracker: str | None,
     no_evaluate: bool,
     report: bool,
     runs_dir: str,
@@ -73,7 +74,7 @@ def _train(
     **flags: Any,
 ) -> None:
     flags = {key: value for key, value in flags.items() if value is not None}
-    exported = None
+    exported, trackers = None, [*["tensorboard"] * tensorboard, *filter(None, [tracker])]
     if resume is not None:
         epochs = flags.pop("epochs", None)
         if flags or preset or config_file or name or overwrite or seeds:
@@ -87,7 +88,7 @@ def _train(
         training = load_training(planned := plan_resume(run, epochs))
         with contextlib.suppress(InputError):
             exported = read_model(run.onnx_file, run.onnx_file.name)
-        training.resume(run, tensorboard, planned)
+        training.resume(run, trackers, planned)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
         if seeds:
@@ -96,13 +97,13 @@ def _train(
             load_training(planned)
             from tfproj.search.seeds import train_seeds  # noqa: PLC0415 (loads TensorFlow)
 
-            runs = train_seeds(planned, seeds, runs_dir, name, overwrite, tensorboard)
-            finish_seeds(runs, no_evaluate, report, as_json)
+            runs = train_seeds(planned, seeds, runs_dir, name, overwrite, trackers)
+            finish_seeds(runs, no_evaluate, report, as_json, tracker)
             return
         check_place(runs_dir, task, name, overwrite)
         training = load_training(planned := plan(config))
-        run = training.train(config, runs_dir, name, overwrite, tensorboard, planned)
-    finish(run, no_evaluate, report, as_json)
+        run = training.train(config, runs_dir, name, overwrite, trackers, planned)
+    finish(run, no_evaluate, report, as_json, tracker)
     if exported and not run.onnx_file.is_file():  # last: it may fail
         _export_again(run, exported)
 
@@ -142,9 +143,11 @@ def build_config(
     return presets.make_config(task, preset, **values)
 
 
-def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
+def finish(
+    run: Run, no_evaluate: bool, report: bool, as_json: bool, tracker: str | None = None
+) -> None:
     """Evaluate on the held-out splits, write the report, print."""
-    metrics = _evaluate(run, no_evaluate, report)
+    metrics = _evaluate(run, no_evaluate, report, tracker)
     if as_json:
         print_json({"run": str(run.path), "epochs": len(run.history()), "metrics": metrics})
     else:
@@ -152,7 +155,9 @@ def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
         click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
 
 
-def _evaluate(run: Run, no_evaluate: bool, report: bool) -> dict[str, Any] | None:
+def _evaluate(
+    run: Run, no_evaluate: bool, report: bool, tracker: str | None
+) -> dict[str, Any] | None:
     from tfproj.evaluation.evaluate import evaluate  # noqa: PLC0415 (loads TensorFlow)
 
     metrics = None
@@ -160,12 +165,18 @@ def _evaluate(run: Run, no_evaluate: bool, report: bool) -> dict[str, Any] | Non
         metrics = evaluate(run, [split for split in run.counts() if split != "train"])
     if report:
         write_report(run)
+    if tracker:
+        from tfproj.training.tracking import tell_result  # noqa: PLC0415 (loads TensorFlow)
+
+        tell_result(run, metrics)
     return metrics
 
 
-def finish_seeds(runs: list[Run], no_evaluate: bool, report: bool, as_json: bool) -> None:
+def finish_seeds(
+    runs: list[Run], no_evaluate: bool, report: bool, as_json: bool, tracker: str | None = None
+) -> None:
     """As :func:`finish`, of runs that differ in their seed alone: mean and deviation."""
-    metrics = [_evaluate(run, no_evaluate, report) for run in runs]
+    metrics = [_evaluate(run, no_evaluate, report, tracker) for run in runs]
     splits = [
         found["splits"] if found else {"val": {run.config().monitored: run.kept_value()}}
         for run, found in zip(runs, metrics, strict=True)

@@ -11,7 +11,7 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from tfproj.training.compiling import compiled_model
 from tfproj.training.distillation import Teachers
 from tfproj.training.doubts import CollapseAlarm, look_back
 from tfproj.training.probe import fit_last_layer
+from tfproj.training.tracking import tracked
 from tfproj.training.transfer import initialise
 from tfproj.training.validation_weights import ValidationWeights, norms
 
@@ -52,7 +53,7 @@ def train(
     root: str | Path = DEFAULT_ROOT,
     name: str | None = None,
     overwrite: bool = False,
-    tensorboard: bool = False,
+    trackers: Collection[str] = (),
     planned: Plan | None = None,
     listeners: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
@@ -61,7 +62,7 @@ def train(
     Args:
         config: what to train.
         root, name, overwrite: see :func:`tfproj.runs.run.create_run`.
-        tensorboard: also write ``tensorboard/`` events into the run.
+        trackers: ``tensorboard`` writes events into the run, ``mlflow`` tells MLflow's store.
         planned: the result of :func:`plan` where it was already made.
         listeners: further callbacks, called after an epoch was saved.
 
@@ -74,7 +75,7 @@ def train(
     """
     planned = planned or plan(config)
     config = planned.config
-    _require_tensorboard(tensorboard)
+    _require(trackers)
     replaces = check_place(root, config.task, name, overwrite)
     backend.setup()
     precision = backend.resolve_precision(config.precision)
@@ -100,7 +101,7 @@ def train(
         run = create_run(root, config.task, name, stem(planned), overwrite)
         with locked(run.path):
             _describe(run, planned, facts)
-            _fit(run, planned, prepared, tensorboard, listeners)
+            _fit(run, planned, prepared, trackers, listeners)
     return run
 
 
@@ -121,7 +122,7 @@ def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
 
 def resume(
     run: Run,
-    tensorboard: bool = False,
+    trackers: Collection[str] = (),
     planned: Plan | None = None,
     listeners: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
@@ -135,7 +136,7 @@ def resume(
             another process trains it.
     """
     planned = planned or plan_resume(run)
-    _require_tensorboard(tensorboard)
+    _require(trackers)
     backend.setup()
     init, task = planned.config.init, planned.config.task
     if init and not run.last_weights.exists():
@@ -146,7 +147,7 @@ def resume(
             run.drop_warning(PRUNED)
         if planned.config.epochs != run.config().epochs:
             _extend(run, planned.config.epochs)
-        _fit(run, planned, prepared, tensorboard, listeners)
+        _fit(run, planned, prepared, trackers, listeners)
     return run
 
 
@@ -165,9 +166,10 @@ def _extend(run: Run, epochs: int) -> None:
     write_json(run.config_file, replace(old, epochs=epochs).to_dict())
 
 
-def _require_tensorboard(wanted: bool) -> None:
-    if wanted and importlib.util.find_spec("tensorboard") is None:
-        raise missing_extra("tensorboard", "tensorboard")
+def _require(trackers: Collection[str]) -> None:
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise missing_extra(name, name)
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,9 @@ def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
             cache.close()
 
 
-def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool, more: Sequence) -> None:
+def _fit(
+    run: Run, planned: Plan, prepared: _Prepared, trackers: Collection[str], more: Sequence
+) -> None:
     config, caches = planned.config, prepared.caches
     history = _restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
@@ -211,10 +215,12 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool, more: 
         raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
-        listeners = [*_callbacks(run, planned, prepared, history, tensorboard), *more]
-        if config.probe and not done:
-            fit_last_layer(prepared.model, planned, caches, listeners)
-        _fit_epochs(planned, prepared, max(done, int(config.probe)), listeners)
+        with tracked(run, "mlflow" in trackers) as told:
+            own = _callbacks(run, planned, prepared, history, "tensorboard" in trackers)
+            listeners = [*own, *told, *more]
+            if config.probe and not done:
+                fit_last_layer(prepared.model, planned, caches, listeners)
+            _fit_epochs(planned, prepared, max(done, int(config.probe)), listeners)
     except KeyboardInterrupt:
         raise callbacks.Interrupted(
             f"interrupted after {len(run.history())} of {config.epochs} epochs; continue with: "
