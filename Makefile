@@ -5,21 +5,27 @@ BIN := $(VENV)/bin
 # Folders that may hold data sets, such as mini_facade/ (see docs/data.md).
 export TFPROJ_DATA ?= $(CURDIR)/data:$(CURDIR)/../shared/data
 
-.PHONY: demo test test-fast fuzz bench-setup lint format docs clean
+.PHONY: demo test test-fast fuzz soak bench-setup lint format docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/tfproj demo
 
+# Two modules at a time: much of a test is a process that starts, on one core.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Without the tests that need Fashion-MNIST or the facades.
 test-fast: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not real_data"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real_data"
 
 # Ten times as many damaged files as the tests try.
 fuzz: $(VENV)/installed
 	TFPROJ_FUZZ_CASES=20000 $(BIN)/python -m pytest tests/test_fuzz.py
+
+# What must hold under kills, faults and load, for an hour: docs/reliability.md.
+SOAK_MINUTES ?= 60
+soak: $(VENV)/installed
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --json soak.json
 
 # What benchmarks/ compares with; the package itself never needs it.
 bench-setup: $(VENV)/installed

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tfproj import backend
-from tfproj.cli.options import common, number, print_json, runs_dir, say_notes, table
+from tfproj.cli.options import common, device, number, print_json, runs_dir, say_notes, table
 from tfproj.experiment.plan import plan_evaluation
 from tfproj.experiment.tiling import plan_tiling
 from tfproj.report import build
@@ -29,6 +29,7 @@ from tfproj.runs.run import Run, find_run
 )
 @click.option("--tile-scale", type=float, metavar="S", help="As --tiles; see predict.")
 @click.option("--report", is_flag=True, help="Also write the report.")
+@device
 @runs_dir
 @common
 def evaluate(
@@ -39,6 +40,7 @@ def evaluate(
     tiles: bool,
     tile_scale: float | None,
     report: bool,
+    device: str | None,
     runs_dir: str,
     as_json: bool,
 ) -> None:
@@ -50,6 +52,7 @@ def evaluate(
     tiling = plan_tiling(found, planned, tile_scale) if tiled else None
     say_notes(planned.dataset)
     backend.setup()
+    backend.use_device(device)
     from tfproj.evaluation.evaluate import evaluate as measure  # noqa: PLC0415 (loads TensorFlow)
 
     metrics = measure(found, splits, flip, planned, tiling)

@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from tfproj.cli.options import SizedCommand, common, image_size, print_json, runs_dir
+from tfproj import backend
+from tfproj.cli.options import SizedCommand, common, device, image_size, print_json, runs_dir
 from tfproj.cli.predict import model_file
 from tfproj.core.spec import LAYOUTS, RESIZES
 from tfproj.export.any_model import PREPROCESSING, export_model
 from tfproj.export.budget import Budget, export_within
-from tfproj.export.job import CONVERTERS, FORMATS, Options
+from tfproj.export.job import CONVERTERS, Options
 from tfproj.export.keras_file import is_keras
 from tfproj.export.onnx_file import export_onnx
+from tfproj.export.runtimes import FORMATS
 from tfproj.export.web import write_page
 from tfproj.pretrained import means_pretrained
 from tfproj.runs.run import find_run
@@ -27,7 +29,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.command(cls=SizedCommand)
 @click.argument("run", required=False, metavar="[RUN|MODEL.keras]")
 @click.option("--onnx", is_flag=True, expose_value=False, help="The format, if no other is named.")
-@click.option("--format", type=click.Choice(FORMATS), default=FORMATS[0], help="[default: onnx]")
+@click.option("--format", type=click.Choice(list(FORMATS)), default="onnx", help="[default: onnx]")
 @click.option(
     "--output",
     metavar="FILE",
@@ -39,7 +41,6 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--layout",
     type=click.Choice(LAYOUTS, case_sensitive=False),
-    default=LAYOUTS[0],
     help="NCHW: float32 0..255, probabilities first. [default: NHWC, uint8]",
 )
 @click.option(
@@ -76,6 +77,7 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     help="What it wants of pixels 0..255. [default: what its first layers do]",
 )
 @click.option("--resize", type=click.Choice(RESIZES), help="[default: stretch]")
+@device
 @common
 def export(
     run: str | None,
@@ -84,17 +86,22 @@ def export(
     as_json: bool,
     max_ms: float | None,
     max_mb: float | None,
+    device: str | None,
     **options: Any,
 ) -> None:
-    """Write the best weights of RUN, or any Keras model, as one ONNX file, checked against Keras.
+    """Write the best weights of RUN, or any Keras model, as a file that is checked against Keras.
 
     No file is written where the answers differ. With --max-ms or --max-mb: the first that fits of
     float32, --half and --int8, at the size of the training, three quarters of it, and half.
+
+    With --format, it is the runtime of TensorFlow Lite or OpenVINO that is asked. OpenVINO's file
+    is two: model.xml, and model.bin beside it.
 
     With --web, RUN may also be an exported file or a pretrained model: only the page is made then.
 
     --classes, --images, --preprocessing and --resize are for a Keras model.
     """
+    backend.use_device(device)
     given = {name: options.pop(name) for name in OF_KERAS}
     about = {name: value for name, value in given.items() if value is not None}
     budget = None if max_ms is None and max_mb is None else Budget(max_ms, max_mb)
@@ -113,7 +120,7 @@ def export(
         found = find_run(run, runs_dir)
         click.echo(f"exporting {found.path} ...", err=True)
         chosen = Options(**options)
-        if budget is not None and chosen.format != FORMATS[0]:
+        if budget is not None and chosen.format != "onnx":
             raise click.UsageError("--max-ms and --max-mb are for --format onnx")
         if budget is None:
             result = export_onnx(found, output, chosen)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfproj.core.files import expand_home
+from tfproj.core.hardware import parse_device
 from tfproj.errors import unknown_name
 from tfproj.runs import DEFAULT_ROOT
 
@@ -82,6 +83,21 @@ def _expanded(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_expanded, value))
     return expand_home(value) if isinstance(value, str) else value
+
+
+def device(command: Callable) -> Callable:
+    """Add --device, what TensorFlow computes on; ``backend.use_device`` takes it."""
+    return click.option(
+        "--device",
+        metavar="cpu|gpu|N",
+        callback=_checked_device,
+        help="What to compute on; N: numbers of GPUs, as in 0,1. [default: a GPU if there is one]",
+    )(command)
+
+
+def _checked_device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    parse_device(value)
+    return value
 
 
 def runs_dir(command: Callable) -> Callable:

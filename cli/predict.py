@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tfproj.cli import predict_many
 from tfproj.cli.options import common, print_json, runs_dir
 from tfproj.cli.records import print_records, printable
 from tfproj.cli.terminal import Progress, TileProgress, quiet_libraries
@@ -23,7 +24,6 @@ from tfproj.inference.image_files import (
     stream_files,
 )
 from tfproj.inference.predictor import Predictor
-from tfproj.inference.session import CPU
 from tfproj.pretrained import means_pretrained, names, pretrained_file
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Threshold(click.ParamType):
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["csv", "jsonl"]),
+    type=click.Choice(["csv", "jsonl", "parquet"]),
     help="Of the table in --output [default: csv], or of what is printed without it.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted table in --output.")
@@ -92,11 +92,13 @@ class Threshold(click.ParamType):
     "--threads", type=click.IntRange(min=1), help="[default: all CPUs this process may use]"
 )
 @click.option("--provider", metavar="NAME", help="onnxruntime execution provider. [default: CPU]")
+@click.option("--device", metavar="cpu|cuda", help="In the place of --provider.")
 @click.option(
     "--selftest",
     is_flag=True,
     help="Predict the images that the file carries and compare; IMAGES may be left out.",
 )
+@predict_many.engine_options
 @runs_dir
 @common
 def predict(
@@ -107,9 +109,17 @@ def predict(
     A file that can't be read is reported and left out; the others are predicted, and the exit
     code is 1 (2 where no file could be predicted).
     """  # fmt: skip
+    predict_many.check(options)
     selftest = options.pop("selftest")
-    if not images and not selftest:
+    if not images and not selftest and not options["list_file"]:
         raise click.UsageError("Missing argument 'IMAGES...'.")
+    if options["engine"]:
+        path = model_file(model, runs_dir)
+        require_current(path, model, Predictor(path, threads=1).metadata)
+        # A name of the package is another path on another machine.
+        name = model if means_pretrained(model, runs_dir) else str(path.absolute())
+        predict_many.run(name, images, as_json, options)
+        return
     _check_options(options, as_json)
     with quiet_libraries():
         _run(model, images, runs_dir, as_json, selftest, options)
@@ -151,7 +161,8 @@ def _open(path: Path, options: dict[str, Any]) -> Predictor:
     scale = options["tile_scale"]
     return Predictor(
         path, threads=options["threads"], unknown_below=options["unknown_below"],
-        flip=options["flip"], explain=options["explain"], providers=[options["provider"] or CPU],
+        flip=options["flip"], explain=options["explain"], device=options["device"],
+        providers=[options["provider"]] if options["provider"] else None,
         tiles=options["tiles"] if scale is None else scale, on_tile=TileProgress(),
     )  # fmt: skip
 

@@ -22,10 +22,10 @@ STDERR = 2
 class Progress:
     """Counts up to ``total``: one line in place on a terminal, a line now and then in a log.
 
-    Nothing is shown for what takes less than the first interval.
+    A ``total`` of None is not known. Nothing is shown for what takes less than the first interval.
     """
 
-    def __init__(self, total: int, unit: str, stream: TextIO | None = None):
+    def __init__(self, total: int | None, unit: str, stream: TextIO | None = None):
         self._stream = stream or sys.stderr
         self._total, self._unit, self._done = total, unit, 0
         self._terminal = self._stream.isatty()
@@ -38,9 +38,9 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.clear()
 
-    def step(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def step(self, count: int = 1) -> None:
+        """So many more are done."""
+        self._done += count
         now = time.monotonic()
         if now - self._last >= (REDRAW if self._terminal else REPORT):
             self._last = now
@@ -54,8 +54,10 @@ class Progress:
 
     def _draw(self, seconds: float) -> None:
         rate = self._done / seconds
-        left = (self._total - self._done) / rate
-        text = f"{self._done:,} of {self._total:,} {self._unit}, {rate:.1f}/s, {left:.0f} s left"
+        text = f"{self._done:,} {self._unit}, {rate:.1f}/s"
+        if self._total is not None:
+            left = (self._total - self._done) / rate
+            text = text.replace(" ", f" of {self._total:,} ", 1) + f", {left:.0f} s left"
         click.echo(f"\r\033[K{text}" if self._terminal else text, nl=not self._terminal,
                    file=self._stream)  # fmt: skip
         self._drawn = self._terminal

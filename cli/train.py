@@ -88,7 +88,12 @@ def _train(
         training = load_training(planned := plan_resume(run, epochs))
         with contextlib.suppress(InputError):
             exported = read_model(run.onnx_file, run.onnx_file.name)
-        training.resume(run, trackers, planned)
+        try:
+            training.resume(run, trackers, planned)
+        except training.Finished:
+            if no_evaluate or run.metrics_file.exists():
+                raise
+            click.echo(f"{run.path}: all epochs are there, and not yet measured", err=True)
     else:
         config = build_config(task, preset, config_file, flags, runs_dir)
         if seeds:

@@ -16,10 +16,11 @@ from tfproj.core.spec import ModelSpec, check_resize, is_text
 from tfproj.errors import InputError, unknown_name
 from tfproj.experiment.plan import Plan
 from tfproj.export import given
-from tfproj.export.job import Job, Options, check_others, check_output
+from tfproj.export.job import Job, Options, check_format, check_others, check_output
 from tfproj.export.keras_file import vet
 from tfproj.export.onnx_file import write
 from tfproj.export.opset import choose_opset
+from tfproj.export.runtimes import FORMATS
 from tfproj.inference.model_file import read_model
 from tfproj.runs.config import TrainConfig
 
@@ -68,7 +69,8 @@ def export_model(
 ) -> dict[str, Any]:
     """Write any Keras model as one ONNX file that :class:`tfproj.Predictor` takes.
 
-    It is written only where the predictor gives Keras' answers.
+    It is written only where the predictor gives Keras' answers; with ``format="tflite"`` or
+    ``"openvino"``, where the runtime of that format does.
 
     Args:
         model: a functional or sequential model, or its ``.keras`` file. It takes images
@@ -127,7 +129,7 @@ def _job(
     scores, ending = keras_model.with_scores(core, len(names))
     several = ending.kind == "sigmoid" and ending.units > 1
     spec = replace(_spec(core, scores, names, size, resize), multi_label=several)
-    spec = replace(spec, layout=options.layout)
+    spec = replace(spec, layout=options.file_layout)
     dataset = given.dataset(images, files, spec)
     preprocessing = _preprocessing(scores, preprocessing, spec, dataset)
     whole, scores = (keras_model.on_images(m, spec.size, preprocessing) for m in (core, scores))
@@ -143,9 +145,10 @@ def _job(
 
 
 def _check(options: Options, preprocessing: str | None) -> None:
-    for name in ("half", "dynamic_size", "data", "format"):
-        if getattr(options, name) not in (None, False, "onnx"):
+    for name in ("half", "dynamic_size", "data"):
+        if getattr(options, name) not in (None, False):
             raise InputError(f"--{name.replace('_', '-')} is for runs, not for a Keras model")
+    check_format(options)
     if preprocessing is not None and preprocessing not in PREPROCESSING:
         raise unknown_name("unknown preprocessing", preprocessing, PREPROCESSING)
 
@@ -154,9 +157,12 @@ def _target(file: Path | None, output: str | Path | None, options: Options) -> P
     """The file to write; by itself it replaces only files of ours."""
     if file is None and output is None:
         raise InputError("name the file to write, such as 'model.onnx'")
-    usual = file.with_suffix(".int8.onnx" if options.int8 else ".onnx") if file else Path()
-    path = check_output(usual if output is None else Path(output))
+    suffix = (".int8" if options.int8 else "") + FORMATS[options.format][0]
+    usual = file.with_suffix(suffix) if file else Path()
+    path = check_output(usual if output is None else Path(output), options.format)
     if output is None and path.exists():
+        if options.format != "onnx":
+            raise InputError(f"{path}: exists; name it, or another, with --output")
         read_model(path, f"{path} (name another with --output)")
     title = path.name.partition(".")[0]
     check_others(options, f"{title}-int8" if options.int8 else title)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tfproj.core.files import write_bytes
+from tfproj.core.leftovers import scratch
 from tfproj.errors import InputError, TfprojError
 from tfproj.export.job import Job, Options, Rejected, prepare
 from tfproj.export.onnx_file import also_written, export_onnx
@@ -93,8 +93,8 @@ def export_within(
     if note and budget.max_ms is not None:
         print(f"note: {note}", file=sys.stderr)
     tried: list[Candidate] = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "candidate.onnx"
+    with scratch() as folder:
+        file = folder / "candidate.onnx"
         for candidate in _candidates(job, tried):
             tried.append(candidate)
             result = _try(run, job, candidate, budget, file)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import SCORES_NAME, UNKNOWN_THRESHOLD
 from tfproj.errors import InputError, TfprojError
@@ -25,7 +25,13 @@ from tfproj.export.metadata import Measured, attach, describe
 from tfproj.export.opset import IR_VERSION
 from tfproj.export.temperature import measure_temperature
 from tfproj.export.unknown import Surroundings, extended, features_of, survey
-from tfproj.export.verify import Answers, comparison_samples, keras_outputs, verify
+from tfproj.export.verify import (
+    Answers,
+    Verification,
+    comparison_samples,
+    keras_outputs,
+    verify,
+)
 from tfproj.models.checkpoint import load_model
 from tfproj.models.registry import build_model
 
@@ -111,19 +117,15 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     Args:
         answer, exact: Keras with the weights of the file, and with those that were trained.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        samples = comparison_samples(job.planned, Path(folder))
+    with scratch() as folder:
+        samples = comparison_samples(job.planned, folder)
         try:
             data = attach(proto, describe(job, measured))
             verification = verify(data, job.spec, answer, samples, job.multiple)
         except TfprojError as error:
             failed = replace(measured, verification={"error": str(error)})
             raise Rejected(str(error), attach(proto, describe(job, failed))) from error
-        figures = verification.to_dict()
-        if job.planned.dataset.splits and not job.planned.own_data:
-            figures["data"] = Path(job.planned.dataset.name).name
-            figures |= {"split": "given"} if job.model is not None else {}
-        measured = replace(measured, verification=figures)
+        measured = replace(measured, verification=figures_of(job, verification))
         complaint = verification.complaint
         if complaint is None and job.options.half:
             outputs = (keras_outputs(a, samples.files, job.spec) for a in (exact, answer))
@@ -134,6 +136,15 @@ def _prove(job: Job, proto: Any, measured: Measured, answer: Answers, exact: Ans
     if complaint is not None:
         raise Rejected(complaint, attach(proto, describe(job, measured)))
     return measured
+
+
+def figures_of(job: Job, verification: Verification) -> dict[str, Any]:
+    """``verification`` of the metadata, which says on what data it was, if not on the run's own."""
+    figures = verification.to_dict()
+    if job.planned.dataset.splits and not job.planned.own_data:
+        figures["data"] = Path(job.planned.dataset.name).name
+        figures |= {"split": "given"} if job.model is not None else {}
+    return figures
 
 
 def measured_before(job: Job, model: Any, found: Surroundings | None = None) -> Measured:
@@ -166,7 +177,7 @@ def answers_of(model) -> Answers:
 
 def _surroundings(model, job: Job) -> Surroundings | None:
     """Where training images lie; None for what has no such score, and without enough data."""
-    if job.spec.kind != "classify" or job.model is not None:
+    if job.spec.kind != "classify" or job.model is not None or job.options.format != "onnx":
         return None
     found = survey(job.planned, features_of(model), job.options.half)
     if isinstance(found, str):

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from tfproj.core.spec import (
     ModelSpec,
 )
 from tfproj.errors import TfprojError
-from tfproj.export.litert import MAGIC, LiteRunner
+from tfproj.export.runtimes import GraphRunner, LiteRunner, open_file
 from tfproj.inference.predictor import Predictor
 
 BLOCKED = ("tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "scipy")
@@ -71,7 +72,7 @@ def predict_isolated(
 
     Args:
         folder: for the answers; it must outlive the result.
-        spec: of a TensorFlow Lite file, which does not hold it.
+        spec: of a file that is not ONNX, which does not hold it.
 
     Returns:
         For each pass the outputs by name, float32 (N, ...), mapped from disk.
@@ -124,11 +125,10 @@ def main() -> None:
 def _predict(request: dict) -> None:
     folder = Path(request["folder"])
     data = (folder / "model").read_bytes()
-    predictor: Predictor | LiteRunner
-    if data[4:8] == MAGIC:
-        predictor = LiteRunner(data, ModelSpec.from_dict(request["spec"]))
-        names = [SCORES_NAME, PROBABILITIES_NAME]
-    else:
+    spec = ModelSpec.from_dict(request["spec"]) if request["spec"] else None
+    predictor: Any = open_file(data, spec) if spec else None
+    names = [SCORES_NAME, PROBABILITIES_NAME]
+    if predictor is None:
         outputs = Predictor(data).metadata["outputs"]
         unknown = "auto" if UNKNOWN_NAME in outputs else None
         predictor = Predictor(data, unknown_below=unknown, explain=ACTIVATION_NAME in outputs)
@@ -141,7 +141,7 @@ def _predict(request: dict) -> None:
 
 
 def _run(
-    predictor: Predictor | LiteRunner, names: list[str], files: list[str], step: Pass
+    predictor: Predictor | LiteRunner | GraphRunner, names: list[str], files: list[str], step: Pass
 ) -> tuple[np.ndarray, ...]:
     files = files[: step.count]
     channels, resize = predictor.spec.channels, predictor.spec.resize

@@ -12,14 +12,13 @@ from typing import Any
 from tfproj.core.spec import LAYOUTS, ModelSpec
 from tfproj.errors import InputError, TfprojError, missing_extra, unknown_name
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
-from tfproj.export.litert import require_litert
 from tfproj.export.opset import choose_opset
+from tfproj.export.runtimes import FORMATS, require_runtime
 from tfproj.export.triton import check_repository
 from tfproj.export.web import check_page, require_whole
 from tfproj.models.registry import check_size, input_multiple, input_reach, scaling
 from tfproj.runs.run import Run
 
-FORMATS = ("onnx", "tflite")
 # Who makes the graph. The second is independent of the first, and an extra.
 CONVERTERS = ("tf2onnx", "jax2onnx")
 # What only ONNX files have.
@@ -46,9 +45,10 @@ class Options:
         data: a data set to take instead of the run's own, or where that lies now.
         no_data: verify on generated images, and leave out what only data can tell.
         image_size: (height, width) of the file's input; None: that of the training.
-        format: ``onnx`` or ``tflite``.
         converter: one of ``CONVERTERS``.
-        layout: ``NHWC``, uint8, or ``NCHW``: float32 0..255, ``probabilities`` first.
+        layout: ``NHWC``, uint8, or ``NCHW``: float32 0..255, ``probabilities`` first. None: what
+            the format is in, ``NCHW`` for ``openvino``.
+        format: ``onnx``, ``tflite`` or ``openvino``.
     """
 
     opset: int | None = None
@@ -64,8 +64,13 @@ class Options:
     no_data: bool = False
     image_size: tuple[int, int] | None = None
     converter: str = CONVERTERS[0]
-    layout: str = LAYOUTS[0]
-    format: str = FORMATS[0]
+    layout: str | None = None
+    format: str = "onnx"
+
+    @property
+    def file_layout(self) -> str:
+        """One of ``LAYOUTS``."""
+        return self.layout or LAYOUTS[self.format == "openvino"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,8 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
     if options.int8 and options.half:
         raise InputError("--int8 and --half exclude each other")
     check_format(options)
-    usual = (run.int8_file if options.int8 else run.onnx_file).with_suffix(f".{options.format}")
+    usual = run.int8_file if options.int8 else run.onnx_file
+    usual = usual.with_suffix(FORMATS[options.format][0])
     path = check_output(usual if output is None else Path(output), options.format)
     opset = choose_opset(options.opset, options.target_ort)
     planned = _plan(run, options)
@@ -174,7 +180,7 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
         height, width = options.image_size
         check_size(planned.spec.model, options.image_size, planned.config.model_options)
         planned = replace(planned, spec=replace(planned.spec, height=height, width=width))
-    spec = replace(planned.spec, dynamic_size=options.dynamic_size, layout=options.layout)
+    spec = replace(planned.spec, dynamic_size=options.dynamic_size, layout=options.file_layout)
     license = run.environment().get("data", {}).get("license", "")
     job = Job(run, planned, spec, path, opset, options, license, run.weights_digest())
     check_others(options, job.name)
@@ -190,7 +196,7 @@ def check_others(options: Options, name: str) -> None:
     if importlib.util.find_spec(options.converter) is None:
         extra = "train" if options.converter == CONVERTERS[0] else options.converter
         raise missing_extra(options.converter, extra)
-    if options.layout != LAYOUTS[0]:
+    if options.file_layout != LAYOUTS[0]:
         for name in ("triton", "web"):
             if getattr(options, name) is not None:
                 raise InputError(f"--{name} takes uint8 NHWC; leave --layout out")
@@ -219,20 +225,21 @@ def _plan(run: Run, options: Options) -> Plan:
 
 def check_format(options: Options) -> None:
     """InputError where another format than ONNX is wanted with what only that has."""
-    if options.format == FORMATS[0]:
-        return
     if options.format not in FORMATS:
         raise InputError(f"format {options.format!r}; expected one of {', '.join(FORMATS)}")
+    if options.format == "onnx":
+        return
     others = [name for name in OF_ONNX if getattr(options, name) != getattr(Options, name)]
     if others:
         raise InputError(f"--{others[0].replace('_', '-')} is for --format onnx")
-    require_litert()
+    require_runtime(options.format)
 
 
-def check_output(path: Path, format: str = FORMATS[0]) -> Path:
+def check_output(path: Path, format: str = "onnx") -> Path:
     """The same path; InputError where that is no place for a file."""
-    if path.suffix != f".{format}":
-        raise InputError(f"{path}: the output must end in .{format}")
+    suffix = FORMATS[format][0]
+    if path.suffix != suffix:
+        raise InputError(f"{path}: the output must end in {suffix}")
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a file")
     if not path.parent.is_dir():

@@ -13,6 +13,7 @@ from tfproj.core.spec import (
     ACTIVATION_NAME,
     INPUT_NAME,
     METADATA_KEY,
+    PAD,
     PROBABILITIES_NAME,
     SCORES_NAME,
     UNKNOWN_NAME,
@@ -119,6 +120,36 @@ def ultralytics_keys(spec: ModelSpec, multiple: int) -> dict[str, str]:
     }
 
 
+# Ways to resize, by their names there.
+MODEL_API = {"stretch": "standard", "crop": "crop", "letterbox": "fit_to_window_letterbox"}
+
+
+def model_info(spec: ModelSpec) -> dict[str, str]:
+    """What OpenVINO's Model API opens a file by; it parts names at spaces.
+
+    Empty where it would answer otherwise than ours: it takes no grey images and no tiles, has one
+    threshold for all labels, and leaves the border in a letterboxed mask.
+    """
+    masks = spec.task == "segment"
+    if spec.channels != 3 or spec.multi_label or (masks and spec.resize != "stretch"):
+        return {}
+    return {
+        "model_type": "Segmentation" if masks else "Classification",
+        # The outlines that it draws begin with the second class.
+        "labels": " ".join("_".join(name.split()) for name in spec.classes[masks:]),
+        "resize_type": MODEL_API[spec.resize],
+        "pad_value": str(PAD),
+        "reverse_input_channels": "YES",  # pictures are blue, green, red there
+    }
+
+
+def as_text(metadata: dict[str, Any]) -> str:
+    """JSON of metadata, to be kept in a file."""
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    # A name of a file may hold bytes that are no text, which JSON has no place for.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def attach(proto: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
     """The file: the graph, uint8 (N, H, W, C), in the layout of its metadata, with these."""
     copy = onnx.ModelProto()
@@ -127,8 +158,8 @@ def attach(proto: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
     if spec.layout == "NCHW":
         channels_first(copy.graph)
     copy.producer_name, copy.producer_version = "tfproj", metadata["versions"]["tfproj"]
-    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
-    # A name of a file may hold bytes that are no text, which JSON has no place for.
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    onnx.helper.set_model_props(copy, {METADATA_KEY: text, **ultralytics_keys(spec, multiple)})
+    keys = {METADATA_KEY: as_text(metadata), **ultralytics_keys(spec, multiple)}
+    if spec.task == "classify":  # masks it takes of a file with one output
+        keys |= {f"model_info {key}": value for key, value in model_info(spec).items()}
+    onnx.helper.set_model_props(copy, keys)
     return copy.SerializeToString(deterministic=True)

@@ -11,6 +11,7 @@ from tfproj import backend
 from tfproj.core.files import write_bytes
 from tfproj.errors import missing_extra
 from tfproj.export.job import Job, Options, Rejected, prepare
+from tfproj.export.runtimes import parts
 from tfproj.export.triton import write_repository
 from tfproj.export.web import write_page
 from tfproj.inference.predictor import Predictor
@@ -41,8 +42,8 @@ def export_onnx(
 
 def write(job: Job) -> dict[str, Any]:
     """As :func:`export_onnx`, once the job is checked."""
-    if job.options.format == "tflite":
-        return _made(job, _tflite)
+    if job.options.format != "onnx":
+        return _made(job, _other)
     built = _made(job, _built)
     Predictor(built.data).selftest()  # reads the very bytes that are written
     write_bytes(job.path, built.data)
@@ -79,8 +80,9 @@ def _made(job: Job, make: Callable[[Job], Any]) -> Any:
     except Rejected as error:
         if job.options.keep:
             rejected = job.path.with_name(f"{job.path.name}.rejected")
-            write_bytes(rejected, error.data)
-            print(f"kept for inspection: {rejected}", file=sys.stderr)
+            for path, data in parts(rejected, error.data).items():
+                write_bytes(path, data)
+                print(f"kept for inspection: {path}", file=sys.stderr)
         raise
 
 
@@ -93,7 +95,7 @@ def _built(job: Job) -> Any:
     return quantize(job, built) if job.options.int8 else built
 
 
-def _tflite(job: Job) -> dict[str, Any]:
-    from tfproj.export.tflite import write_tflite  # noqa: PLC0415 (it loads TensorFlow)
+def _other(job: Job) -> dict[str, Any]:
+    from tfproj.export.others import write_other  # noqa: PLC0415 (it loads TensorFlow)
 
-    return write_tflite(job)
+    return write_other(job)

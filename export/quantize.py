@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import hardware
+from tfproj.core.leftovers import scratch
 from tfproj.core.spec import UNKNOWN_THRESHOLD
 from tfproj.export.build import Built
 from tfproj.export.golden import golden_vectors
@@ -68,15 +68,10 @@ def quantize(job: Job, built: Built) -> Built:
     Raises:
         Rejected: too inaccurate with every layer left out that was tried, or not faster.
     """
-    task = job.spec.task
-    images = calibration_images(job.planned, CALIBRATION_IMAGES[task])
-    with tempfile.TemporaryDirectory() as name:
-        quantizer = Quantizer(built.proto, images, Path(name))
-        judge, quick = (
-            Judge(job, built, counts[task], Path(name)) for counts in (EXAMPLES, TRIALS)
-        )
-        trial = spare_layers(quantizer, judge, quick, choose_method(quantizer, quick))
-    ratio = speed_ratio(built.data, trial.data, images[: BATCH[task]])
+    images = calibration_images(job.planned, CALIBRATION_IMAGES[job.spec.task])
+    trial, facts = choose(job, built, images)
+    batch = BATCH[job.spec.task]
+    ratio = speed_ratio(built.data, trial.data, images[:batch])
     if not ratio > 1:
         raise Rejected(
             f"int8 is not faster than float32 on this machine: {ratio:.2f} times as fast",
@@ -87,20 +82,31 @@ def quantize(job: Job, built: Built) -> Built:
         proto, found = resurveyed(trial.proto, job.planned)
         calibration = {**calibration, UNKNOWN_THRESHOLD: found.threshold}
     predictor = Predictor(trial.data)
-    facts = {
+    facts |= {"speed_ratio": ratio, "speed_batch": batch, "cpu": hardware.cpu_name()}
+    golden = golden_vectors(job.spec, lambda pixels: predictor.run(pixels)[1], TOLERANCE)
+    measured = replace(built.measured, golden=golden, quantization=facts, calibration=calibration)
+    data = attach(proto, describe(job, measured))
+    return Built(proto, built.parameters, measured, data)
+
+
+def choose(job: Job, built: Built, images: np.ndarray) -> tuple[Trial, dict[str, Any]]:
+    """(the best trial, ``quantization`` of its metadata); Rejected where none is good enough.
+
+    Args:
+        images: uint8 (N, H, W, C) to calibrate with.
+    """
+    task = job.spec.task
+    with scratch() as folder:
+        quantizer = Quantizer(built.proto, images, folder)
+        judge, quick = (Judge(job, built, counts[task], folder) for counts in (EXAMPLES, TRIALS))
+        trial = spare_layers(quantizer, judge, quick, choose_method(quantizer, quick))
+    return trial, {
         "method": trial.method,
         "format": "static QDQ, per channel, activations uint8, weights int8",
         "excluded": [*quantizer.float_layers, *trial.excluded],
         "calibration_images": len(images),
         **judge.facts(trial),
-        "speed_ratio": ratio,
-        "speed_batch": BATCH[task],
-        "cpu": hardware.cpu_name(),
     }
-    golden = golden_vectors(job.spec, lambda pixels: predictor.run(pixels)[1], TOLERANCE)
-    measured = replace(built.measured, golden=golden, quantization=facts, calibration=calibration)
-    data = attach(proto, describe(job, measured))
-    return Built(proto, built.parameters, measured, data)
 
 
 class Judge:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import image
+from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME, ModelSpec
 from tfproj.experiment.plan import Plan
@@ -110,8 +110,8 @@ def verify(
     own = keras_outputs(answer, files, spec)
     expected = [own] * len(batch_sizes)
     expected += [keras_outputs(answer, files[:SIZED_IMAGES], spec, size) for size in sizes]
-    with tempfile.TemporaryDirectory() as folder:
-        results = predict_isolated(data, files, passes, Path(folder), spec)
+    with scratch() as folder:
+        results = predict_isolated(data, files, passes, folder, spec)
         pairs = {
             name: [(one[name], other[name]) for one, other in zip(expected, results, strict=True)]
             for name in own

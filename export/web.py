@@ -17,10 +17,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 from tfproj.core.files import replacing, replacing_directory, write_bytes
+from tfproj.core.leftovers import scratch
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.inference.model_file import read_model
@@ -155,13 +155,13 @@ def _fetched() -> bytes:
     npm = shutil.which("npm")
     if npm is None:
         raise InputError(f"--web needs npm once, to fetch {RUNTIME}: install Node.js")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         command = [npm, "pack", "--silent", RUNTIME]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=WAIT)
         except subprocess.TimeoutExpired:
             raise TfprojError(f"npm did not fetch {RUNTIME} within {WAIT} seconds") from None
-        files = list(Path(folder).glob("*.tgz"))
+        files = list(folder.glob("*.tgz"))
         if done.returncode or not files:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise TfprojError(f"npm cannot fetch {RUNTIME} ({last[:200]})")

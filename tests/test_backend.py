@@ -4,6 +4,8 @@ import sys
 import pytest
 
 from tfproj import backend
+from tfproj.core.hardware import parse_device
+from tfproj.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,33 @@ def test_a_notebook_in_which_tensorflow_was_used_before():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "3.0"
     assert done.stderr.count("note: TensorFlow was in use before tfproj; its threads stay") == 1
+
+
+@pytest.mark.parametrize("device", ["tpu", "", "0,0", "-1", "cpu,0", "0, 1"])
+def test_what_is_no_device(device):
+    with pytest.raises(InputError, match="must be cpu, gpu"):
+        parse_device(device)
+
+
+def test_a_gpu_that_is_not_there_is_said_and_never_replaced():
+    code = (
+        "import os\n"
+        "os.environ['CUDA_VISIBLE_DEVICES'] = ''\n"
+        "from tfproj import backend\n"
+        "from tfproj.errors import InputError\n"
+        "for device in ('gpu', '3', '0,1'):\n"
+        "    try:\n"
+        "        backend.use_device(device)\n"
+        "    except InputError as error:\n"
+        "        print(error)\n"
+        "backend.use_device('cpu')\n"
+        "print(backend.device_name())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    *refused, name = done.stdout.splitlines()
+    assert [line.split(";")[0] for line in refused] == [
+        "device gpu: TensorFlow sees no GPU",
+        "device 3: TensorFlow sees no GPU",
+        "device 0,1: one GPU is used here",
+    ], done.stderr
+    assert name == "cpu"

@@ -97,3 +97,20 @@ def test_a_run_that_was_killed_as_it_began_can_be_replaced(run, tmp_path):
     (run.path / LOCK_FILE).touch()
     run.spec_file.touch()
     assert check_place(tmp_path, "classify", "mine", overwrite=True)
+    # The same command goes on, too, in the same directory; another's things are left alone.
+    assert check_place(tmp_path, "classify", "mine", overwrite=False)
+    assert create_run(tmp_path, "classify", "mine", "x", overwrite=False) == run
+    assert run.spec_file.exists()
+    with locked(run.path), pytest.raises(InputError, match="is being trained"):
+        create_run(tmp_path, "classify", "mine", "x", overwrite=False)
+    (run.path / LOCK_FILE).unlink()
+    with pytest.raises(InputError, match="exists; choose another"):
+        check_place(tmp_path, "classify", "mine", overwrite=False)
+
+
+def test_who_comes_next_learns_of_a_killed_one(run, holder):
+    holder.kill()
+    holder.wait()
+    for killed in (True, False):
+        with locked(run.path) as found:
+            assert found is killed

@@ -292,6 +292,17 @@ def test_a_provider_that_is_not_there_is_an_error():
             Predictor(tiny_model(), providers=nothing)
 
 
+def test_a_device_is_taken_or_refused_in_one_line():
+    pixels = np.zeros((1, 8, 8, 1), np.uint8)
+    given = [Predictor(tiny_model(), device=device).run(pixels)[0] for device in ("cpu", None)]
+    np.testing.assert_array_equal(*given)
+    for device, words in [("cuda", "onnxruntime-gpu"), ("gpu", "CUDA"), ("tpu", "unknown device")]:
+        with pytest.raises(InputError, match=words):
+            Predictor(tiny_model(), device=device)
+    with pytest.raises(InputError, match="exclude each other"):
+        Predictor(tiny_model(), device="cpu", providers=["CPUExecutionProvider"])
+
+
 def test_a_provider_that_onnxruntime_leaves_out_is_an_error(monkeypatch):
     monkeypatch.setattr(
         onnxruntime.InferenceSession, "get_providers", lambda self: ["AzureExecutionProvider"]

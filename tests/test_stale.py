@@ -11,16 +11,18 @@ from tfproj import backend
 backend.setup()
 
 from tfproj.cli.main import main  # noqa: E402
-from tfproj.core.files import sha256  # noqa: E402
+from tfproj.core.files import sha256, write_json  # noqa: E402
+from tfproj.core.processes import this_process  # noqa: E402
 from tfproj.errors import TfprojError  # noqa: E402
 from tfproj.evaluation.evaluate import evaluate  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.export.onnx_file import export_onnx  # noqa: E402
 from tfproj.inference.model_file import read_model  # noqa: E402
 from tfproj.report import build  # noqa: E402
-from tfproj.runs.lock import locked  # noqa: E402
+from tfproj.runs.lock import LOCK_FILE, locked  # noqa: E402
 from tfproj.runs.run import Run  # noqa: E402
 from tfproj.training import callbacks  # noqa: E402
+from tfproj.training import train as training  # noqa: E402
 from tfproj.training.train import train  # noqa: E402
 
 
@@ -78,19 +80,42 @@ def test_predict_refuses_an_export_of_other_weights(run, capsys):
 
 
 def test_resume_retires_what_it_makes_stale_and_exports_again(run, capsys):
+    for name in ("model.int8.tflite", "model.int8.labels.txt", "model.xml", "model.bin"):
+        (run.path / name).touch()
     assert main(["train", "classify", "--resume", "a", "--no-evaluate"]) == 0
     said = capsys.readouterr().err
     assert (
         "removed, since the run goes on: report.html, report, metrics.json, predictions.csv, "
-        "report_data, model.onnx, model.int8.onnx\n" in said
+        "report_data, model.onnx, model.int8.onnx, model.int8.tflite, model.int8.labels.txt, "
+        "model.xml, model.bin\n" in said
     )
     assert "exported again, with the new weights" in said
     left = {path.name for path in run.path.iterdir()}
     assert "model.onnx" in left
     gone = {"report.html", "report", "metrics.json", "predictions.csv", "report_data"}
-    assert not left & {*gone, "model.int8.onnx"}
+    assert not left & {*gone, "model.int8.onnx", "model.int8.tflite", "model.xml", "model.bin"}
     assert training_of(run.onnx_file)["weights_sha256"] == sha256(run.best_weights)
     assert main(["predict", "a", "a.png"]) == 0
+
+
+def test_resume_does_what_a_kill_after_the_last_epoch_left_undone(run, capsys):
+    assert main(["train", "classify", "--resume", "a", "--no-evaluate"]) == 0
+    assert [row["epoch"] for row in run.history()] == [1, 2]
+    assert run.history_file.read_text().splitlines()[1].startswith("1,")  # as if never read
+    assert main(["train", "classify", "--resume", "a", "--no-evaluate"]) == 2
+    assert "nothing to resume" in capsys.readouterr().err
+    assert main(["train", "classify", "--resume", "a"]) == 0
+    assert "all epochs are there, and not yet measured" in capsys.readouterr().err
+    assert run.metrics_file.is_file() and run.predictions_file.is_file()
+    assert main(["train", "classify", "--resume", "a"]) == 2
+    # Killed before the result was looked at: the lock still holds the process that did so.
+    write_json(run.path / LOCK_FILE, {**this_process(), "started": "long ago"})
+    run.warnings_file.unlink(missing_ok=True)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "look_back", lambda *args: seen.append(args))
+        assert main(["train", "classify", "--resume", "a"]) == 0
+    assert len(seen) == 1 and len(run.history()) == 2
 
 
 def test_what_is_true_of_the_best_weights_stays_with_them(run):

@@ -2,6 +2,8 @@
 
 import json
 
+import cv2
+import keras
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from tfproj.cli.main import main
 from tfproj.core import image
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
+from tfproj.export.any_model import export_model
 from tfproj.export.isolated import Pass, predict_isolated
 from tfproj.export.job import Options, Rejected, prepare
 from tfproj.export.onnx_file import export_onnx
@@ -61,6 +64,28 @@ def test_a_segmenter_in_integers(toy_segmenter, tmp_path):
     tensors = interpreter.Interpreter(str(tmp_path / "a.int8.tflite")).get_tensor_details()
     floats = [t for t in tensors if t["dtype"] == np.float32 and t["name"]]
     assert len(floats) <= 4  # the two answers, before and after they are made float
+
+
+@pytest.mark.clients
+def test_a_keras_model_of_somebody_for_frigate(tmp_path):
+    """Its steps, as in frigate/data_processing/real_time/custom_classification.py."""
+    inputs = keras.Input((224, 224, 3))
+    values = keras.layers.Conv2D(4, 5, 5, activation="relu", bias_initializer="normal")(inputs)
+    values = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(values))
+    model, classes = keras.Model(inputs, values), ["red car", "blue car", "none"]
+    path = tmp_path / "model.tflite"
+    export_model(model, path, format="tflite", classes=classes, preprocessing="signed")
+    labels = path.with_suffix(".labels.txt").read_text().splitlines()
+    assert labels == classes
+    lite = interpreter.Interpreter(model_path=str(path), num_threads=2)
+    lite.allocate_tensors()
+    frame = np.random.default_rng(0).integers(0, 256, (97, 61, 3), np.uint8)
+    small = cv2.resize(frame, (224, 224))
+    lite.set_tensor(lite.get_input_details()[0]["index"], np.expand_dims(small, axis=0))
+    lite.invoke()
+    found = lite.get_tensor(lite.get_output_details()[0]["index"])[0]
+    expected = model.predict_on_batch(small[None] / np.float32(127.5) - 1)[0]
+    np.testing.assert_allclose(found / found.sum(axis=0), expected, atol=1e-5)
 
 
 def test_a_file_that_answers_differently_is_not_written(toy_classifier, tmp_path, monkeypatch):

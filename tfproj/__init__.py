@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfproj._version import __version__
 
 if TYPE_CHECKING:
+    from tfproj.bulk.task import predict_paths
     from tfproj.export.any_model import export_model
     from tfproj.inference.predictor import Predictor
     from tfproj.inference.results import Classification, MultiLabel, Segmentation
@@ -27,13 +28,14 @@ __all__ = [
     "Segmentation",
     "__version__",
     "export_model",
+    "predict_paths",
 ]
 
 
 if not TYPE_CHECKING:  # or a checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name in {*__all__} - {"__version__", "export_model"}:
+        if name in {*__all__} - {"__version__", "export_model", "predict_paths"}:
             # Here, so that importing the package loads nothing.
             from tfproj.inference import predictor  # noqa: PLC0415
 
@@ -42,6 +44,10 @@ if not TYPE_CHECKING:  # or a checker would take any name for one of ours
             from tfproj.export import any_model  # noqa: PLC0415 (as above)
 
             return any_model.export_model
+        if name == "predict_paths":
+            from tfproj.bulk import task  # noqa: PLC0415 (as above)
+
+            return task.predict_paths
         raise AttributeError(f"module 'tfproj' has no attribute {name!r}")
 
 

@@ -12,7 +12,8 @@ import platform
 import sys
 from functools import cache
 
-from tfproj.core.hardware import available_cpus, cpu_has_bfloat16
+from tfproj.core.hardware import available_cpus, cpu_has_bfloat16, parse_device
+from tfproj.core.words import plural
 from tfproj.errors import InputError, missing_extra
 
 
@@ -37,6 +38,47 @@ def setup() -> None:
         tf.config.threading.set_inter_op_parallelism_threads(available_cpus())
     except RuntimeError:  # as in a notebook
         print("note: TensorFlow was in use before tfproj; its threads stay", file=sys.stderr)
+
+
+def use_device(device: str | None, most: int | None = 1) -> None:
+    """Let TensorFlow, which must not be in use yet, see the devices asked for and no others.
+
+    Args:
+        device: as :func:`tfproj.core.hardware.parse_device` takes it; None: TensorFlow's choice,
+            a GPU if there is one.
+        most: so many GPUs; None: any number.
+
+    Raises:
+        InputError: a GPU is not there, or TensorFlow is in use with other devices.
+    """
+    numbers = parse_device(device)
+    if numbers is None:
+        return
+    setup()
+    import tensorflow as tf  # noqa: PLC0415 (after setup)
+
+    if most and len(numbers) > most:
+        raise InputError(f"device {device}: one GPU is used here; several are for train")
+    gpus = tf.config.list_physical_devices("GPU")
+    for number in numbers:
+        if number >= len(gpus):
+            seen = f"{plural(len(gpus), 'GPU')}, the first is 0" if gpus else "no GPU"
+            raise InputError(
+                f"device {device}: TensorFlow sees {seen}"
+                + ("" if gpus else "; pip install 'tensorflow[and-cuda]', or take device cpu")
+            )
+    try:
+        tf.config.set_visible_devices([gpus[number] for number in numbers], "GPU")
+    except RuntimeError:
+        raise InputError(f"device {device}: TensorFlow is in use already; choose before") from None
+
+
+def device_name() -> str:
+    """What TensorFlow computes on: "cpu", or the names of the GPUs."""
+    import tensorflow as tf  # noqa: PLC0415 (after setup)
+
+    details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
+    return ", ".join(found.get("device_name", "gpu") for found in details) or "cpu"
 
 
 def set_environment() -> None:
@@ -64,12 +106,16 @@ class _stderr_muted:
 
 
 def resolve_precision(precision: str) -> str:
-    """``auto`` as ``mixed_bfloat16`` where the hardware computes in it, else ``float32``."""
+    """``auto`` as ``mixed_bfloat16`` where the hardware computes in it, else ``float32``.
+
+    Of NVIDIA's GPUs those of compute capability 8.0 (Ampere) and later do, at the rate of float16
+    and without its loss scaling ("Train With Mixed Precision", NVIDIA's user guide).
+    """
     if precision != "auto":
         return precision
     import tensorflow as tf  # noqa: PLC0415 (after setup)
 
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
         native = bool(capability and capability >= (8, 0))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tfproj.core import leftovers
 from tfproj.errors import InputError, TfprojError, first_line
 
 
@@ -87,13 +88,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        leftovers.sweep(path.parent)
+        handle, name = tempfile.mkstemp(path.suffix, leftovers.prefix(), path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
             os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
-            os.replace(temporary, path)
+            _take_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -106,16 +108,32 @@ def replacing_directory(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix="."))
+        leftovers.sweep(path.parent)
+        temporary = Path(tempfile.mkdtemp("", leftovers.prefix(), path.parent))
         try:
             yield temporary
             os.chmod(temporary, 0o777 & ~_umask())
-            if path.exists():
-                path.rename(temporary.with_suffix(".old"))
-            temporary.rename(path)
+            _take_place(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Rename, also where nothing is renamed over what is there: a directory, or a file system."""
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        directories = temporary.is_dir() and path.exists()
+        if not (directories or (error.errno == errno.EEXIST and path.is_file())):
+            raise
+        old = temporary.with_name(f"{temporary.name}{leftovers.WAS}{path.name}")
+        path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
 
 
 def _umask() -> int:
@@ -149,3 +167,19 @@ def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
     # Names of files may hold bytes that are no UTF-8; they are written as they are.
     write_text(path, buffer.getvalue(), errors="surrogateescape")
+
+
+def cut_last_line(path: Path) -> None:
+    """Drop what an interruption left of a line at the end."""
+    with path.open("rb+") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            found = file.read(position - start).rfind(b"\n")
+            if found >= 0:
+                position = start + found + 1
+                break
+            position = start
+        if position < end:
+            file.truncate(position)

@@ -8,6 +8,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from tfproj.errors import InputError
+
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -150,3 +152,17 @@ def cpu_has_vnni() -> bool:
 def cpu_name() -> str:
     """As the system calls it, or what Python knows of it."""
     return _cpuinfo().get("model name") or platform.processor()
+
+
+def parse_device(device: str | None) -> list[int] | None:
+    """Numbers of the GPUs that ``cpu`` (none), ``gpu`` (the first) or ``0,1`` mean; None stays.
+
+    Raises:
+        InputError: something else.
+    """
+    if device is None or device in ("cpu", "gpu"):
+        return {"cpu": [], "gpu": [0]}.get(device or "")
+    numbers = device.split(",")
+    if len({*numbers}) < len(numbers) or not all(n.isascii() and n.isdecimal() for n in numbers):
+        raise InputError(f"device {device!r}: must be cpu, gpu, or numbers of GPUs, as in 0,1")
+    return [int(number) for number in numbers]

@@ -81,8 +81,8 @@ def evaluate(
     of_shown = [row for row in rows if row["split"] == shown]
     split = planned.dataset.splits[shown]
     report_data.save(run, model, split, shown, of_shown, facts[shown])
-    write_json(run.metrics_file, measured)
     write_csv(run.predictions_file, rows)
+    write_json(run.metrics_file, measured)  # last: its presence says that all of it is there
     return measured
 
 

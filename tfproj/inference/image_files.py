@@ -152,17 +152,12 @@ def stream_files(
             mask, or an interrupted table has other settings.
     """
     how = settings or Settings()
-    decisive = {"model": predictor.digest, "top": how.top, "overlay": how.overlay,
-                "unknown_below": predictor.unknown_below,
-                "unknown_above": predictor.unknown_above, "flip": predictor.flip,
-                "explain": predictor.explain}  # fmt: skip
-    if predictor.tiling is not None:
-        decisive["tiles"] = predictor.tiling.scale
+    settled = {**decisive(predictor, how.top), "overlay": how.overlay}
     masks = predictor.spec.task == "segment"
     kinds = slice(0 if masks else 1, 2 if how.overlay or predictor.explain else 1)
     if how.output is not None:
         _require_free(how.output, mask_names(paths), kinds)
-    with Output.open(how.output, how.file_format, decisive, how.resume) as table:
+    with Output.open(how.output, how.file_format, settled, how.resume) as table:
         rest = [path for path in paths if str(path) not in table.done]
         names = mask_names(rest, table.done.values())
         results = predictor.stream(rest, how.batch_size, errors="return")
@@ -178,6 +173,14 @@ def stream_files(
             if observe is not None:
                 observe(path, result)
             yield record
+
+
+def decisive(predictor: Predictor, top: int) -> dict[str, Any]:
+    """What the rows depend on, plain JSON types: a table is only continued with the same."""
+    names = ("unknown_below", "unknown_above", "flip", "explain")
+    settings = {"model": predictor.digest, "top": top}
+    settings |= {name: getattr(predictor, name) for name in names}
+    return settings | ({"tiles": predictor.tiling.scale} if predictor.tiling is not None else {})
 
 
 def describe(path: str | Path, result: Result, top: int) -> dict[str, Any]:
@@ -216,7 +219,7 @@ def mask_names(paths: Sequence[Path], others: Iterable[str] = ()) -> dict[Path, 
     numbers: dict[str, int] = {}
     names = {}
     for path in paths:
-        stem = name = _shortened(path.stem)
+        stem = name = shortened(path.stem)
         while not taken.isdisjoint(_stems(name)):
             # a.jpg beside a.png first becomes a_jpg, then a_2, a_3 ...
             number = numbers[stem] = numbers.get(stem, 0) + 1
@@ -232,7 +235,7 @@ def _stems(mask: str) -> tuple[str, str]:
     return mask, f"{mask}{OVERLAY}"
 
 
-def _shortened(stem: str) -> str:
+def shortened(stem: str) -> str:
     """So short that a number, ``_overlay`` and the ending of a temporary file can follow."""
     encoded = os.fsencode(stem)
     return stem if len(encoded) <= 200 else encoded[:200].decode("utf-8", "ignore")

@@ -16,7 +16,7 @@ from tfproj.errors import InputError
 from tfproj.inference import answers, calibration, decoding, extras, results
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.results import Classification, MultiLabel, Segmentation
-from tfproj.inference.session import CPU
+from tfproj.inference.session import providers_of
 from tfproj.pretrained import pretrained_file
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ class Predictor:
         model: path of an ONNX file that ``tfproj export`` wrote, or its bytes. The file may be
             anyone's: it is refused where it holds what the exporter never writes.
         threads: for the model's arithmetic; None: the CPUs this process may use.
-        providers: onnxruntime execution providers, in order of preference. One that is not
-            available or can't run the model is an error, never replaced by another.
+        providers: of onnxruntime, in order of preference; None: the CPU. What is not available or
+            can't run the model is an error, never replaced by another.
             ``OpenVINOExecutionProvider`` needs ``pip install 'tfproj[openvino]'``.
+        device: in the place of providers, "cpu" or "cuda": NVIDIA's GPUs, by onnxruntime-gpu.
         unknown_below: classification: an image whose calibrated probability is below it, 0..1, is
             labelled "unknown"; "auto": by the file's score of unknown images; None: off.
         max_bytes: larger files are refused.
         flip: average the scores with those of the mirrored image: a little better, half as fast.
         explain: classification: results have :meth:`Classification.heat` and ``overlay``.
-        bgr: arrays with 3 or 4 channels hold blue, green, red, as OpenCV reads them. Files, bytes
-            and PIL images say themselves what they hold.
+        bgr: arrays of 3 or 4 channels are in OpenCV's order; files and PIL images tell theirs.
         tiles: segmentation: take large images in overlapping windows, and keep the mask alone.
             True: at the trained scale; a number: the model's pixels for one of the image.
         on_tile: called with (windows done, windows in all) of an image.
@@ -74,7 +74,7 @@ class Predictor:
         self,
         model: str | os.PathLike | bytes,
         threads: int | None = None,
-        providers: Sequence[str] = (CPU,),
+        providers: Sequence[str] | None = None,
         unknown_below: float | str | None = None,
         max_bytes: int = MAX_MODEL_BYTES,
         flip: bool = False,
@@ -82,6 +82,7 @@ class Predictor:
         tiles: bool | float = False,
         on_tile: Callable[[int, int], None] | None = None,
         explain: bool = False,
+        device: str | None = None,
     ):
         name = "model" if isinstance(model, (bytes, bytearray)) else str(model)
         file = read_model(model, name, max_bytes)
@@ -95,11 +96,10 @@ class Predictor:
         self._more = extras.wanted(explain, self.unknown_above, file, name)
         # Tells files apart; nothing to do with trust.
         self.digest = f"{len(file.data)}-{zlib.crc32(file.data):08x}"
-        if threads is not None and threads < 1:
-            raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
-        self._shape = (*self.spec.size, self.spec.channels)
+        self._shape = *self.spec.size, self.spec.channels
         self._workers = min(threads or available_cpus(), decoding.MAX_DECODERS)
         size = None if self.spec.dynamic_size else self.spec.size
+        providers = providers_of(device, providers)
         self._session = answers.ProcessSession(file.data, name, threads, providers, size)
         self._tiler: Tiler | None = None
         if tiles is not False or self.spec.resize == "tiles":

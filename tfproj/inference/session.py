@@ -11,10 +11,13 @@ import numpy as np
 import onnxruntime
 
 from tfproj.core import hardware
-from tfproj.errors import InputError, first_line, missing_extra
+from tfproj.errors import InputError, first_line, missing_extra, unknown_name
 
 CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
+# What a device is called elsewhere.
+DEVICES = {"cpu": CPU, "cuda": CUDA, "gpu": CUDA}
 BATCH = "N"  # what exported files call the free dimension
 # Of the model's input: images as large or larger go to OpenVINO one at a time.
 ALONE_PIXELS = 64 * 64
@@ -68,6 +71,8 @@ def open_session(
     """
     if not providers or isinstance(providers, str):
         raise InputError("providers: a list of at least one name is expected")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
     plugin = _find_providers(providers)
     _limit_memory()
     options = _options(threads)
@@ -92,6 +97,27 @@ def open_session(
     if dropped:
         raise InputError(f"{name}: onnxruntime left out the provider {dropped[0]}")
     return OneByOne(session) if alone else session
+
+
+def providers_of(device: str | None, providers: Sequence[str] | None) -> Sequence[str]:
+    """The providers that were named, or the one of a device; by default the CPU's.
+
+    Raises:
+        InputError: both were named, no such device, or this onnxruntime is not built for it.
+    """
+    if device is None:
+        return (CPU,) if providers is None else providers
+    if providers is not None:
+        raise InputError("device and providers exclude each other; leave out one")
+    if device not in DEVICES:
+        raise unknown_name("unknown device", device, DEVICES)
+    found = DEVICES[device]
+    if found not in onnxruntime.get_available_providers():
+        raise InputError(
+            f"device {device}: this onnxruntime has no {found}; pip install onnxruntime-gpu in "
+            "the place of onnxruntime, or take device cpu"
+        )
+    return (found,)
 
 
 def _options(threads: int | None) -> onnxruntime.SessionOptions:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tfproj.core.files import read_json, write_json, writing
+from tfproj.core.files import cut_last_line, read_json, write_json, writing
 from tfproj.errors import InputError
 
 FORMATS = ("csv", "jsonl")
@@ -96,7 +96,7 @@ class Output:
                 f"{self._partial}: written with another model or other options; resume with the "
                 "same, or start anew without --resume"
             )
-        _cut_last_line(self._partial)
+        cut_last_line(self._partial)
         with self._partial.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             try:
                 rows = self._csv_rows(file) if self._format == "csv" else map(json.loads, file)
@@ -118,22 +118,6 @@ class Output:
 
 def _picture(row: dict[str, Any]) -> str:
     return str(row.get("mask") or row.get("explanation", ""))
-
-
-def _cut_last_line(path: Path) -> None:
-    """Drop what an interruption left of a line at the end."""
-    with path.open("rb+") as file:
-        end = position = file.seek(0, os.SEEK_END)
-        while position > 0:
-            start = max(0, position - 65536)
-            file.seek(start)
-            found = file.read(position - start).rfind(b"\n")
-            if found >= 0:
-                position = start + found + 1
-                break
-            position = start
-        if position < end:
-            file.truncate(position)
 
 
 def csv_line(values: Any) -> str:

@@ -48,7 +48,7 @@ class DepthwiseConv(keras.layers.DepthwiseConv2D):
 def _on_onednn() -> bool:
     """Whether the operators are oneDNN's; ``backend.setup`` sets the variable."""
     chosen = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
-    return chosen and not tf.config.list_physical_devices("GPU")
+    return chosen and not tf.config.get_visible_devices("GPU")
 
 
 def _convolve(x, kernel, stride: int):

@@ -10,13 +10,13 @@ import contextlib
 import errno
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from tfproj.core.files import exists, writing
+from tfproj.core.processes import is_running, this_process
 from tfproj.errors import InputError
 
 LOCK_FILE = ".lock"
@@ -26,18 +26,20 @@ _TAKEN = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the directory of a run within the block.
+def locked(run: Path) -> Iterator[bool]:
+    """Hold the directory of a run within the block; whether the last who did was killed.
 
     Raises:
         InputError: another process trains it, or one may not write there.
     """
     with _taken(run) as file:
+        file.seek(0)
+        killed = bool(file.read())
         file.truncate(0)
         json.dump(this_process(), file)
         file.flush()
         try:
-            yield
+            yield killed
         finally:
             file.truncate(0)  # so that nothing is held where locks are unknown, either
 
@@ -88,30 +90,3 @@ def _holder(text: str) -> dict[str, Any]:
         if isinstance(holder, dict) and {"pid", "host", "started"} <= holder.keys():
             return holder
     return {}
-
-
-def this_process() -> dict[str, Any]:
-    """What :func:`is_running` knows this process by, as JSON takes it."""
-    return {"pid": os.getpid(), "host": platform.node(), "started": _started(os.getpid())}
-
-
-def is_running(holder: dict[str, Any]) -> bool:
-    """Whether the process still runs, as far as can be told; one of another machine counts so."""
-    if not holder or holder["host"] != platform.node() or sys.platform == "win32":
-        return bool(holder)
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return bool(_started(holder["pid"]) == holder["started"])
-
-
-def _started(pid: int) -> str:
-    """When Linux started the process: its number may since be that of another."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return text.rpartition(")")[2].split()[19]  # the name in brackets may hold anything
-    except (OSError, IndexError):
-        return ""

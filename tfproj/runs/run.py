@@ -86,7 +86,10 @@ class Run:
             return []
         try:
             with self.history_file.open(newline="", encoding="utf-8") as file:
-                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+                rows = [
+                    {k: int(float(v)) if k == "epoch" else float(v) for k, v in row.items()}
+                    for row in csv.DictReader(file)
+                ]
         except (OSError, ValueError, TypeError, csv.Error) as error:
             raise InputError(f"{self.history_file}: damaged ({error})") from None
         return rows
@@ -138,7 +141,9 @@ class Run:
         stale = [self.report_file, self.report_folder]
         if new_weights:
             stale += [self.metrics_file, self.predictions_file, self.report_data]
-            stale += [self.onnx_file, self.int8_file, *self.path.glob("model*.tflite*")]
+            stale += [self.onnx_file, self.int8_file]
+            for kind in ("tflite*", "labels.txt", "xml", "bin"):
+                stale += self.path.glob(f"model*.{kind}")
         removed = [path for path in stale if path.exists()]
         for path in removed:
             with writing(path):
@@ -175,13 +180,14 @@ def check_place(root: str | Path, task: str, name: str | None, overwrite: bool) 
         path = parent / name if name is not None else None
         if path is None or not path.exists():
             return False
-        if not overwrite:
+        # Empty, or of a training that was killed as it began: nothing is lost.
+        ours = (path / LOCK_FILE).exists() or not any(path.iterdir())
+        begun = ours and not (path / "config.json").exists()
+        if not overwrite and not begun:
             raise InputError(
                 f"{path} exists; choose another --name, --resume it, or --overwrite it"
             )
-        # A training that was killed as it began leaves its lock alone.
-        ours = (path / "config.json").exists() or (path / LOCK_FILE).exists()
-        if any(path.iterdir()) and not ours:
+        if not (ours or (path / "config.json").exists()):
             raise InputError(f"{path} is not a run directory; it is left as it is")
         require_unlocked(path)
     return True
@@ -191,7 +197,8 @@ def create_run(root: str | Path, task: str, name: str | None, stem: str, overwri
     """Make an empty run directory ``root/task/name``.
 
     Without a ``name`` the next free ``<stem>-<number>`` is taken. An existing directory is
-    replaced only where ``overwrite`` is set and it is a run directory.
+    replaced only where ``overwrite`` is set and it is a run directory; one that a training was
+    killed in before it was a run is used as it is.
     """
     replaces = check_place(root, task, name, overwrite)
     parent = Path(root) / task
@@ -199,9 +206,9 @@ def create_run(root: str | Path, task: str, name: str | None, stem: str, overwri
         if name is None:
             return Run(_next_free(parent, stem))
         path = parent / name
-        if replaces:
+        if replaces and overwrite:
             shutil.rmtree(path)
-        path.mkdir()
+        path.mkdir(exist_ok=not overwrite)
         return Run(path)
 
 

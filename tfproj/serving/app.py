@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import re
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route, Router
 
 from tfproj.errors import InputError, unknown_name
 from tfproj.inference.image_files import describe
 from tfproj.serving import tensors
-from tfproj.serving.gate import Gate, json_response
 from tfproj.serving.jobs import Jobs
+from tfproj.serving.messages import Answer, Refusal, Request, as_json
 from tfproj.serving.metrics import Metrics
-from tfproj.serving.models import Model, Question, read_images
+from tfproj.serving.models import Model, Question, read_form
 from tfproj.serving.settings import Settings
 
-_log = logging.getLogger("tfproj.serving")
 FILES = Path(__file__).parent
 # The page brings all that it needs, and asks nobody else for anything.
 POLICY = (
@@ -31,119 +23,116 @@ POLICY = (
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+_NAMED = re.compile("(/v[12]/models/)([^/]+)(.*)", re.DOTALL)
+
+Endpoint = Callable[..., Awaitable[Answer]]
 
 
-def create(settings: Settings) -> Gate:
-    """The application, its models opened and tested.
+class Service:
+    """Answers requests; each method is one address.
 
     Raises:
         TfprojError: a model can't be used, or does not answer as its file says.
     """
-    service = Service(settings)
-    return Gate(Router(service.routes(), lifespan=service.lifespan), settings, service.metrics)
-
-
-class Service:
-    """Answers requests; each method is one address."""
 
     def __init__(self, settings: Settings):
-        self._settings = settings
+        self.settings = settings
         self._models = {name: Model(name, settings) for name in settings.models}
         for model in self._models.values():
             model.selftest()
         self._jobs = Jobs(settings)
         self.metrics = Metrics(lambda: self._jobs.pending)
+        self.routes: dict[str, tuple[str, Endpoint]] = {
+            "/v1/models/{name}/predict": ("POST", self.predict),
+            "/v2/models/{name}/infer": ("POST", self.infer),
+            "/v2/models/{name}/ready": ("GET", self.ready),
+            "/v2/models/{name}": ("GET", self.model_metadata),
+            "/v1/models": ("GET", self.list_models),
+            "/v2": ("GET", self.server_metadata),
+            "/v2/health/live": ("GET", self.ready),
+            "/v2/health/ready": ("GET", self.ready),
+            "/metrics": ("GET", self.show_metrics),
+            "/openapi.json": ("GET", self.openapi),
+            "/": ("GET", self.page),
+        }
 
-    def routes(self) -> list[Route]:
-        """In the order in which they are looked through."""
-        get = partial(Route, methods=["GET"])
-        return [
-            Route("/v1/models/{name}/predict", self.predict, methods=["POST"]),
-            Route("/v2/models/{name}/infer", self.infer, methods=["POST"]),
-            get("/v2/models/{name}/ready", self.model_ready),
-            get("/v2/models/{name}", self.model_metadata),
-            get("/v1/models", self.list_models),
-            get("/v2", self.server_metadata),
-            get("/v2/health/live", self.healthy),
-            get("/v2/health/ready", self.healthy),
-            get("/metrics", self.show_metrics),
-            get("/openapi.json", self.openapi),
-            get("/", self.page),
-        ]
+    async def answer(self, request: Request) -> Answer:
+        """By the address and the method."""
+        named = _NAMED.fullmatch(request.path)
+        path = f"{named[1]}{{name}}{named[3]}" if named else request.path
+        if path not in self.routes:
+            raise Refusal(404, "Not Found")
+        method, endpoint = self.routes[path]
+        request.endpoint = endpoint.__name__
+        if request.scope["method"].replace("HEAD", "GET") != method:
+            raise Refusal(405, "Method Not Allowed", allow=method)
+        if named is None:
+            return await endpoint(request)
+        name = named[2]
+        if name not in self._models:
+            raise Refusal(404, str(unknown_name("unknown model", name[:100], self._models)))
+        try:
+            return await endpoint(request, self._models[name])
+        finally:
+            self._jobs.release(request)
 
-    @asynccontextmanager
-    async def lifespan(self, app: Any) -> AsyncIterator[dict[str, Any]]:
-        """What uvicorn's protocol gets to see, see :mod:`tfproj.serving.connection`."""
-        _log.info("ready: %s", ", ".join(self._models))
-        yield {"timeout": self._settings.timeout}
-
-    async def predict(self, request: Request) -> Response:
+    async def predict(self, request: Request, model: Model) -> Answer:
         """Images as the body or in a form: records, or a mask where PNG is asked for."""
-        model = self._model(request)
-        how = Question.read(request.query_params, request.headers.get("accept", ""))
+        how = Question.read(request.query(), request.headers.get("accept", ""))
         kind = request.headers.get("content-type", "")
-        async with self._jobs.body(request) as body:
-            # A form is taken apart by a thread, which may take a while.
-            forms = kind.startswith("multipart/")
-            find = partial(read_images, body, kind)
-            images = (await self._jobs.run(find))[0] if forms else find()
-            if how.picture and len(images) > 1:
-                raise InputError("image/png is the answer for one image; ask for JSON")
-            calls = [partial(model.try_answer, label, data, how) for label, data in images]
-            answers = await self._jobs.run(*calls)
-        good = [answer for answer in answers if not isinstance(answer, InputError)]
+        body = await self._jobs.body(request)
+        images = [("image", body)]
+        if kind.lower().startswith("multipart/form-data"):
+            # By a thread, since it may take a while.
+            images = await self._jobs.run_one(partial(read_form, body, kind))
+        if not any(data for _, data in images):
+            raise InputError("no image: send its bytes as the body, or files of a form")
+        if how.picture and len(images) > 1:
+            raise InputError("image/png is the answer for one image; ask for JSON")
+        calls = [partial(model.answer, label, data, how) for label, data in images]
+        answers = await self._jobs.run(*calls)
+        good, bad = [], []
+        for (label, _), answer in zip(images, answers, strict=True):
+            if isinstance(answer, InputError):
+                bad.append(describe(label, answer, 1))
+            elif isinstance(answer, Exception):
+                raise answer
+            else:
+                good.append(answer)
         if not good:
             raise answers[0]
-        self.metrics.images.labels(model.name).inc(len(good))
+        self.metrics.images(model.name).inc(len(good))
         if isinstance(good[0], bytes):
-            return Response(good[0], media_type="image/png")
-        pairs = zip(images, answers, strict=True)
-        bad = [describe(i[0], error, 1) for i, error in pairs if isinstance(error, InputError)]
-        return json_response({"predictions": good, "failures": bad})
+            return Answer(good[0], "image/png")
+        return as_json({"predictions": good, "failures": bad})
 
-    async def infer(self, request: Request) -> Response:
+    async def infer(self, request: Request, model: Model) -> Answer:
         """Tensors of the Open Inference Protocol."""
-        model = self._model(request)
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise HTTPException(415, "compressed requests are not supported")
+            raise Refusal(415, "compressed requests are not supported")
         length = request.headers.get(tensors.HEADER_LENGTH)
-        async with self._jobs.body(request) as body:
-            (answer,) = await self._jobs.run(partial(tensors.infer, model, body, length))
-        content, json_length = answer
-        if json_length is None:
-            return Response(content, media_type="application/json")
-        headers = {tensors.HEADER_LENGTH: str(json_length)}
-        return Response(content, media_type="application/octet-stream", headers=headers)
+        body = await self._jobs.body(request)
+        return await self._jobs.run_one(partial(tensors.infer, model, body, length))
 
-    async def list_models(self, request: Request) -> Response:
-        return json_response({"models": [model.describe() for model in self._models.values()]})
+    async def list_models(self, request: Request) -> Answer:
+        return as_json({"models": [model.describe() for model in self._models.values()]})
 
-    async def server_metadata(self, request: Request) -> Response:
-        return json_response(tensors.SERVER)
+    async def server_metadata(self, request: Request) -> Answer:
+        return as_json(tensors.SERVER)
 
-    async def healthy(self, request: Request) -> Response:
-        return Response()
+    async def ready(self, request: Request, model: Model | None = None) -> Answer:
+        return Answer()
 
-    async def model_ready(self, request: Request) -> Response:
-        self._model(request)
-        return Response()
+    async def model_metadata(self, request: Request, model: Model) -> Answer:
+        return as_json(tensors.metadata(model))
 
-    async def model_metadata(self, request: Request) -> Response:
-        return json_response(tensors.metadata(self._model(request)))
+    async def show_metrics(self, request: Request) -> Answer:
+        return Answer(*self.metrics.written())
 
-    async def show_metrics(self, request: Request) -> Response:
-        content, kind = self.metrics.written()
-        return Response(content, headers={"content-type": kind})
+    async def openapi(self, request: Request) -> Answer:
+        return Answer((FILES / "openapi.json").read_bytes())
 
-    async def openapi(self, request: Request) -> Response:
-        return Response((FILES / "openapi.json").read_bytes(), media_type="application/json")
-
-    async def page(self, request: Request) -> Response:
+    async def page(self, request: Request) -> Answer:
         headers = {"content-security-policy": POLICY}
-        return Response((FILES / "page.html").read_bytes(), 200, headers, "text/html")
-
-    def _model(self, request: Request) -> Model:
-        name = request.path_params["name"]
-        if name not in self._models:
-            raise HTTPException(404, str(unknown_name("unknown model", name[:100], self._models)))
-        return self._models[name]
+        page = (FILES / "page.html").read_bytes()
+        return Answer(page, "text/html; charset=utf-8", headers=headers)

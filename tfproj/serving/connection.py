@@ -6,25 +6,51 @@ uvicorn limits neither, nor the length of a request's head.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 64 * 1024  # bytes: address and headers
 
 
-class Connection(HttpToolsProtocol):
-    """With two clocks; ``app_state`` says how many seconds they run (``timeout``)."""
+class Whole:
+    """A transport that sends an answer's head with its body: a client then wakes up once."""
 
-    _arriving: asyncio.TimerHandle | None = None
-    _leaving: asyncio.TimerHandle | None = None
-    _head: int | None = 0  # bytes of it so far; None: it is complete
+    def __init__(self, transport: asyncio.Transport):
+        self._transport, self._head = transport, b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it behind what was kept back, or keep it back: a head, but "100 Continue"."""
+        if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+            self._head += data
+        elif whole := self._head + data:
+            self._head = b""
+            self._transport.write(whole)
+
+    def close(self) -> None:
+        self.write(b"")
+        self._transport.close()
+
+
+class Connection(HttpToolsProtocol):
+    """With two clocks, each of which runs for ``timeout`` seconds."""
+
+    def __init__(self, timeout: float, **given: Any):
+        super().__init__(**given)
+        self._timeout = timeout
+        self._clocks: dict[str, asyncio.TimerHandle] = {}
+        self._head: int | None = 0  # bytes of it so far; None: it is complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._arriving = self._clock()
+        super().connection_made(Whole(transport))  # type: ignore[arg-type]
+        self._start("arriving")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_clocks()
+        self._stop("arriving")
+        self._stop("leaving")
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -37,37 +63,36 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = 0
-        if self._arriving is None:
-            self._arriving = self._clock()
+        self._start("arriving")
 
     def on_headers_complete(self) -> None:
         self._head = None
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        if self._arriving is not None:
-            self._arriving.cancel()
-            self._arriving = None
+        self._stop("arriving")
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.transport.write(b"")  # an answer may be a head alone
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._leaving = self._leaving or self._clock()
+        self._start("leaving")
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+        self._stop("leaving")
 
     def timeout_keep_alive_handler(self) -> None:
         """Not by ``close``: that would wait for a client that takes no bytes."""
         self.transport.abort()
 
-    def _clock(self) -> asyncio.TimerHandle:
-        return self.loop.call_later(self.app_state["timeout"], self.transport.abort)
+    def _start(self, clock: str) -> None:
+        if clock not in self._clocks:
+            self._clocks[clock] = self.loop.call_later(self._timeout, self.transport.abort)
 
-    def _stop_clocks(self) -> None:
-        for clock in (self._arriving, self._leaving):
-            if clock is not None:
-                clock.cancel()
+    def _stop(self, clock: str) -> None:
+        if clock in self._clocks:
+            self._clocks.pop(clock).cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 class Metrics:
     """Of the one process that answers; one that was killed starts from zero, as counters may.
 
+    The attributes give the counter of a label at once, which a lookup by name does not.
+
     Attributes:
         requests: by endpoint (an address' name, never what a client wrote) and status.
         seconds: from a request's head to the end of its answer, by endpoint.
@@ -29,11 +32,14 @@ class Metrics:
     def __init__(self, pending: Callable[[], float]):
         self._registry = CollectorRegistry()
         shared: dict[str, Any] = {"namespace": "tfproj", "registry": self._registry}
-        self.requests = Counter("requests", "Answers.", ["endpoint", "status"], **shared)
-        self.seconds = Histogram(
+        requests = Counter("requests", "Answers.", ["endpoint", "status"], **shared)
+        seconds = Histogram(
             "request_seconds", "Durations.", ["endpoint"], buckets=SECONDS, **shared
         )
-        self.images = Counter("images", "Images predicted.", ["model"], **shared)
+        images = Counter("images", "Images predicted.", ["model"], **shared)
+        self.requests = functools.cache(requests.labels)
+        self.seconds = functools.cache(seconds.labels)
+        self.images = functools.cache(images.labels)
         Gauge("pending_jobs", "In work or waiting.", **shared).set_function(pending)
         ProcessCollector(registry=self._registry)
 

@@ -114,13 +114,6 @@ class Model:
             record["mask"] = "data:image/png;base64," + base64.b64encode(png(result)).decode()
         return record
 
-    def try_answer(self, label: str, data: bytes, how: Question) -> Answer | InputError:
-        """As :meth:`answer`; what is wrong with the image takes the place of its record."""
-        try:
-            return self.answer(label, data, how)
-        except InputError as error:
-            return error
-
 
 def png(result: Segmentation) -> bytes:
     """The mask as a palette image."""
@@ -129,22 +122,14 @@ def png(result: Segmentation) -> bytes:
     return buffer.getvalue()
 
 
-def read_images(body: bytes, content_type: str) -> Images:
-    """(label, bytes) of each image in a body: the body itself, or the files of a form.
+def read_form(body: bytes, content_type: str) -> Images:
+    """(label, bytes) of each file of a form.
 
     Raises:
-        InputError: there is none, or the form is damaged.
+        InputError: the form is damaged.
         TooLargeError: there are too many.
     """
-    kind, options = parse_options_header(content_type)
-    form = kind == "multipart/form-data"
-    images = _files(body, options.get("boundary", "")) if form else [("image", body)]
-    if not any(data for _, data in images):
-        raise InputError("no image: send its bytes as the body, or files of a form")
-    return images
-
-
-def _files(body: bytes, boundary: str) -> Images:
+    boundary = parse_options_header(content_type)[1].get("boundary", "")
     images: Images = []
     try:
         with PushMultipartParser(boundary) as parser:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import logging.config
 import multiprocessing
 import os
 import signal
@@ -12,14 +12,16 @@ import socket
 import sys
 import threading
 import time
+import traceback
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from tfproj.errors import InputError, TfprojError
-from tfproj.serving.app import create
+from tfproj.serving.app import Service
 from tfproj.serving.connection import Connection
-from tfproj.serving.gate import LOOPBACK
+from tfproj.serving.gate import LOOPBACK, Gate
 from tfproj.serving.settings import Settings
 
 _log = logging.getLogger("tfproj.serving")
@@ -29,23 +31,34 @@ STARTUP_FAILURE = 3  # exit code: another try is of no use
 STOP_SECONDS = 30  # for answers under way when the server is told to stop
 
 
-class LogLine(logging.Formatter):
-    """A line for people, or a JSON object."""
+class Log(logging.Handler):
+    """Lines on stderr: for people, or JSON objects."""
 
     def __init__(self, as_json: bool):
         super().__init__()
         self._as_json = as_json
+        for name, level in (("tfproj.serving", logging.INFO), ("uvicorn.error", logging.WARNING)):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [self], False
+            logger.setLevel(level)
 
-    def format(self, record: logging.LogRecord) -> str:
-        facts: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname}
-        facts |= getattr(record, "facts", None) or {"message": record.getMessage()}
-        trace = {"trace": self.formatException(record.exc_info)} if record.exc_info else {}
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = {"message": record.getMessage()}
+        if record.exc_info:
+            facts["trace"] = "".join(traceback.format_exception(record.exc_info[1])).strip()
+        self.write(facts, record.levelname)
+
+    def write(self, facts: dict[str, Any], level: str = "INFO") -> None:
+        """One line; requests call it themselves, as ``logging`` would take twice as long."""
+        now = time.time()
         if self._as_json:
-            return json.dumps(facts | trace)
-        # In ASCII on one line, so that no address can forge another.
-        words = (ascii(str(value))[1:-1] for value in list(facts.values())[2:])
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
-        return "\n".join([" ".join([when, *words]), *trace.values()])
+            line = json.dumps({"time": round(now, 3), "level": level, **facts})
+        else:
+            # In ASCII, and on one line what clients may choose, so that they can't forge another.
+            words = [v if k == "trace" else ascii(str(v))[1:-1] for k, v in facts.items()]
+            line = " ".join([time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now)), *words])
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line + "\n")
 
 
 def listen(settings: Settings, port: int) -> socket.socket:
@@ -62,7 +75,10 @@ def listen(settings: Settings, port: int) -> socket.socket:
         )
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        listening = socket.create_server(address[:2], family=family, backlog=1024)
+        # Connections inherit it. Else an answer's second packet waits 40 ms for a client's word.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         raise InputError(f"--host {host} --port {port}: {error.strerror or error}") from None
 
@@ -94,33 +110,21 @@ def work(settings: Settings, listening: socket.socket, json_lines: bool) -> None
     """The process that answers; it ends when the one that started it does."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    logging.config.dictConfig(_log_config(json_lines))
+    log = Log(json_lines)
     try:
-        app = create(settings)
+        app = Gate(Service(settings), log.write)
     except TfprojError as error:
         _log.error("%s", error)
         sys.exit(STARTUP_FAILURE)
     config = uvicorn.Config(
-        app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        app, http=partial(Connection, settings.timeout), ws="none", lifespan="off",  # type: ignore
+        log_config=None, access_log=False, server_header=False, proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
+    _log.info("ready: %s", ", ".join(settings.models))
     uvicorn.Server(config).run([listening])
 
 
 def _end_with(parent: Any) -> None:
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _log_config(as_json: bool) -> dict[str, Any]:
-    """For ``logging.config``."""
-    loggers = {"tfproj.serving": "INFO", "uvicorn.error": "WARNING"}
-    shared = {"handlers": ["stderr"], "propagate": False}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"()": LogLine, "as_json": as_json}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {name: {**shared, "level": level} for name, level in loggers.items()},
-    }

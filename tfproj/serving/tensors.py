@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from tfproj.core.spec import (
     ModelSpec,
 )
 from tfproj.errors import InputError, TfprojError, TooLargeError
+from tfproj.serving.messages import Answer
 from tfproj.serving.models import Model
 from tfproj.serving.settings import MAX_JSON
 
@@ -45,15 +46,12 @@ def metadata(model: Model) -> dict[str, Any]:
     }
 
 
-def infer(model: Model, body: bytes, header_length: str | None) -> tuple[bytes, int | None]:
+def infer(model: Model, body: bytes, header_length: str | None) -> Answer:
     """Answer a request for inference.
 
     Args:
         body: JSON, and behind it what is binary.
         header_length: bytes of the JSON, in decimal; None: all of it.
-
-    Returns:
-        (body, bytes of the JSON in it, None where it is nothing else).
 
     Raises:
         InputError: not a request of the protocol, or not for this model.
@@ -74,12 +72,10 @@ def infer(model: Model, body: bytes, header_length: str | None) -> tuple[bytes, 
 
 def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], bytes]:
     """The JSON object of a request, and the bytes behind it."""
-    length = len(body)
-    if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 10):
-            raise InputError(f"{HEADER_LENGTH} must be a whole number")
-        length = int(header_length)
-    if length > len(body):
+    given = str(len(body)) if header_length is None else header_length
+    if not re.fullmatch("[0-9]{1,12}", given):
+        raise InputError(f"{HEADER_LENGTH} must be a whole number")
+    if (length := int(given)) > len(body):
         raise InputError(f"{HEADER_LENGTH} is larger than the body")
     if length > MAX_JSON:
         raise TooLargeError(f"more than {MAX_JSON:,} bytes of JSON; send binary tensor data")
@@ -164,10 +160,8 @@ def _wanted(request: dict[str, Any]) -> list[tuple[str, bool]]:
     return list(found.items())
 
 
-def _written(
-    record: dict[str, Any], outputs: dict[str, tuple[np.ndarray, bool]]
-) -> tuple[bytes, int | None]:
-    """The record with outputs; numbers in parts, so that other threads come in between."""
+def _written(record: dict[str, Any], outputs: dict[str, tuple[np.ndarray, bool]]) -> Answer:
+    """The record with outputs."""
     entries, tail = [], []
     for name, (values, is_binary) in outputs.items():
         head: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
@@ -176,12 +170,14 @@ def _written(
             tail.append(np.ascontiguousarray(values, "<f4").tobytes())
             entries.append(json.dumps(head))
         else:
-            entries.append(json.dumps(head)[:-1] + f', "data": [{",".join(_numbers(values))}]}}')
+            entries.append(json.dumps(head)[:-1] + f', "data": [{_numbers(values)}]}}')
     text = json.dumps(record)[:-1] + f', "outputs": [{", ".join(entries)}]}}'
-    return b"".join([text.encode(), *tail]), len(text) if tail else None
+    if not tail:
+        return Answer(text.encode())
+    headers = {HEADER_LENGTH: str(len(text))}
+    return Answer(b"".join([text.encode(), *tail]), "application/octet-stream", headers=headers)
 
 
-def _numbers(values: np.ndarray) -> Iterator[str]:
-    flat = values.ravel()
-    for start in range(0, flat.size, NUMBERS):
-        yield json.dumps(flat[start : start + NUMBERS].tolist())[1:-1]
+def _numbers(values: np.ndarray) -> str:
+    parts = np.split(values.ravel(), range(NUMBERS, values.size, NUMBERS))
+    return ",".join(json.dumps(part.tolist())[1:-1] for part in parts)

@@ -141,4 +141,7 @@ def tell_result(run: Run, metrics: dict[str, Any] | None) -> None:
     Where MLflow could not be told of the training, there is nothing to add to.
     """
     if (run.path / RECORD).is_file():
-        Tracker(run).result(metrics)
+        tracker = Tracker(run)
+        tracker.epochs()  # what a training that was killed left untold
+        tracker.result(metrics)
+        tracker.set_status("FINISHED")

@@ -48,6 +48,10 @@ from tfproj.training.validation_weights import ValidationWeights, norms
 STATISTICS_IMAGES = 128
 
 
+class Finished(InputError):
+    """The run that is to be resumed has all of its epochs."""
+
+
 def train(
     config: TrainConfig,
     root: str | Path = DEFAULT_ROOT,
@@ -132,8 +136,8 @@ def resume(
     so many epochs has it at that point, a constant one as it is.
 
     Raises:
-        InputError: nothing left to do, files missing, the data are not what they were, or
-            another process trains it.
+        Finished: nothing left to do.
+        InputError: files missing, the data are not what they were, or another process trains it.
     """
     planned = planned or plan_resume(run)
     _require(trackers)
@@ -142,12 +146,16 @@ def resume(
     if init and not run.last_weights.exists():
         planned = replace(planned, source=initial_weights.find_source(init, task))
     precision = run.environment()["precision"]
-    with locked(run.path), _prepared(planned, precision) as prepared:
+    with locked(run.path) as killed, _prepared(planned, precision) as prepared:
         if PRUNED in run.warnings():
             run.drop_warning(PRUNED)
         if planned.config.epochs != run.config().epochs:
             _extend(run, planned.config.epochs)
-        _fit(run, planned, prepared, trackers, listeners)
+        if killed and run.ended():  # after the last epoch, before or while this was looked at
+            _restore(run, prepared.model, prepared.steps, planned.config.probe)
+            look_back(run, planned, prepared.model, prepared.caches)
+        else:
+            _fit(run, planned, prepared, trackers, listeners)
     return run
 
 
@@ -212,7 +220,7 @@ def _fit(
     history = _restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
     if done >= config.epochs or out_of_patience(history, config.monitored, config.patience):
-        raise InputError(f"{run.path}: finished after {done} epochs; nothing to resume")
+        raise Finished(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
         with tracked(run, "mlflow" in trackers) as told:

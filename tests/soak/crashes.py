@@ -1,0 +1,90 @@
+"""kill -9 at random moments, then ``--resume`` or the same command: as if nothing had happened.
+
+Half of the moments are drawn from the time that the command takes, half from the changes of files
+that it makes. Of those who go on, one in three is killed as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tfproj.cli.main import main
+
+from . import state
+from .command import TIMEOUT
+from .frame import Case, Trial
+from .jobs import JOBS, Uninterrupted, alone
+
+MORE = 1 / 3  # how often the process that goes on is killed, too
+# Shares of the time, where not 1; what needs TensorFlow takes longer.
+WEIGHTS = {"train": 3.0, "export": 2.0, "tune": 3.0}
+
+
+def crash(trial: Trial, alone: Uninterrupted) -> None:
+    """Kill it, go on, and compare."""
+    job = alone.job
+    folder, argv = job.put(alone.shared, trial.folder / "work"), job.argv
+    while _killed(trial, alone, argv, folder) and state.snapshot(folder) != alone.files:
+        argv = job.go_on(folder)
+        if trial.rng.random() > MORE:
+            job.command(argv, folder).wait().require()
+            break
+    state.require_same(state.snapshot(folder), alone.files)
+    state.require_clean(folder, folder.with_name("work.tmp"))
+
+
+def _killed(trial: Trial, alone: Uninterrupted, argv: Sequence[str], folder: Path) -> bool:
+    """Start it and kill it; False if it ended before."""
+    rng, hook, seconds = trial.rng, {}, TIMEOUT
+    if rng.random() < 0.5:
+        hook["kill_at"] = rng.randint(1, alone.changes)
+    else:
+        seconds = rng.uniform(0, alone.seconds)
+    command = alone.job.command(argv, folder, **hook)
+    if not command.killed_after(seconds):
+        ended = command.wait()
+        if ended.code != -9:
+            ended.require()
+            return False
+    command.require_alone()
+    return True
+
+
+def _no_page() -> str | None:
+    from tfproj.export.web import RUNTIME, _cache
+
+    kept = _cache() / f"{RUNTIME.replace('@', '-')}.tgz"
+    return None if kept.is_file() else f"{RUNTIME} is not in the cache: tfproj export --web once"
+
+
+def _no_option(command: Sequence[str], option: str) -> Callable[[], str | None]:
+    """Says so where a command has no such option yet."""
+
+    def missing() -> str | None:
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+            main([*command, "--help"])
+        return None if option in said.getvalue() else f"{' '.join(command)} has no {option}"
+
+    return missing
+
+
+MISSING = {"export web": _no_page}
+CASES = [
+    Case(
+        f"crashes: {name}", crash, functools.partial(alone, name),
+        weight=WEIGHTS.get(name.partition(" ")[0], 1.0),
+        missing=MISSING.get(name, lambda: None),
+    )
+    for name in JOBS
+]  # fmt: skip
+# What is being built: the jobs follow once the options are there.
+CASES += [
+    Case(
+        "crashes: train two workers", crash, missing=_no_option(["train", "classify"], "--workers")
+    ),
+    Case("crashes: predict engine", crash, missing=_no_option(["predict"], "--engine")),
+]

@@ -1,0 +1,181 @@
+"""Tasks on Dask or Ray: only a few under way at a time, and a dead worker's again."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tfproj._version import __version__
+from tfproj.bulk.task import Job, part
+from tfproj.core.hardware import available_cpus
+from tfproj.errors import InputError, TfprojError, first_line, missing_extra, unknown_name
+
+TIMEOUT = 10  # seconds until an address must answer
+RESTARTS = 10  # of a task, after so many deaths each time; its images get three each
+DEATHS = 4
+AHEAD = 2  # tasks for each CPU of the workers
+
+Tasks = Iterator[list[str]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task tells: how many images, and the errors among them."""
+
+    images: int
+    errors: list[str]
+
+
+def run(
+    engine: str, job: Job, tasks: Tasks, workers: int | None, address: str | None
+) -> Iterator[Done]:
+    """What each task tells, in any order.
+
+    Args:
+        engine: of ``ENGINES``; it must be installed.
+        job: it was begun.
+        tasks: the images of each; asked for as workers become free.
+        workers: processes on this machine, which listen on the loopback alone; None: a CPU each.
+        address: of a cluster that runs, in their place.
+
+    Raises:
+        InputError: the engine is unknown or not installed, the address does not answer, or a
+            worker's packages or model are not those of the job.
+        TfprojError: workers die for no reason of an image's.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("unknown engine", engine, ENGINES)
+    if workers is not None and (address is not None or workers < 1):
+        raise InputError("workers must be at least 1, and an address has its own")
+    first = list(itertools.islice(tasks, 1))
+    if not first:
+        return
+    if address is not None:
+        _require_answer(address)
+    tasks = itertools.chain(first, tasks)
+    for answer in ENGINES[engine](job, tasks, workers or available_cpus(), address):
+        if isinstance(answer, TfprojError):
+            raise answer
+        yield answer
+
+
+def _work(job: Job, images: list[str]) -> Done | TfprojError:
+    """A task. Its errors are answers, since an engine would dress an exception, or try again."""
+    try:
+        rows = part(job, images)
+    except TfprojError as error:
+        return error
+    except Exception as error:  # which an engine may not be able to carry
+        return TfprojError(f"{type(error).__name__} at {images[0]} or behind: {first_line(error)}")
+    return Done(len(rows), [row["error"] for row in rows if row["error"] is not None])
+
+
+def _on_dask(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterator[Any]:
+    distributed = _package("distributed", "dask")
+    with contextlib.ExitStack() as stack:
+        target: Any = address
+        if address is None:
+            target = stack.enter_context(distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=1, host="127.0.0.1",
+                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+            ))  # fmt: skip
+        try:
+            client = stack.enter_context(distributed.Client(target, timeout=TIMEOUT))
+        except Exception as error:  # what answers may be anything: MemoryError, OSError ...
+            raise _no_answer(address, error) from None
+        running, tried = distributed.as_completed(), {}
+
+        def submit(images: list[str], tries: int = 0) -> None:
+            future = client.submit(_work, job, images, pure=False)
+            tried[future.key] = images, tries
+            running.add(future)
+
+        for images in itertools.islice(tasks, AHEAD * max(1, sum(client.nthreads().values()))):
+            submit(images)
+        for future in running:
+            images, tries = tried.pop(future.key)
+            try:
+                yield future.result()
+            except distributed.KilledWorker:  # Dask gives up a task after some deaths
+                if tries == RESTARTS:
+                    raise _deadly(images) from None
+                submit(images, tries + 1)
+            except (ImportError, AttributeError) as error:
+                raise _foreign(error) from None
+            else:
+                for following in itertools.islice(tasks, 1):
+                    submit(following)
+
+
+def _on_ray(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterator[Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:  # or it listens on all interfaces
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray = _package("ray", "ray")
+    local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(address or "local", logging_level="ERROR", log_to_driver=False,
+                 **({} if address else local))  # fmt: skip
+    except Exception as error:  # as above
+        raise _no_answer(address, error) from None
+    try:
+        task = ray.remote(max_retries=DEATHS * RESTARTS)(_work).remote
+        first = itertools.islice(tasks, AHEAD * max(1, int(ray.cluster_resources()["CPU"])))
+        running = {task(job, images): images for images in first}
+        while running:
+            (ready, *_), _ = ray.wait(list(running))
+            images = running.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.WorkerCrashedError:
+                raise _deadly(images) from None
+            for following in itertools.islice(tasks, 1):
+                running[task(job, following)] = following
+    finally:
+        ray.shutdown()
+
+
+ENGINES: dict[str, Callable] = {"dask": _on_dask, "ray": _on_ray}
+
+
+def _package(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise missing_extra(module, extra) from None
+
+
+def _require_answer(address: str) -> None:
+    """The engines wait for minutes. Their servers speak first, unless TLS is asked for."""
+    try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        with socket.create_connection((place.hostname or "", place.port or 0), TIMEOUT) as server:
+            if place.scheme != "tls" and not server.recv(1):
+                raise OSError("it hung up")
+    except (OSError, ValueError) as error:
+        raise _no_answer(address, error) from None
+
+
+def _no_answer(address: str | None, error: Exception) -> InputError:
+    return InputError(f"{address}: no answer within {TIMEOUT} s ({first_line(error)})")
+
+
+def _foreign(error: Exception) -> InputError:
+    return InputError(
+        f"a worker can't run the task ({first_line(error)}); install tfproj {__version__} there"
+    )
+
+
+def _deadly(images: list[str]) -> TfprojError:
+    return TfprojError(
+        f"workers died {DEATHS * RESTARTS} times at the task that begins with {images[0]}; "
+        "what is done is kept, and the same call continues"
+    )
