@@ -74,7 +74,9 @@ def build(job: Job) -> Built:
     print("converting to ONNX ...", file=sys.stderr)
     found = _surroundings(trained, job)
     options = planned.config.model_options
-    proto, parameters = simple_graph(trained, spec, options, job.opset, found)
+    proto, parameters = simple_graph(
+        trained, spec, options, job.opset, found, job.options.converter
+    )
     if job.options.half:
         half.store_half(proto)
     proto.ir_version = IR_VERSION

@@ -29,6 +29,7 @@ from .frame import Case, Counts, record
 
 # A module a subject, each with a list of cases.
 CASES: list[Case] = [*crashes.CASES, *faults.CASES, *load.CASES]
+LATE = "no time was left"
 BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 
 
@@ -57,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--trial", type=int, help="only this attempt, of each case")
     made.add_argument("--most", type=int, help="at most so many attempts of each case")
     made.add_argument("--json", type=Path, metavar="FILE", help="the report, after each case")
-    made.add_argument("--resume", action="store_true", help="leave out the cases that FILE has")
+    made.add_argument(
+        "--resume", action="store_true", help="try what FILE has not, with the same seed"
+    )
     made.add_argument("--markdown", type=Path, metavar="FILE", help="the table, between its marks")
     return made
 
@@ -67,7 +70,9 @@ def soak(cases: list[Case], options: argparse.Namespace) -> dict[str, Any]:
     report = {"minutes": options.minutes, "seed": options.seed, "machine": _machine(), "cases": {}}
     if options.resume and options.json and options.json.is_file():
         known = json.loads(options.json.read_text(encoding="utf-8"))
-        report["cases"] = known["cases"] if known["seed"] == options.seed else {}
+        done = {name: row for name, row in known["cases"].items() if row["skipped"] != LATE}
+        report["cases"] = done if known["seed"] == options.seed else {}
+        report["minutes"] += known["minutes"] if report["cases"] else 0
     cases = [case for case in cases if case.name not in report["cases"]]
     random.Random(options.seed).shuffle(cases)
     end = time.monotonic() + 60 * options.minutes
@@ -76,7 +81,7 @@ def soak(cases: list[Case], options: argparse.Namespace) -> dict[str, Any]:
             share = case.weight / sum(other.weight for other in cases[index:])
             seconds = share * (end - time.monotonic())
             print(f"{case.name}: {max(0, seconds):.0f} s ...", file=sys.stderr, flush=True)
-            late = Counts(skipped="no time was left")
+            late = Counts(skipped=LATE)
             counts = _run(case, seconds, options, Path(folder)) if seconds > 0 else late
             print(f"{case.name}: {_line(counts)}", file=sys.stderr, flush=True)
             report["cases"][case.name] = record(counts)
