@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -95,7 +94,7 @@ def _train(
                 names = (name and f"{name}-", True) if seeds else (name, overwrite)
                 check_place(runs_dir, task, *names)
             planned = plan(config)
-    training = load_training(planned)
+    training = load_training(planned, _needs_tensorflow_first(device))
     if together is not None and not first:
         training.assist(planned, together, run)
     elif seeds:
@@ -132,7 +131,7 @@ def _plan_resume(
 
 def _find_together(device: str | None, alone: bool) -> Together | None:
     """The devices of --device and the workers of TF_CONFIG, before TensorFlow is in use."""
-    if device is None and backend.cluster() is None:
+    if not _needs_tensorflow_first(device):
         return None
     _load_tensorflow()
     from tfproj.training import together as devices  # noqa: PLC0415 (loads TensorFlow)
@@ -144,9 +143,12 @@ def _find_together(device: str | None, alone: bool) -> Together | None:
     return devices.find_together(device)
 
 
+def _needs_tensorflow_first(device: str | None) -> bool:
+    return device is not None or backend.cluster() is not None
+
+
 def _load_tensorflow() -> None:
-    if "tensorflow" not in sys.modules:
-        click.echo("loading TensorFlow ...", err=True)  # which takes seconds
+    click.echo("loading TensorFlow ...", err=True)  # which takes seconds
     backend.setup()
 
 
@@ -259,7 +261,7 @@ def finish_seeds(
         click.echo(table(rows, [f"{split}, {len(runs)} seeds", *columns]))
 
 
-def load_training(planned: Plan) -> ModuleType:
+def load_training(planned: Plan, loaded: bool = False) -> ModuleType:
     """What trains; first, before TensorFlow is loaded, what was chosen, and notes on the data."""
     if planned.choice:
         click.echo(planned.choice, err=True)
@@ -270,7 +272,8 @@ def load_training(planned: Plan) -> ModuleType:
         click.echo(balanced, err=True)
     for warning in planned.warnings.values():
         click.echo(f"warning: {warning}", err=True)
-    _load_tensorflow()
+    if not loaded:
+        _load_tensorflow()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 
     return training
