@@ -30,13 +30,17 @@ def convert(model, opset: int, multi_label: bool = False):
         last = tf.nn.sigmoid if multi_label else tf.nn.softmax
         return {**outputs, PROBABILITIES_NAME: last(found[SCORES_NAME], name=PROBABILITIES_NAME)}
 
-    warnings = _Warnings()
+    warnings, eager = _Warnings(), tf.config.functions_run_eagerly()
     logging.getLogger("tf2onnx").addHandler(warnings)
     try:
+        # Keras calls a function of its own for a convolution in groups, which tf2onnx would find
+        # in the graph and does not know; this way its operators are there themselves.
+        tf.config.run_functions_eagerly(True)
         proto, _ = tf2onnx.convert.from_function(graph, [signature], opset=opset)
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as error:
         raise TfprojError(f"conversion failed: {first_line(error)}") from error
     finally:
+        tf.config.run_functions_eagerly(eager)
         logging.getLogger("tf2onnx").removeHandler(warnings)
     if warnings.messages:
         raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {first_line(warnings)}")
