@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tfproj.cli.options import common, image_size, runs_dir, size
+from tfproj.cli.options import common, device, image_size, runs_dir, size
 from tfproj.core.spec import RESIZES
 from tfproj.experiment import presets
 from tfproj.runs import config as configs
@@ -157,8 +157,14 @@ def train_options(task: str) -> Decorator:
                 help="Train N runs, NAME-seed0 and so on; prints mean and standard deviation.",
             ),
             click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
+            click.option(
+                "--tracker",
+                type=click.Choice(["mlflow"]),
+                help="Also tell MLflow, at MLFLOW_TRACKING_URI.",
+            ),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),
+            device,
             runs_dir,
             common,
         ]  # fmt: skip

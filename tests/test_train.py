@@ -354,14 +354,14 @@ def test_a_finished_training_holds_no_images(tmp_path, monkeypatch):
 
 
 def test_tensorboard_events(tmp_path):
-    run = train(toy("classify", epochs=1), tmp_path, tensorboard=True)
+    run = train(toy("classify", epochs=1), tmp_path, trackers=["tensorboard"])
     assert list((run.path / "tensorboard").rglob("events*"))
 
 
 def test_tensorboard_is_asked_for_before_the_run_begins(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tfproj\[tensorboard\]'"):
-        train(toy("classify"), tmp_path, tensorboard=True)
+        train(toy("classify"), tmp_path, trackers=["tensorboard"])
     assert not list(tmp_path.iterdir())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,27 +46,58 @@ def open_study(where: str, record: Mapping[str, Any], first: Mapping[str, Any]) 
     Raises:
         InputError: the place can't be read or doesn't answer, or the study is of something else.
     """
-    address, _, name = where.partition("#") if "://" in where else (where, "", "")
-    try:
+    with _explained(where):
         study = optuna.create_study(
-            storage=_database(address) if "://" in where else _journal(address),
-            study_name=name or RECORD,
+            **_place(where),
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
             load_if_exists=True,
         )
-    except InputError:
-        raise
-    except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
-        raise InputError(f"--study {_public(where)}: {first_line(error)}") from None
     known = study.user_attrs.get(RECORD)
     if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(RECORD, dict(record))
     elif known != record:
-        _refuse(_public(where), known or {}, record)
+        _refuse(public(where), known or {}, record)
     if not study.get_trials(deepcopy=False):
         enqueue(study, first)
     return study
+
+
+def read_study(where: str) -> optuna.Study:
+    """A study that was begun by ``tfproj tune``.
+
+    Raises:
+        InputError: there is none.
+    """
+    address = where.partition("#")[0] if "://" in where else where
+    file = address.removeprefix("sqlite:///")  # which would be made
+    if "://" not in file and not Path(file).is_file():
+        raise InputError(f"--study {where}: no such file")
+    with _explained(where):
+        study = optuna.load_study(**_place(where))
+    if RECORD not in study.user_attrs:
+        raise InputError(f"--study {public(where)}: was not begun by tfproj tune")
+    return study
+
+
+def _place(where: str) -> dict[str, Any]:
+    """``storage`` and ``study_name``."""
+    if "://" not in where:
+        return {"storage": _journal(where), "study_name": RECORD}
+    address, _, name = where.partition("#")
+    return {"storage": _database(address), "study_name": name or RECORD}
+
+
+@contextlib.contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except KeyError:
+        raise InputError(f"--study {public(where)}: holds no such study") from None
+    except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
+        raise InputError(f"--study {public(where)}: {first_line(error)}") from None
 
 
 def _journal(path: str) -> optuna.storages.JournalStorage:
@@ -125,7 +156,7 @@ def _database(url: str) -> optuna.storages.RDBStorage:
     )
 
 
-def _public(where: str) -> str:
+def public(where: str) -> str:
     """Without the password of a URL."""
     scheme, mark, rest = where.partition("://")
     return f"{scheme}{mark}{rest.rpartition('@')[2]}"

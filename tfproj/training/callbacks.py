@@ -10,11 +10,11 @@ import keras
 from tqdm import tqdm
 
 from tfproj.core.files import replacing, write_csv
-from tfproj.core.words import duration
+from tfproj.core.words import duration, plural
 from tfproj.errors import TfprojError
 from tfproj.models.checkpoint import save_model
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import best_epoch, out_of_patience
+from tfproj.runs.history import best_epoch, out_of_patience, tied_epochs
 from tfproj.runs.run import Run
 from tfproj.training.metrics import COUNTED, Counts
 from tfproj.training.multi_label import LabelAveragePrecision
@@ -166,3 +166,17 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._bar.close()
+
+
+def say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
+    """Which epoch is kept, in one line."""
+    history, monitored = run.history(), config.monitored
+    best, tied = best_epoch(history, monitored), tied_epochs(history, monitored)
+    kept = ", kept is the last" if config.keep == "last" else ""
+    if len(tied) > 1:
+        kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
+    print(
+        f"trained {plural(len(history) - done, 'epoch')} in {duration(seconds)}; best epoch {best} "
+        f"by {monitored}{kept}: {run.path}",
+        file=sys.stderr,
+    )
