@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
+from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,12 +29,15 @@ from tfproj.experiment.balance import explain
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_resume
 from tfproj.export.job import CONVERTERS, Options
 from tfproj.export.onnx_file import export_onnx
-from tfproj.inference.model_file import ModelFile, read_model
+from tfproj.inference.model_file import read_model
 from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs import config as configs
 from tfproj.runs.lock import require_unlocked
 from tfproj.runs.run import Run, check_place, find_run
 from tfproj.search.spread import over_seeds
+
+if TYPE_CHECKING:
+    from tfproj.training.together import Together
 
 
 @click.group(cls=SuggestingGroup)
@@ -59,8 +64,6 @@ def segment(**options: Any) -> None:
 
 def _train(
     task: str,
-    preset: str | None,
-    config_file: str | None,
     name: str | None,
     overwrite: bool,
     resume: str | None,
@@ -69,59 +72,118 @@ def _train(
     tracker: str | None,
     no_evaluate: bool,
     report: bool,
+    device: str | None,
     runs_dir: str,
     as_json: bool,
-    **flags: Any,
+    **chosen: Any,
 ) -> None:
-    flags = {key: value for key, value in flags.items() if value is not None}
-    exported, trackers = None, [*["tensorboard"] * tensorboard, *filter(None, [tracker])]
-    if resume is not None:
-        epochs = flags.pop("epochs", None)
-        if flags or preset or config_file or name or overwrite or seeds:
-            raise InputError(
-                "--resume takes everything but --epochs from the run; leave out the other flags"
-            )
-        run = find_run(None if resume == NEWEST else resume, runs_dir, task, trained=False)
-        if run.config().task != task:
-            raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
-        require_unlocked(run.path)
-        training = load_training(planned := plan_resume(run, epochs))
-        with contextlib.suppress(InputError):
-            exported = read_model(run.onnx_file, run.onnx_file.name)
-        try:
-            training.resume(run, trackers, planned)
-        except training.Finished:
-            if no_evaluate or run.metrics_file.exists():
-                raise
-            click.echo(f"{run.path}: all epochs are there, and not yet measured", err=True)
-    else:
-        config = build_config(task, preset, config_file, flags, runs_dir)
-        if seeds:
+    flags = {key: value for key, value in chosen.items() if value is not None}
+    trackers = [*["tensorboard"] * tensorboard, *filter(None, [tracker])]
+    if resume is not None and (flags.keys() - {"epochs"} or name or overwrite or seeds):
+        raise InputError(
+            "--resume takes everything but --epochs from the run; leave out the other flags"
+        )
+    together = _find_together(device, alone=bool(seeds))
+    first, run = together is None or together.is_first, None
+    with _telling_others(together):
+        if resume is not None:
+            run, planned = _plan_resume(task, resume, runs_dir, flags.get("epochs"), first)
+        else:
+            preset, config_file = flags.pop("preset", None), flags.pop("config_file", None)
+            config = build_config(task, preset, config_file, flags, runs_dir)
+            if first:
+                names = (name and f"{name}-", True) if seeds else (name, overwrite)
+                check_place(runs_dir, task, *names)
             planned = plan(config)
-            check_place(runs_dir, task, name and f"{name}-", True)
-            load_training(planned)
-            from tfproj.search.seeds import train_seeds  # noqa: PLC0415 (loads TensorFlow)
+    training = load_training(planned)
+    if together is not None and not first:
+        training.assist(planned, together, run)
+    elif seeds:
+        from tfproj.search.seeds import train_seeds  # noqa: PLC0415 (loads TensorFlow)
 
-            runs = train_seeds(planned, seeds, runs_dir, name, overwrite, trackers)
-            finish_seeds(runs, no_evaluate, report, as_json, tracker)
-            return
-        check_place(runs_dir, task, name, overwrite)
-        training = load_training(planned := plan(config))
-        run = training.train(config, runs_dir, name, overwrite, trackers, planned)
-    finish(run, no_evaluate, report, as_json, tracker)
-    if exported and not run.onnx_file.is_file():  # last: it may fail
-        _export_again(run, exported)
+        runs = train_seeds(planned, seeds, runs_dir, name, overwrite, trackers)
+        finish_seeds(runs, no_evaluate, report, as_json, tracker)
+    elif run is not None:
+        with _exported_again(run):
+            try:
+                training.resume(run, trackers, planned, together=together)
+            except training.Finished:
+                if no_evaluate or run.metrics_file.exists():
+                    raise
+                click.echo(f"{run.path}: all epochs are there, and not yet measured", err=True)
+            finish(run, no_evaluate, report, as_json, tracker)
+    else:
+        planned_run = (planned.config, runs_dir, name, overwrite, trackers, planned)
+        finish(
+            training.train(*planned_run, together=together), no_evaluate, report, as_json, tracker
+        )
 
 
-def _export_again(run: Run, old: ModelFile) -> None:
-    """Put the new weights in the place of an export that the training made stale."""
-    opset = old.metadata.get("graph", {}).get("opset")
-    half, free = "half" in old.metadata, old.spec.dynamic_size
-    by = old.metadata.get("graph", {}).get("converter", CONVERTERS[0]).split()[0]
-    same = {"half": half, "dynamic_size": free, "layout": old.spec.layout, "converter": by}
-    options = Options(opset=opset, **same)
-    export_onnx(run, None, options)
-    click.echo(f"exported again, with the new weights: {run.onnx_file}", err=True)
+def _plan_resume(
+    task: str, resume: str, runs_dir: str, epochs: int | None, first: bool
+) -> tuple[Run, Plan]:
+    run = find_run(None if resume == NEWEST else resume, runs_dir, task, trained=False)
+    if run.config().task != task:
+        raise InputError(f"{run.path}: this run is for {run.config().task}, not {task}")
+    if first:
+        require_unlocked(run.path)
+    return run, plan_resume(run, epochs)
+
+
+def _find_together(device: str | None, alone: bool) -> Together | None:
+    """The devices of --device and the workers of TF_CONFIG, before TensorFlow is in use."""
+    if device is None and backend.cluster() is None:
+        return None
+    _load_tensorflow()
+    from tfproj.training import together as devices  # noqa: PLC0415 (loads TensorFlow)
+
+    if alone:
+        require_alone("--seeds trains")
+        backend.use_device(device)
+        return None
+    return devices.find_together(device)
+
+
+def _load_tensorflow() -> None:
+    if "tensorflow" not in sys.modules:
+        click.echo("loading TensorFlow ...", err=True)  # which takes seconds
+    backend.setup()
+
+
+def require_alone(what: str) -> None:
+    """InputError where ``TF_CONFIG`` makes this process a worker of several."""
+    if backend.cluster() is not None:
+        raise InputError(f"{what} on one worker; unset TF_CONFIG")
+
+
+@contextlib.contextmanager
+def _telling_others(together: Together | None) -> Iterator[None]:
+    """Let the other workers know why this one can't train; they would wait for it."""
+    try:
+        yield
+    except InputError as error:
+        if together is not None:
+            from tfproj.training import together as devices  # noqa: PLC0415 (loads TensorFlow)
+
+            devices.agree(together, None, error=str(error))
+        raise
+
+
+@contextlib.contextmanager
+def _exported_again(run: Run) -> Iterator[None]:
+    """Put the new weights in the place of an export that the training makes stale."""
+    old = None
+    with contextlib.suppress(InputError):
+        old = read_model(run.onnx_file, run.onnx_file.name)
+    yield
+    if old and not run.onnx_file.is_file():  # last: it may fail
+        opset = old.metadata.get("graph", {}).get("opset")
+        half, free = "half" in old.metadata, old.spec.dynamic_size
+        by = old.metadata.get("graph", {}).get("converter", CONVERTERS[0]).split()[0]
+        same = {"half": half, "dynamic_size": free, "layout": old.spec.layout, "converter": by}
+        options = Options(opset=opset, **same)
+        export_onnx(run, None, options)
+        click.echo(f"exported again, with the new weights: {run.onnx_file}", err=True)
 
 
 def build_config(
@@ -208,8 +270,7 @@ def load_training(planned: Plan) -> ModuleType:
         click.echo(balanced, err=True)
     for warning in planned.warnings.values():
         click.echo(f"warning: {warning}", err=True)
-    click.echo("loading TensorFlow ...", err=True)  # which takes seconds
-    backend.setup()
+    _load_tensorflow()
     from tfproj.training import train as training  # noqa: PLC0415 (loads TensorFlow)
 
     return training

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tfproj.cli.options import common, image_size, runs_dir, size
+from tfproj.cli.options import common, device, image_size, runs_dir, size
 from tfproj.core.spec import RESIZES
 from tfproj.experiment import presets
 from tfproj.runs import config as configs
@@ -164,6 +164,7 @@ def train_options(task: str) -> Decorator:
             ),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),
+            device,
             runs_dir,
             common,
         ]  # fmt: skip

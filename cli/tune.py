@@ -19,7 +19,7 @@ from tfproj.cli.options import (
     runs_dir,
     table,
 )
-from tfproj.cli.train import build_config, load_training
+from tfproj.cli.train import build_config, load_training, require_alone
 from tfproj.cli.train_options import config_options
 from tfproj.errors import missing_extra
 from tfproj.experiment.plan import Plan, describe_splits, plan
@@ -86,6 +86,7 @@ def _tune(
 ) -> None:
     if importlib.util.find_spec("optuna") is None:
         raise missing_extra("optuna", "tune")
+    require_alone("tune searches")
     flags = {key: value for key, value in flags.items() if value is not None}
     planned = plan(build_config(task, preset, config_file, flags, runs_dir))
     config = planned.config

@@ -12,7 +12,7 @@ optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
 from optuna.trial import TrialState  # noqa: E402
 
 from tfproj.cli.main import main  # noqa: E402
-from tfproj.errors import InputError  # noqa: E402
+from tfproj.errors import InputError, NotWritten  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.runs.lock import this_process  # noqa: E402
 from tfproj.runs.run import Run  # noqa: E402
@@ -118,7 +118,7 @@ def test_an_interrupted_trial_is_queued_for_the_next_worker(tune, tmp_path, monk
     assert "the same command goes on" in capsys.readouterr().err
     stopped, queued = opened(tmp_path / "a.journal").trials
     assert (stopped.state, queued.state) == (TrialState.FAIL, TrialState.WAITING)
-    assert queued.user_attrs == {"run": "a-0", "instead_of": 0}
+    assert queued.user_attrs == {"run": "a-0", "instead_of": 0, "worker": this_process()}
     assert studies.counted(opened(tmp_path / "a.journal")) == []
 
 
@@ -157,6 +157,49 @@ def test_a_database_holds_studies_by_name(begun, tmp_path):
     trial.set_user_attr("worker", this_process())
     studies.take_up_dead(study)  # it lives
     assert study.trials[-1].state == TrialState.RUNNING
+
+
+def test_a_journal_with_half_a_line_is_gone_on_with(begun, tmp_path):
+    path, other = tmp_path / "a.journal", tmp_path / "mine.txt"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    assert len(studies.open_study(str(path), begun, {}).trials) == 1
+    assert path.read_bytes().startswith(whole)
+    assert all(map(json.loads, path.read_text().splitlines()))
+    other.write_text("one line\nand a half")
+    with pytest.raises(InputError):
+        studies.open_study(str(other), begun, {})
+    assert other.read_text() == "one line\nand a half"
+
+
+def test_a_trial_killed_as_it_began_or_before_it_was_queued_is_taken_up(begun, tmp_path):
+    study = studies.open_study(str(tmp_path / "a.journal"), begun, {})
+    gone = {**this_process(), "started": "long ago"}
+    study.ask().set_user_attr("worker", gone)
+    studies.take_up_dead(study)
+    queued = study.trials[-1]
+    assert queued.system_attrs["fixed_params"] == {"learning_rate": 1e-3}
+    again = study.ask()
+    again.set_user_attr("worker", gone)
+    study.tell(again, state=TrialState.FAIL)
+    for _ in range(2):  # and once only
+        studies.take_up_dead(study)
+        assert [t.user_attrs.get("instead_of") for t in study.trials] == [None, 0, 1]
+    studies.enqueue(study, {})
+    assert [studies.ordinal(study, t.number) for t in study.trials] == [0, 0, 0, 1]
+
+
+def test_a_full_disk_is_no_fault_of_the_values(tune, tmp_path, monkeypatch, capsys):
+    from tfproj.search import tune as searching
+
+    def full(*args, **kwargs):
+        raise NotWritten("last.keras: writing failed (No space left on device)")
+
+    monkeypatch.setattr(searching, "train", full)
+    assert tune("--trials", "2") == 1
+    assert capsys.readouterr().err.endswith("No space left on device)\n")
+    states = [trial.state for trial in opened(tmp_path / "a.journal").trials]
+    assert states == [TrialState.FAIL, TrialState.WAITING]
 
 
 @pytest.mark.parametrize(

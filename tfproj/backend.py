@@ -6,6 +6,7 @@ imports a module that needs them.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -71,6 +72,28 @@ def use_device(device: str | None, most: int | None = 1) -> None:
         tf.config.set_visible_devices([gpus[number] for number in numbers], "GPU")
     except RuntimeError:
         raise InputError(f"device {device}: TensorFlow is in use already; choose before") from None
+
+
+def cluster() -> tuple[int, int] | None:
+    """(number of this worker, how many there are) by ``TF_CONFIG``; None where it is alone.
+
+    Raises:
+        InputError: it is not what TensorFlow's MultiWorkerMirroredStrategy takes.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+        jobs = {name: len(found["cluster"][name]) for name in found["cluster"]}
+        kind, number = found["task"]["type"], int(found["task"]["index"])
+    except (ValueError, TypeError, KeyError):
+        raise InputError("TF_CONFIG: must be JSON with a cluster and a task") from None
+    if {*jobs} - {"chief", "worker"} or not 0 <= number < jobs.get(kind, 0):
+        raise InputError("TF_CONFIG: the task must be a worker (or chief) of the cluster")
+    first = jobs.get("chief", 0) if kind == "worker" else 0
+    count = sum(jobs.values())
+    return (first + number, count) if count > 1 else None
 
 
 def device_name() -> str:

@@ -213,6 +213,11 @@ AUGMENT: dict[str, Transform | None] = {
 }
 
 
+def pastes(name: str) -> bool:
+    """Whether an image gets parts of the one before it in the batch, or of the last."""
+    return AUGMENT[name] is photo_mix
+
+
 def for_statistics(name: str) -> str:
     """The augmentation of the images that give averaged weights their batch norm statistics.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from tfproj.core import hardware, image
@@ -40,6 +42,16 @@ def make_cache(planned: Plan, split: str) -> Cache:
         return crops.Drawn(sizes, *masks, spec.size, planned.examples, config.seed)
 
     return Crops(examples, *shape, len(spec.classes), lay)
+
+
+@contextlib.contextmanager
+def unreadable_named(caches: dict[str, Cache]) -> Iterator[None]:
+    """Raise what a cache could not read; TensorFlow would bury it in an error of its own."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        unreadable = next((cache.error for cache in caches.values() if cache.error), None)
+        raise unreadable or error from error
 
 
 class Cache:

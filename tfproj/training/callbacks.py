@@ -10,10 +10,11 @@ import keras
 from tqdm import tqdm
 
 from tfproj.core.files import replacing, write_csv
-from tfproj.core.words import duration
+from tfproj.core.words import duration, plural
 from tfproj.errors import TfprojError
+from tfproj.models.checkpoint import save_model
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import best_epoch, out_of_patience
+from tfproj.runs.history import best_epoch, out_of_patience, tied_epochs
 from tfproj.runs.run import Run
 from tfproj.training.metrics import COUNTED, Counts
 from tfproj.training.multi_label import LabelAveragePrecision
@@ -60,10 +61,10 @@ class Checkpoints(keras.callbacks.Callback):
         kept = self._config.keep == "last" or best_epoch(self.history, monitored) == epoch + 1
         self._run.retire(new_weights=kept)
         with replacing(self._run.last_weights) as temporary:
-            self.model.save(temporary)
+            save_model(self.model, temporary)
             if kept:
                 with replacing(self._run.best_weights) as best, self._kept.swapped_in():
-                    self.model.save(best)
+                    save_model(self.model, best)
             write_csv(self._run.history_file, self.history)
         if out_of_patience(self.history, monitored, self._config.patience):
             self.model.stop_training = True
@@ -165,3 +166,17 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._bar.close()
+
+
+def say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
+    """Which epoch is kept, in one line."""
+    history, monitored = run.history(), config.monitored
+    best, tied = best_epoch(history, monitored), tied_epochs(history, monitored)
+    kept = ", kept is the last" if config.keep == "last" else ""
+    if len(tied) > 1:
+        kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
+    print(
+        f"trained {plural(len(history) - done, 'epoch')} in {duration(seconds)}; best epoch {best} "
+        f"by {monitored}{kept}: {run.path}",
+        file=sys.stderr,
+    )

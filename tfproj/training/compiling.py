@@ -56,15 +56,22 @@ def steps_per_call(steps: int, pixels: int) -> int:
 
 
 def _metrics(planned: Plan) -> list:
-    config, classes, void = planned.config, len(planned.spec.classes), planned.dataset.void
+    config, classes = planned.config, len(planned.spec.classes)
     if config.multi_label:
         return [LabelAveragePrecision(classes, len(planned.dataset.splits["val"]))]
-    if config.teacher or void:
-        accuracy = LabelAccuracy(void=void)
-    else:
-        accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    found = [accuracy] if config.task == "classify" else [accuracy, MeanAveragePrecision(classes)]
+    found = train_accuracy(planned)
+    if config.task == "segment":
+        found.append(MeanAveragePrecision(classes))
     return found + [Measure(classes, config.monitor)] * (config.monitor in MEASURES)
+
+
+def train_accuracy(planned: Plan) -> list[keras.metrics.Metric]:
+    """The measure that training steps count, too; none of several labels an image."""
+    if planned.config.multi_label:
+        return []
+    if planned.config.teacher or planned.dataset.void:
+        return [LabelAccuracy(void=planned.dataset.void)]
+    return [keras.metrics.SparseCategoricalAccuracy("accuracy")]
 
 
 def make_loss(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfproj.data.masks import IGNORE
+from tfproj.models.replicas import over_replicas
 
 
 @keras.saving.register_keras_serializable("tfproj")
@@ -68,9 +69,10 @@ class SoftmaxLoss(keras.losses.Loss):
         if not self.void:
             return losses
         counts = keras.ops.cast(labels != IGNORE, losses.dtype)
-        scale = keras.ops.sum(keras.ops.ones_like(counts)) / keras.ops.maximum(
-            keras.ops.sum(counts), 1
+        total, found = (
+            over_replicas(keras.ops.sum(each)) for each in (keras.ops.ones_like(counts), counts)
         )
+        scale = total / keras.ops.maximum(found, 1)
         return keras.ops.where(labels != IGNORE, losses, 0.0) * scale
 
     def get_config(self):
@@ -81,6 +83,6 @@ class SoftmaxLoss(keras.losses.Loss):
 def _dice_losses(one_hot, probabilities):
     """(..., classes) each -> (classes,)."""
     pixels = tuple(range(len(one_hot.shape) - 1))
-    inside = keras.ops.sum(probabilities * one_hot, axis=pixels)
-    total = keras.ops.sum(probabilities + one_hot, axis=pixels)
+    inside = over_replicas(keras.ops.sum(probabilities * one_hot, axis=pixels))
+    total = over_replicas(keras.ops.sum(probabilities + one_hot, axis=pixels))
     return 1 - (2 * inside + 1) / (total + 1)

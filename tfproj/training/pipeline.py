@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
 
 from tfproj.experiment.mirroring import flips
-from tfproj.training.augment import AUGMENT, mirror
+from tfproj.training.augment import AUGMENT, mirror, pastes
 from tfproj.training.cache import Cache
 from tfproj.training.distillation import Teachers
 
@@ -60,6 +61,29 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Of each batch, divided into ``parts`` alike, the ``count`` parts from ``first`` on.
+
+    A part has neighbours in the order of the split: most of its images come again and again, and
+    few of the others need to be decoded.
+    """
+
+    parts: int = 1
+    first: int = 0
+    count: int = 1
+
+    def places(self, part: int, chosen: np.ndarray) -> np.ndarray:
+        """Where in a batch of the examples ``chosen`` int (B,) its share lies: int (B / parts,)."""
+        if self.parts == 1:
+            return np.arange(len(chosen))
+        length, start = len(chosen) // self.parts, self.first + part
+        return np.sort(np.argsort(chosen, kind="stable")[start * length : (start + 1) * length])
+
+
+ALL = Share()
+
+
 def train_batches(
     cache: Cache,
     batch_size: int,
@@ -68,6 +92,7 @@ def train_batches(
     augment: str,
     mirrored: Sequence[int] | None = None,
     teachers: Teachers | None = None,
+    share: Share = ALL,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of all ``epochs`` through one iterator.
 
@@ -77,6 +102,7 @@ def train_batches(
     Args:
         mirrored: the class of each class's mirror image, see ``ModelSpec.mirrored``; None: its own.
         teachers: whose answers go with the labels.
+        share: what is wanted of each batch; its parts come one by one.
 
     Returns:
         (image uint8 (B, H, W, C), label int32 (B,) or uint8 (B, classes) or mask uint8 (B, H, W),
@@ -93,24 +119,47 @@ def train_batches(
     def order_of(epoch: int) -> np.ndarray:
         return epoch_order(seed, epoch, len(cache), cache.repeats)
 
-    def gather(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        images, targets = view(step)
+    def gather(index: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        step, part = divmod(int(index), share.count)
+        epoch, place = divmod(step, steps)
+        chosen = order_of(epoch)[place * batch_size : (place + 1) * batch_size]
+        places = share.places(part, chosen)
+        images, targets = view(step, epoch, chosen, places)
+        if share.parts > 1:
+            images, targets = images[places], targets[places]
         return images, teachers.pack(images, targets) if teachers else targets
 
-    def view(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        epoch, place = divmod(int(step), steps)
-        chosen = order_of(epoch)[place * batch_size : (place + 1) * batch_size]
-        batch = cache.batch(chosen, epoch)
+    def view(step: int, epoch: int, chosen: np.ndarray, places: np.ndarray) -> tuple:
+        batch = _read(cache, chosen, epoch, places, pastes(augment))
         if flips(augment):
             batch = mirror(*batch, mirrored_in(seed, epoch, len(cache))[chosen], classes)
         if transform is None:
             return batch
-        return transform(*batch, np.random.default_rng([seed, int(step), 1]))
+        return transform(*batch, np.random.default_rng([seed, step, 1]))
 
-    dataset = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
+    bounds = (epoch * steps * share.count for epoch in (epochs.start, epochs.stop))
+    dataset = tf.data.Dataset.range(*bounds)
     kinds = (tf.float32, (1 + teachers.classes,)) if teachers else None
-    dataset = dataset.map(_numpy_batch(gather, cache, batch_size, kinds))
+    dataset = dataset.map(_numpy_batch(gather, cache, batch_size // share.parts, kinds))
     return dataset.prefetch(4).with_options(_options())
+
+
+def _read(
+    cache: Cache, chosen: np.ndarray, epoch: int, places: np.ndarray, pasted: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The examples ``chosen`` of a batch, or those at its ``places`` alone, and zeros elsewhere.
+
+    So a part has what an augmentation draws for it among the whole batch; and what it pastes.
+    """
+    if len(places) == len(chosen):
+        return cache.batch(chosen, epoch)
+    if pasted:
+        places = np.union1d(places, (places - 1) % len(chosen))
+    whole = []
+    for part in cache.batch(chosen[places], epoch):
+        whole.append(np.zeros((len(chosen), *part.shape[1:]), part.dtype))
+        whole[-1][places] = part
+    return whole[0], whole[1]
 
 
 def first_batches(cache: Cache, batch_size: int, seed: int, augment: str) -> list[np.ndarray]:

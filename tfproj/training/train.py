@@ -17,29 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tfproj import backend
 from tfproj.core.files import write_json, write_text
-from tfproj.core.words import duration, plural
 from tfproj.data.dataset import median_size
 from tfproj.errors import InputError, missing_extra
 from tfproj.experiment import initial_weights
 from tfproj.experiment.plan import Plan, describe_splits, plan, plan_resume
-from tfproj.models.checkpoint import load_weights
 from tfproj.models.encoders import load_imagenet
 from tfproj.runs import DEFAULT_ROOT, environment
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import best_epoch, out_of_patience, tied_epochs
+from tfproj.runs.history import out_of_patience
 from tfproj.runs.lock import locked
 from tfproj.runs.run import PRUNED, Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
 from tfproj.training.augment import for_statistics
-from tfproj.training.cache import Cache, make_cache
+from tfproj.training.cache import Cache, make_cache, unreadable_named
 from tfproj.training.compiling import compiled_model
 from tfproj.training.distillation import Teachers
 from tfproj.training.doubts import CollapseAlarm, look_back
 from tfproj.training.probe import fit_last_layer
+from tfproj.training.resuming import extend, restore
+from tfproj.training.strategy import fit
+from tfproj.training.together import Together, agree
 from tfproj.training.tracking import tracked
 from tfproj.training.transfer import initialise
 from tfproj.training.validation_weights import ValidationWeights, norms
@@ -60,6 +60,7 @@ def train(
     trackers: Collection[str] = (),
     planned: Plan | None = None,
     listeners: Sequence[keras.callbacks.Callback] = (),
+    together: Together | None = None,
 ) -> Run:
     """Train from the start.
 
@@ -69,6 +70,7 @@ def train(
         trackers: ``tensorboard`` writes events into the run, ``mlflow`` tells MLflow's store.
         planned: the result of :func:`plan` where it was already made.
         listeners: further callbacks, called after an epoch was saved.
+        together: of ``find_together``; this is the first worker, the others call :func:`assist`.
 
     Returns:
         The run directory with weights, history and environment; not yet evaluated.
@@ -83,8 +85,12 @@ def train(
     replaces = check_place(root, config.task, name, overwrite)
     backend.setup()
     precision = backend.resolve_precision(config.precision)
+    if together:
+        agree(together, planned, precision)
     facts = environment.describe(precision)
     facts["seed"] = config.seed
+    facts["device"] = backend.device_name()
+    facts["devices"] = together.share.parts if together else 1
     dataset = planned.dataset
     facts["data"] = {"origin": dataset.origin, "license": dataset.license}
     facts["data"]["median_size"] = median_size(dataset.splits["train"])
@@ -98,7 +104,7 @@ def train(
         if replaces and (Path(root) / config.task / name).resolve() in file.parents:
             raise InputError(f"--init {config.init}: can't be replaced; choose another --name")
     # Whatever can fail does so before the directory is made or an earlier run replaced.
-    with _prepared(planned, precision) as prepared:
+    with _prepared(planned, precision, together) as prepared:
         if replaces:
             for cache in prepared.caches.values():
                 cache.fill()
@@ -129,6 +135,7 @@ def resume(
     trackers: Collection[str] = (),
     planned: Plan | None = None,
     listeners: Sequence[keras.callbacks.Callback] = (),
+    together: Together | None = None,
 ) -> Run:
     """Continue an interrupted run from its last whole epoch, as if it had never stopped.
 
@@ -146,32 +153,38 @@ def resume(
     if init and not run.last_weights.exists():
         planned = replace(planned, source=initial_weights.find_source(init, task))
     precision = run.environment()["precision"]
-    with locked(run.path) as killed, _prepared(planned, precision) as prepared:
+    if together:
+        agree(together, planned, precision)
+    with locked(run.path) as killed, _prepared(planned, precision, together) as prepared:
         if PRUNED in run.warnings():
             run.drop_warning(PRUNED)
         if planned.config.epochs != run.config().epochs:
-            _extend(run, planned.config.epochs)
+            extend(run, planned.config.epochs)
         if killed and run.ended():  # after the last epoch, before or while this was looked at
-            _restore(run, prepared.model, prepared.steps, planned.config.probe)
+            restore(run, prepared.model, prepared.steps, planned.config.probe)
             look_back(run, planned, prepared.model, prepared.caches)
         else:
             _fit(run, planned, prepared, trackers, listeners)
     return run
 
 
-def _extend(run: Run, epochs: int) -> None:
-    """Record that the run is of more epochs; the configuration that it had is kept."""
-    old, facts = run.config(), run.environment()
-    if out_of_patience(run.history(), old.monitored, old.patience):
-        raise InputError(f"{run.path}: stopped by its patience of {old.patience} epochs")
-    kept = run.path / f"config-{old.epochs}-epochs.json"
-    again = f" && tfproj train {old.task} --resume --epochs {epochs}"
-    facts["repeat"] = facts.get("repeat", "").replace(str(run.config_file), str(kept)) + again
-    rate = "stays" if old.schedule == "constant" else f"is now that of a cosine of {epochs} epochs"
-    print(f"extended from {old.epochs} to {epochs} epochs; the rate {rate}", file=sys.stderr)
-    write_json(kept, old.to_dict())
-    write_json(run.environment_file, facts)
-    write_json(run.config_file, replace(old, epochs=epochs).to_dict())
+def assist(planned: Plan, together: Together, run: Run | None = None) -> None:
+    """Train as another worker than the first, which has the run; writes nothing.
+
+    Args:
+        run: the one that is resumed.
+
+    Raises:
+        InputError: the workers differ, or an image can't be read.
+        TfprojError: another worker has ended.
+    """
+    backend.setup()
+    known = run.environment()["precision"] if run else planned.config.precision
+    precision = backend.resolve_precision(known)
+    agree(together, planned, precision)
+    with _prepared(planned, precision, together) as prepared, unreadable_named(prepared.caches):
+        fit(together, planned, prepared, [], 0)
+    print(f"worker {together.worker}: done; worker 0 has the run", file=sys.stderr)
 
 
 def _require(trackers: Collection[str]) -> None:
@@ -182,31 +195,36 @@ def _require(trackers: Collection[str]) -> None:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The compiled model, steps per epoch, the decoded examples by split, and teachers."""
+    """The compiled model, steps per epoch, the decoded examples by split, teachers, devices."""
 
     model: keras.Model
     steps: int
     caches: dict[str, Cache]
     teachers: Teachers | None = None
+    together: Together | None = None
 
 
 @contextlib.contextmanager
-def _prepared(planned: Plan, precision: str) -> Iterator[_Prepared]:
-    """A model with random weights or those of the source, and its data, within the block."""
+def _prepared(planned: Plan, precision: str, together: Together | None) -> Iterator[_Prepared]:
+    """A model with random weights or those of the source, and its data, within the block.
+
+    Another worker than the first gets its weights from that one, and validates nothing.
+    """
     config, caches = planned.config, {}
+    first = together is None or together.is_first
     keras.utils.set_random_seed(config.seed)
     try:
         model, steps = compiled_model(planned, precision)
-        caches |= {name: make_cache(planned, name) for name in ("train", "val")}
-        if planned.source:
-            first = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
-            images, _ = caches["train"].batch(first)
+        caches |= {name: make_cache(planned, name) for name in ("train", "val")[: 1 + first]}
+        if planned.source and first:
+            some = pipeline.epoch_order(config.seed, 0, len(caches["train"]))[:STATISTICS_IMAGES]
+            images, _ = caches["train"].batch(some)
             initialise(model, planned.spec, config.model_options, planned.source, images)
-        elif encoder := config.model_options.get("encoder"):
+        elif first and (encoder := config.model_options.get("encoder")):
             load_imagenet(model, encoder, config.encoder_weights)
         found = planned.teachers
         teachers = Teachers(found, config.temperature) if found else None
-        yield _Prepared(model, steps, caches, teachers)
+        yield _Prepared(model, steps, caches, teachers, together)
     finally:
         keras.config.set_dtype_policy("float32")
         for cache in caches.values():
@@ -217,13 +235,13 @@ def _fit(
     run: Run, planned: Plan, prepared: _Prepared, trackers: Collection[str], more: Sequence
 ) -> None:
     config, caches = planned.config, prepared.caches
-    history = _restore(run, prepared.model, prepared.steps, config.probe)
+    history = restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
     if done >= config.epochs or out_of_patience(history, config.monitored, config.patience):
         raise Finished(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
-        with tracked(run, "mlflow" in trackers) as told:
+        with tracked(run, "mlflow" in trackers) as told, unreadable_named(caches):
             own = _callbacks(run, planned, prepared, history, "tensorboard" in trackers)
             listeners = [*own, *told, *more]
             if config.probe and not done:
@@ -234,16 +252,15 @@ def _fit(
             f"interrupted after {len(run.history())} of {config.epochs} epochs; continue with: "
             f"tfproj train {config.task} --resume {shlex.quote(str(run.path))}"
         ) from None
-    except tf.errors.OpError as error:
-        unreadable = next((cache.error for cache in caches.values() if cache.error), None)
-        raise unreadable or error from error
-    _say_trained(run, config, done, time.monotonic() - begin)
+    callbacks.say_trained(run, config, done, time.monotonic() - begin)
     look_back(run, planned, prepared.model, caches)
 
 
 def _fit_epochs(planned: Plan, prepared: _Prepared, done: int, listeners: list) -> None:
     config, caches = planned.config, prepared.caches
-    if done == config.epochs:
+    if prepared.together:
+        fit(prepared.together, planned, prepared, listeners, done)
+    if prepared.together or done == config.epochs:
         return
     prepared.model.fit(
         pipeline.train_batches(
@@ -280,34 +297,3 @@ def _callbacks(
     if tensorboard:
         listeners.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
     return listeners
-
-
-def _say_trained(run: Run, config: TrainConfig, done: int, seconds: float) -> None:
-    history, monitored = run.history(), config.monitored
-    best, tied = best_epoch(history, monitored), tied_epochs(history, monitored)
-    kept = ", kept is the last" if config.keep == "last" else ""
-    if len(tied) > 1:
-        kept = f" and, of {len(tied)} epochs with the same, loss{kept}"
-    print(
-        f"trained {plural(len(history) - done, 'epoch')} in {duration(seconds)}; best epoch {best} "
-        f"by {monitored}{kept}: {run.path}",
-        file=sys.stderr,
-    )
-
-
-def _restore(run: Run, model, steps: int, probe: bool) -> list[dict]:
-    """Load weights and optimiser of the last whole epoch; returns the history up to it."""
-    if not run.last_weights.exists():
-        return []
-    model.optimizer.build(model.trainable_variables)
-    load_weights(model, run.last_weights)
-    done = int(model.optimizer.iterations) // steps + probe
-    history = run.history()[:done]
-    if len(history) != done:
-        raise InputError(
-            f"{run.history_file}: {len(history)} epochs, but the weights are of {done}"
-        )
-    monitor = run.config().monitored
-    if any(monitor not in row for row in history):
-        raise InputError(f"{run.history_file}: damaged (no column {monitor!r})")
-    return history
