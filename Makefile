@@ -24,8 +24,10 @@ fuzz: $(VENV)/installed
 
 # What must hold under kills, faults and load, for an hour: docs/reliability.md.
 SOAK_MINUTES ?= 60
+SOAK_SEED ?= 0
 soak: $(VENV)/installed
-	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --json soak.json
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) \
+		--json soak.json
 
 # What benchmarks/ compares with; the package itself never needs it.
 bench-setup: $(VENV)/installed

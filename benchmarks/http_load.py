@@ -165,19 +165,7 @@ def _damaged_form(rng: random.Random, path: str, image: bytes) -> bytes:
 
 
 def _odd_query(rng: random.Random, path: str, image: bytes) -> bytes:
-    values = (
-        "-1",
-        "0",
-        "nan",
-        "inf",
-        "1e9",
-        "",
-        "%00",
-        "99999999999999999999",
-        "auto",
-        "٣",
-        "1&top=2",
-    )
+    values = ("-1", "0", "nan", "inf", "1e9", "", "%00", "9" * 20, "auto", "٣", "1&top=2")
     query = f"{rng.choice(('top', 'unknown_below', 'mask', 'x'))}={rng.choice(values)}"
     return request("POST", f"{path}?{query}".encode().decode("latin-1"), image)
 
@@ -194,21 +182,8 @@ def _odd_address(rng: random.Random, path: str, image: bytes) -> bytes:
 
 
 def _tensors(rng: random.Random, path: str, image: bytes) -> bytes:
-    odd = (
-        None,
-        -1,
-        0,
-        1.5,
-        1e400,
-        "UINT8",
-        "image",
-        [],
-        [[]],
-        {},
-        [1, 28, 28, 1],
-        [2**63] * 4,
-        True,
-    )
+    nested = ([], [[]], {}, [1, 28, 28, 1], [2**63] * 4)
+    odd = (None, -1, 0, 1.5, 1e400, "UINT8", "image", True, *nested)
 
     def pick(good: object) -> object:
         return rng.choice((good, good, rng.choice(odd)))

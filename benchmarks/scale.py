@@ -52,39 +52,51 @@ def start(engine: str, images: Path, output: Path, mark: str) -> subprocess.Pope
     )  # fmt: skip
 
 
-def marked(mark: str, known: dict[int, bool]) -> list[int]:
-    """Processes of a command, also those that have left its session."""
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    text = f"{MARK}={mark}\0".encode()
+def marked(mark: str, looks: dict[int, int]) -> list[int]:
+    """Processes of a command, also those that have left its session: by environment or parent.
+
+    Args:
+        looks: how often each process was looked at, -1 where it is one. A child has its parent's
+            environment only after exec, so some looks are needed; Ray's workers overwrite theirs.
+    """
+    pids = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    text = f"{MARK}={mark}".encode()
     for pid in pids:
-        # Anew until it is found: a process has its parent's environment only after exec.
-        if not known.get(pid):
+        if 0 <= looks.setdefault(pid, 0) < 4:
             try:
-                known[pid] = text in Path(f"/proc/{pid}/environ").read_bytes() + b"\0"
-            except OSError:
-                known[pid] = False
-    return [pid for pid in pids if known[pid]]
+                found = text in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                found = found or looks.get(int(stat(pid)[1]), 0) < 0
+            except (OSError, IndexError):
+                found = False
+            looks[pid] = -1 if found else looks[pid] + 1
+    return [pid for pid in pids if looks[pid] < 0]
+
+
+def stat(pid: int) -> list[str]:
+    """Fields of a process from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
 def measure(engine: str, images: Path, output: Path) -> dict[str, float]:
-    mark, known, cpu, peak = f"{os.getpid()}-{time.monotonic_ns()}", {}, {}, 0
+    mark, looks, cpu, peak = f"{os.getpid()}-{time.monotonic_ns()}", {}, {}, 0
     before, begin = os.times(), time.perf_counter()
     process = start(engine, images, output, mark)
     while process.poll() is None:
         memory = 0
-        for pid in marked(mark, known):
+        for pid in marked(mark, looks):
             try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                fields = stat(pid)
                 cpu[pid] = (int(fields[11]) + int(fields[12])) / TICKS
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 memory += int(rollup.split("\nPss:")[1].split()[0])
             except (OSError, IndexError):
                 continue
         peak = max(peak, memory)
-        time.sleep(0.3)
+        time.sleep(0.5)
     if process.returncode:
         raise common.Unavailable(common.MISSING if engine == "ray" else "failed: see its output")
     after = os.times()
+    common.progress(f"{engine}: {sum(cpu.values()):.1f} s of CPU, {peak / 1024:.0f} MB")
     # What ended between two looks is in the second, but for what others have waited for.
     waited = after[2] + after[3] - before[2] - before[3]
     return {"cpu": max(waited, sum(cpu.values())), "mb": peak / 1024,
@@ -101,14 +113,21 @@ def rows(engine: str, output: Path) -> dict[str, tuple]:
     return {row["image"]: (row["label"], row["probability"]) for row in found}
 
 
-def kill(images: Path, output: Path, kills: int, expected: dict, seconds: float) -> dict:
+def parts(output: Path) -> int:
+    return len(list(output.glob("parts/part-*")))
+
+
+def kill(images: Path, output: Path, kills: int, expected: dict) -> dict:
     """Kill workers and drivers at random moments; the counts of what was lost, doubled, other."""
     rng, starts, process, killed = random.Random(0), 0, None, collections.Counter()
     while killed.total() < kills:
         if process is None or process.poll() is not None:
             mark = f"kill-{os.getpid()}-{starts}"
             process, starts = start("dask", images, output, mark), starts + 1
-        time.sleep(rng.uniform(1, 1 + seconds / kills))
+        goal = parts(output) + rng.randrange(max(1, round(1.6 * len(expected) / PART / kills)))
+        while process.poll() is None and parts(output) < goal:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 1))
         victim = "driver" if killed.total() % 2 else "worker"
         pids = [pid for pid in marked(mark, {}) if b"spawn_main" in
                 Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
@@ -118,8 +137,7 @@ def kill(images: Path, output: Path, kills: int, expected: dict, seconds: float)
         killed[victim] += 1
         if victim == "driver":
             process.wait()
-        done = len(list(output.glob("parts/part-*")))
-        common.progress(f"killed a {victim}; {done} parts are there")
+        common.progress(f"killed a {victim}; {parts(output)} parts are there")
     process.wait()
     start("dask", images, output, "last").wait()
     found = rows("dask", output)
@@ -156,7 +174,8 @@ def main() -> None:
         cli = [answer["cpu"] for answer in answers["cli"]]
         for engine, found in answers.items():
             values = [answer["cpu"] for answer in found]
-            other = sum(rows(engine, outputs[engine]).get(k) != v for k, v in expected.items())
+            made = rows(engine, outputs[engine])
+            other = sum(made.get(image) != row for image, row in expected.items())
             over = (np.median(values) - np.median(cli)) / count * 1e6
             lines.append(common.row(
                 f"{count:,} images, 2 workers", engine, "CPU s", values, cli, "cli",
@@ -168,8 +187,7 @@ def main() -> None:
             ))  # fmt: skip
         lines += [common.note(f"{count:,} images, 2 workers", *pair) for pair in notes.items()]
         if options.kills:
-            facts = kill(root / "images", root / "killed", options.kills, expected,
-                         answers["dask"][0]["wall"])  # fmt: skip
+            facts = kill(root / "images", root / "killed", options.kills, expected)
             print(f"kills: {facts}\n")
     common.finish(options, lines, **facts)
 

@@ -11,7 +11,7 @@ the same JPEG files (400 x 600 px) with ``Predictor(threads=1).predict`` behind 
 32 clients on the same machine: the CPU that the clients take is missing to all of them alike.
 
 "CPU a request of our own" is the processor time of the server's processes less that of the
-prediction alone; memory is what is resident.
+prediction alone; "clients ms" is what a request takes of the clients. Memory is what is resident.
 """
 
 from __future__ import annotations
@@ -197,24 +197,25 @@ def speed(model: str, options: argparse.Namespace) -> list[common.Row]:
     stream, single = Predictor.pretrained(model), Predictor.pretrained(model, threads=1)
     stream.predict(images)  # what is loaded once
 
-    def streamed() -> tuple[float, float, float]:
+    def streamed() -> tuple[float, ...]:
         work = (images * (total // len(images) + 1))[:total]
         seconds = common.seconds(lambda: sum(1 for _ in stream.stream(work)))
         begin = time.process_time()
         for image in work[: total // 4]:
             single.predict(image)
-        return total / seconds, 0.0, 4000 * (time.process_time() - begin) / total
+        return total / seconds, 0.0, 4000 * (time.process_time() - begin) / total, 0.0
 
-    def served(name: str, opened: Callable[[int], Any]) -> tuple[float, float, float]:
+    def served(name: str, opened: Callable[[int], Any]) -> tuple[float, ...]:
         with opened(free_port()) as found:
             wires = [wire(name, model, image) for image in images]
             _, _, statuses = http_load.load(found.port, wires, CLIENTS, CLIENTS)
             if set(statuses) != {200}:
                 raise common.Unavailable(f"failed: answers {dict(statuses)}")
-            begin = found.cpu()
+            begin, own = found.cpu(), time.process_time()
             seconds, latencies, _ = http_load.load(found.port, wires, CLIENTS, total)
+            own = 1000 * (time.process_time() - own) / total
             cpu = 1000 * (found.cpu() - begin) / total
-            return total / seconds, 1000 * latencies[int(0.99 * len(latencies))], cpu
+            return total / seconds, 1000 * latencies[int(0.99 * len(latencies))], cpu, own
 
     contenders: dict[str, Callable] = {STREAM: streamed}
     contenders[OURS] = partial(served, OURS, partial(ours, model))
@@ -232,9 +233,10 @@ def _rows(model: str, contenders: dict, found: dict, notes: dict) -> list[common
         if name in notes:
             rows.append(common.note(case, name, notes[name]))
             continue
-        rates, slowest, cpu = (list(column) for column in zip(*found[name], strict=True))
+        rates, slowest, cpu, clients = (list(column) for column in zip(*found[name], strict=True))
         goal = ("at least", 0.9) if name == OURS else None
-        more = {"CPU ms": float(np.median(cpu)), "p99 ms": float(np.median(slowest))}
+        columns = {"CPU ms": cpu, "clients ms": clients, "p99 ms": slowest}
+        more = {key: float(np.median(values)) for key, values in columns.items()}
         rows.append(common.row(case, name, "img/s", rates, reference, STREAM, goal, **more))
     if OURS in found:
         pairs = zip(found[OURS], found[STREAM], strict=True)

@@ -13,7 +13,7 @@ from tfproj.cli.predict import model_file
 from tfproj.core.spec import LAYOUTS, RESIZES
 from tfproj.export.any_model import PREPROCESSING, export_model
 from tfproj.export.budget import Budget, export_within
-from tfproj.export.job import Options
+from tfproj.export.job import CONVERTERS, Options
 from tfproj.export.keras_file import is_keras
 from tfproj.export.onnx_file import export_onnx
 from tfproj.export.runtimes import FORMATS
@@ -49,6 +49,12 @@ _ABOVE_0 = click.FloatRange(min=0, min_open=True)
     help="ONNX operator set. [default: 17, or what --target-ort reads]",
 )
 @click.option("--target-ort", metavar="VERSION", help="Oldest onnxruntime that must load the file.")
+@click.option(
+    "--converter",
+    type=click.Choice(CONVERTERS),
+    default=CONVERTERS[0],
+    help="What makes the graph. [default: tf2onnx]",
+)
 @click.option("--data", metavar="DIR", help="Other data, or the run's own where they lie now.")
 @click.option("--no-data", is_flag=True, help="Verify on generated images, without any data.")
 @click.option(

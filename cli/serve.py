@@ -23,12 +23,9 @@ TOKEN = "TFPROJ_TOKEN"
 @click.option("--host", default="127.0.0.1", show_default=True, help="Others need TFPROJ_TOKEN.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option(
-    "--queue",
-    type=click.IntRange(min=0),
-    default=64,
-    show_default=True,
+    "--queue", type=click.IntRange(min=0), default=64, show_default=True,
     help="Images that may wait; more are answered with 503 and Retry-After.",
-)
+)  # fmt: skip
 @click.option(
     "--max-body", type=click.IntRange(min=1), default=32, show_default=True, metavar="MB",
     help="Of a request; larger ones are answered with 413.",

@@ -26,7 +26,7 @@ from tfproj.errors import InputError
 from tfproj.experiment import presets
 from tfproj.experiment.balance import explain
 from tfproj.experiment.plan import Plan, explain_size, plan, plan_resume
-from tfproj.export.job import Options
+from tfproj.export.job import CONVERTERS, Options
 from tfproj.export.onnx_file import export_onnx
 from tfproj.inference.model_file import read_model
 from tfproj.runs import DEFAULT_ROOT
@@ -68,6 +68,7 @@ def _train(
     resume: str | None,
     seeds: int | None,
     tensorboard: bool,
+    tracker: str | None,
     no_evaluate: bool,
     report: bool,
     device: str | None,
@@ -76,6 +77,7 @@ def _train(
     **chosen: Any,
 ) -> None:
     flags = {key: value for key, value in chosen.items() if value is not None}
+    trackers = [*["tensorboard"] * tensorboard, *filter(None, [tracker])]
     if resume is not None and (flags.keys() - {"epochs"} or name or overwrite or seeds):
         raise InputError(
             "--resume takes everything but --epochs from the run; leave out the other flags"
@@ -98,20 +100,22 @@ def _train(
     elif seeds:
         from tfproj.search.seeds import train_seeds  # noqa: PLC0415 (loads TensorFlow)
 
-        runs = train_seeds(planned, seeds, runs_dir, name, overwrite, tensorboard)
-        finish_seeds(runs, no_evaluate, report, as_json)
+        runs = train_seeds(planned, seeds, runs_dir, name, overwrite, trackers)
+        finish_seeds(runs, no_evaluate, report, as_json, tracker)
     elif run is not None:
         with _exported_again(run):
             try:
-                training.resume(run, tensorboard, planned, together=together)
+                training.resume(run, trackers, planned, together=together)
             except training.Finished:
                 if no_evaluate or run.metrics_file.exists():
                     raise
                 click.echo(f"{run.path}: all epochs are there, and not yet measured", err=True)
-            finish(run, no_evaluate, report, as_json)
+            finish(run, no_evaluate, report, as_json, tracker)
     else:
-        planned_run = (planned.config, runs_dir, name, overwrite, tensorboard, planned)
-        finish(training.train(*planned_run, together=together), no_evaluate, report, as_json)
+        planned_run = (planned.config, runs_dir, name, overwrite, trackers, planned)
+        finish(
+            training.train(*planned_run, together=together), no_evaluate, report, as_json, tracker
+        )
 
 
 def _plan_resume(
@@ -177,7 +181,9 @@ def _exported_again(run: Run) -> Iterator[None]:
     if old and not run.onnx_file.is_file():  # last: it may fail
         opset = old.metadata.get("graph", {}).get("opset")
         half, free = "half" in old.metadata, old.spec.dynamic_size
-        options = Options(opset=opset, half=half, dynamic_size=free, layout=old.spec.layout)
+        by = old.metadata.get("graph", {}).get("converter", CONVERTERS[0]).split()[0]
+        same = {"half": half, "dynamic_size": free, "layout": old.spec.layout, "converter": by}
+        options = Options(opset=opset, **same)
         export_onnx(run, None, options)
         click.echo(f"exported again, with the new weights: {run.onnx_file}", err=True)
 
@@ -206,9 +212,11 @@ def build_config(
     return presets.make_config(task, preset, **values)
 
 
-def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
+def finish(
+    run: Run, no_evaluate: bool, report: bool, as_json: bool, tracker: str | None = None
+) -> None:
     """Evaluate on the held-out splits, write the report, print."""
-    metrics = _evaluate(run, no_evaluate, report)
+    metrics = _evaluate(run, no_evaluate, report, tracker)
     if as_json:
         print_json({"run": str(run.path), "epochs": len(run.history()), "metrics": metrics})
     else:
@@ -216,7 +224,9 @@ def finish(run: Run, no_evaluate: bool, report: bool, as_json: bool) -> None:
         click.echo(f"next: tfproj export {shlex.quote(str(run.path))} --onnx", err=True)
 
 
-def _evaluate(run: Run, no_evaluate: bool, report: bool) -> dict[str, Any] | None:
+def _evaluate(
+    run: Run, no_evaluate: bool, report: bool, tracker: str | None
+) -> dict[str, Any] | None:
     from tfproj.evaluation.evaluate import evaluate  # noqa: PLC0415 (loads TensorFlow)
 
     metrics = None
@@ -224,12 +234,18 @@ def _evaluate(run: Run, no_evaluate: bool, report: bool) -> dict[str, Any] | Non
         metrics = evaluate(run, [split for split in run.counts() if split != "train"])
     if report:
         write_report(run)
+    if tracker:
+        from tfproj.training.tracking import tell_result  # noqa: PLC0415 (loads TensorFlow)
+
+        tell_result(run, metrics)
     return metrics
 
 
-def finish_seeds(runs: list[Run], no_evaluate: bool, report: bool, as_json: bool) -> None:
+def finish_seeds(
+    runs: list[Run], no_evaluate: bool, report: bool, as_json: bool, tracker: str | None = None
+) -> None:
     """As :func:`finish`, of runs that differ in their seed alone: mean and deviation."""
-    metrics = [_evaluate(run, no_evaluate, report) for run in runs]
+    metrics = [_evaluate(run, no_evaluate, report, tracker) for run in runs]
     splits = [
         found["splits"] if found else {"val": {run.config().monitored: run.kept_value()}}
         for run, found in zip(runs, metrics, strict=True)

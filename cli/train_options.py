@@ -157,6 +157,11 @@ def train_options(task: str) -> Decorator:
                 help="Train N runs, NAME-seed0 and so on; prints mean and standard deviation.",
             ),
             click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events."),
+            click.option(
+                "--tracker",
+                type=click.Choice(["mlflow"]),
+                help="Also tell MLflow, at MLFLOW_TRACKING_URI.",
+            ),
             click.option("--no-evaluate", is_flag=True, help="Skip the final evaluation."),
             click.option("--report", is_flag=True, help="Also write the report."),
             device,

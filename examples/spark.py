@@ -28,8 +28,13 @@ def predicted(frames, model, output):
 
 
 def main(model, images, output):
-    spark = SparkSession.builder.getOrCreate()
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(PART))
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or another one that PATH has
+    spark = (
+        SparkSession.builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", PART)
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .getOrCreate()
+    )
     paths = Path(images).read_text(encoding="utf-8").splitlines()
     tasks = spark.sparkContext.parallelize([(path,) for path in paths], -(-len(paths) // PART))
     task = partial(predicted, model=model, output=os.path.abspath(output))

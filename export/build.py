@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,12 @@ class Built:
     """A verified model, not yet written.
 
     Attributes:
-        proto: the graph, an ``onnx.ModelProto``.
+        proto: the graph, an ``onnx.ModelProto``; None of another format.
         parameters: number of weights in it.
         measured: what its metadata says beside the job.
         data: the file.
         found: where training images lie, for a score of unknown ones.
+        beside: other files that belong to it, by path.
     """
 
     proto: Any
@@ -53,6 +54,7 @@ class Built:
     measured: Measured
     data: bytes
     found: Surroundings | None = None
+    beside: dict[Path, bytes] = field(default_factory=dict)
 
 
 def build(job: Job) -> Built:
@@ -72,7 +74,9 @@ def build(job: Job) -> Built:
     print("converting to ONNX ...", file=sys.stderr)
     found = _surroundings(trained, job)
     options = planned.config.model_options
-    proto, parameters = simple_graph(trained, spec, options, job.opset, found)
+    proto, parameters = simple_graph(
+        trained, spec, options, job.opset, found, job.options.converter
+    )
     if job.options.half:
         half.store_half(proto)
     proto.ir_version = IR_VERSION

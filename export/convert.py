@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import logging
+import importlib
 from typing import Any
 
 import keras
-import tensorflow as tf
-import tf2onnx
 
-from tfproj.core.spec import (
-    INPUT_NAME,
-    PROBABILITIES_NAME,
-    SCORES_NAME,
-    ModelSpec,
-)
-from tfproj.errors import TfprojError, first_line
-from tfproj.export.simplify import refill, tidy
+from tfproj.core.spec import INPUT_NAME, ModelSpec
+from tfproj.export.job import CONVERTERS
+from tfproj.export.simplify import tidy
 from tfproj.export.unknown import LAYER, Surroundings, extended
 from tfproj.models.features import PLACES
 from tfproj.models.folding import fold_norms
 
 
 def simple_graph(
-    model, spec: ModelSpec, options: dict[str, Any], opset: int, found: Surroundings | None = None
+    model,
+    spec: ModelSpec,
+    options: dict[str, Any],
+    opset: int,
+    found: Surroundings | None = None,
+    converter: str = CONVERTERS[0],
 ) -> tuple[Any, int]:
     """(``onnx.ModelProto``, number of weights) of a trained model, without norms and tidied.
 
     Args:
         model: what ``build_model(spec, options)`` gives, trained.
         found: gives the file a score of unknown images.
+        converter: one of ``CONVERTERS``.
 
     Raises:
         TfprojError: the conversion failed, or left what has no place in the file.
     """
     folded = fold_norms(model, spec, options)
     layers = [*(layer.name for layer in layers_of(folded)), LAYER, PLACES]
+    # Loaded here: where a converter is broken or not installed, the others still work.
+    convert = importlib.import_module(f"tfproj.export.with_{converter}").convert
     proto = convert(extended(folded, spec, found), opset, spec.multi_label)
     return tidy(proto, layers, spec.dynamic_size), folded.count_params()
 
@@ -46,53 +47,6 @@ def layers_of(model) -> list:
     for layer in model.layers:
         found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
     return found
-
-
-def convert(model, opset: int, multi_label: bool = False):
-    """A Keras model from images to scores, or to outputs by name, as an ``onnx.ModelProto``.
-
-    Height and width are static, the batch is free.
-
-    Raises:
-        TfprojError: tf2onnx failed, or only warned that one of its passes failed.
-    """
-    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=INPUT_NAME)
-
-    @tf.function(input_signature=[signature])
-    def graph(image):
-        found = model(image, training=False)
-        found = found if isinstance(found, dict) else {SCORES_NAME: found}
-        outputs = {name: tf.identity(value, name) for name, value in found.items()}
-        last = tf.nn.sigmoid if multi_label else tf.nn.softmax
-        return {**outputs, PROBABILITIES_NAME: last(found[SCORES_NAME], name=PROBABILITIES_NAME)}
-
-    warnings = _Warnings()
-    logging.getLogger("tf2onnx").addHandler(warnings)
-    try:
-        proto, _ = tf2onnx.convert.from_function(graph, [signature], opset=opset)
-    except (ValueError, RuntimeError, TypeError, NotImplementedError) as error:
-        raise TfprojError(f"conversion failed: {first_line(error)}") from error
-    finally:
-        logging.getLogger("tf2onnx").removeHandler(warnings)
-    if warnings.messages:
-        raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {first_line(warnings)}")
-    # A layer's constants can stay behind as inputs that nothing reads.
-    refill(proto.graph.input, [i for i in proto.graph.input if i.name == INPUT_NAME])
-    return proto
-
-
-class _Warnings(logging.Handler):
-    """Collects warnings: tf2onnx goes on after a failed pass and only logs it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-    def __str__(self) -> str:
-        return "\n".join(self.messages)
 
 
 def free_size(model, spec: ModelSpec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.core.spec import LAYOUTS, ModelSpec
-from tfproj.errors import InputError, TfprojError
+from tfproj.errors import InputError, TfprojError, missing_extra, unknown_name
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
 from tfproj.export.runtimes import FORMATS, require_runtime
@@ -18,8 +19,13 @@ from tfproj.export.web import check_page, require_whole
 from tfproj.models.registry import check_size, input_multiple, input_reach, scaling
 from tfproj.runs.run import Run
 
+# Who makes the graph. The second is independent of the first, and an extra.
+CONVERTERS = ("tf2onnx", "jax2onnx")
 # What only ONNX files have.
-OF_ONNX = ("opset", "target_ort", "dynamic_size", "half", "triton", "web", "layout")
+OF_ONNX = (
+    *("opset", "target_ort", "dynamic_size", "half", "triton", "web"),
+    *("layout", "converter"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Options:
         data: a data set to take instead of the run's own, or where that lies now.
         no_data: verify on generated images, and leave out what only data can tell.
         image_size: (height, width) of the file's input; None: that of the training.
+        converter: one of ``CONVERTERS``.
         layout: ``NHWC``, uint8, or ``NCHW``: float32 0..255, ``probabilities`` first. None: what
             the format is in, ``NCHW`` for ``openvino``.
         format: ``onnx``, ``tflite`` or ``openvino``.
@@ -56,6 +63,7 @@ class Options:
     data: str | None = None
     no_data: bool = False
     image_size: tuple[int, int] | None = None
+    converter: str = CONVERTERS[0]
     layout: str | None = None
     format: str = "onnx"
 
@@ -182,7 +190,12 @@ def prepare(run: Run, output: str | Path | None, options: Options) -> Job:
 
 
 def check_others(options: Options, name: str) -> None:
-    """InputError where what is also to be written has no place."""
+    """InputError where what is also to be written has no place, or a converter is missing."""
+    if options.converter not in CONVERTERS:
+        raise unknown_name("unknown converter", options.converter, CONVERTERS)
+    if importlib.util.find_spec(options.converter) is None:
+        extra = "train" if options.converter == CONVERTERS[0] else options.converter
+        raise missing_extra(options.converter, extra)
     if options.file_layout != LAYOUTS[0]:
         for name in ("triton", "web"):
             if getattr(options, name) is not None:
@@ -216,7 +229,7 @@ def check_format(options: Options) -> None:
         raise InputError(f"format {options.format!r}; expected one of {', '.join(FORMATS)}")
     if options.format == "onnx":
         return
-    others = [name for name in OF_ONNX if getattr(options, name)]
+    others = [name for name in OF_ONNX if getattr(options, name) != getattr(Options, name)]
     if others:
         raise InputError(f"--{others[0].replace('_', '-')} is for --format onnx")
     require_runtime(options.format)

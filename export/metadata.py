@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class Measured:
 
 def describe(job: Job, measured: Measured) -> dict[str, Any]:
     """The metadata of a file, as plain JSON types."""
-    spec = job.spec
+    spec, converter = job.spec, job.options.converter
     size = ["H", "W"] if spec.dynamic_size else list(spec.size)
     first = spec.layout == "NCHW"
     image, mask = (
@@ -90,7 +91,11 @@ def describe(job: Job, measured: Measured) -> dict[str, Any]:
             if name in shapes
         },
         "preprocessing": preprocessing(spec, job.scaling),
-        "graph": {"opset": job.opset, "ir_version": IR_VERSION},
+        "graph": {
+            "opset": job.opset,
+            "ir_version": IR_VERSION,
+            "converter": f"{converter} {importlib.metadata.version(converter)}",
+        },
         "training": job.training,
         "versions": environment.versions(),
         **known,

@@ -1,14 +1,15 @@
-"""Write the best weights of a run as one ONNX file, once it is verified."""
+"""Write the best weights of a run as one ONNX file, or as another format, once it is verified."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tfproj import backend
-from tfproj.core.files import write_bytes
+from tfproj.core.files import replacing, write_bytes
 from tfproj.errors import missing_extra
 from tfproj.export.job import Job, Options, Rejected, prepare
 from tfproj.export.runtimes import parts
@@ -42,15 +43,17 @@ def export_onnx(
 
 def write(job: Job) -> dict[str, Any]:
     """As :func:`export_onnx`, once the job is checked."""
-    if job.options.format != "onnx":
-        return _made(job, _other)
     built = _made(job, _built)
-    Predictor(built.data).selftest()  # reads the very bytes that are written
-    write_bytes(job.path, built.data)
+    if job.options.format == "onnx":
+        Predictor(built.data).selftest()  # reads the very bytes that are written
+    files = parts(job.path, built.data)
+    with ExitStack() as stack:  # all or none, and the file itself takes its place last
+        for path, data in {**files, **built.beside}.items():
+            stack.enter_context(replacing(path)).write_bytes(data)
     kind = "quantization" if job.options.int8 else "half"
     result = {
         "path": str(job.path),
-        "bytes": len(built.data),
+        "bytes": sum(map(len, files.values())),
         "parameters": built.parameters,
         "verification": built.measured.verification,
         "calibration": built.measured.calibration,
@@ -91,11 +94,9 @@ def _built(job: Job) -> Any:
     from tfproj.export.build import build  # noqa: PLC0415 (it loads TensorFlow)
     from tfproj.export.quantize import quantize  # noqa: PLC0415 (as this)
 
+    if job.options.format != "onnx":
+        from tfproj.export.others import build_other  # noqa: PLC0415 (as this, of TensorFlow Lite)
+
+        return build_other(job)
     built = build(job)
     return quantize(job, built) if job.options.int8 else built
-
-
-def _other(job: Job) -> dict[str, Any]:
-    from tfproj.export.others import write_other  # noqa: PLC0415 (it loads TensorFlow)
-
-    return write_other(job)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from tfproj.core.files import replacing
 from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME
-from tfproj.export.build import answers_of, figures_of, network
+from tfproj.export.build import Built, answers_of, figures_of, network
 from tfproj.export.golden import GOLDEN_TOLERANCE, golden_images, golden_vectors
 from tfproj.export.isolated import Pass, predict_isolated
 from tfproj.export.job import Job, Rejected
 from tfproj.export.metadata import Measured, describe
 from tfproj.export.openvino_ir import GraphMaker
 from tfproj.export.quantize import EXAMPLES, TOLERANCE
-from tfproj.export.runtimes import parts
 from tfproj.export.samples import draw
 from tfproj.export.tflite import LiteMaker
 from tfproj.export.verify import Answers, comparison_samples, verify
@@ -29,19 +26,12 @@ from tfproj.inference.selftest import replay
 
 
 class Maker(Protocol):
-    """What makes the files of one format.
+    """What makes the files of one format."""
 
-    Attributes:
-        batch_sizes: that a file takes, and is compared at.
-        graph: what the record says of the graph.
-        parameters: number of weights.
-        measured: what is known before a file is compared.
-    """
-
-    batch_sizes: tuple[int, ...]
-    graph: dict[str, Any]
+    batch_sizes: tuple[int, ...]  # that a file takes, and is compared at
+    graph: dict[str, Any]  # what the record says of it
     parameters: int
-    measured: Measured
+    measured: Measured  # before a file is compared
 
     def plain(self) -> bytes:
         """The float32 file."""
@@ -50,7 +40,7 @@ class Maker(Protocol):
         """The int8 file, and how it was made."""
 
     def finished(self, data: bytes, record: dict[str, Any]) -> bytes:
-        """The file with what is known of it, where it has a place for that."""
+        """The file with its record, where it has a place for that."""
 
     def beside(self, record: dict[str, Any]) -> dict[Path, bytes]:
         """Other files that belong to it."""
@@ -59,8 +49,8 @@ class Maker(Protocol):
 MAKERS: dict[str, Any] = {"tflite": LiteMaker, "openvino": GraphMaker}
 
 
-def write_other(job: Job) -> dict[str, Any]:
-    """Write the file and what belongs to it; result and errors as of ``export_onnx``."""
+def build_other(job: Job) -> Built:
+    """The file and what belongs to it; errors as of ``export_onnx``."""
     model = network(job)
     maker: Maker = MAKERS[job.options.format](job, model)
     with scratch() as folder:
@@ -68,20 +58,7 @@ def write_other(job: Job) -> dict[str, Any]:
         record = _record(job, maker, measured)
         data = maker.finished(data, record)
         replay(record, _golden_answers(job, data, folder).__getitem__)  # the bytes to be written
-    files = parts(job.path, data)
-    with ExitStack() as stack:  # all or none, and the file itself takes its place last
-        for path, part in {**files, **maker.beside(record)}.items():
-            stack.enter_context(replacing(path)).write_bytes(part)
-    kind = "quantization" if job.options.int8 else "half"
-    return {
-        "path": str(job.path),
-        "bytes": sum(map(len, files.values())),
-        "parameters": maker.parameters,
-        "verification": measured.verification,
-        "calibration": measured.calibration,
-        "thresholds": measured.thresholds,
-        kind: getattr(measured, kind),
-    }
+    return Built(None, maker.parameters, measured, data, beside=maker.beside(record))
 
 
 def _compared(job: Job, maker: Maker, answer: Answers, folder: Path) -> tuple[bytes, Measured]:

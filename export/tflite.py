@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def convert(model: Any, spec: ModelSpec, images: np.ndarray | None = None) -> by
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # Keras lists every weight
+        # Keras lists every weight; TensorFlow misses statistics that only another way needs.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs")
             return _probabilities_first(converter.convert())
     except Exception as error:  # the converter raises many kinds
         raise TfprojError(f"conversion to TensorFlow Lite failed: {first_line(error)}") from None

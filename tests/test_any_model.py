@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -23,6 +24,7 @@ import keras  # noqa: E402
 from keras import layers  # noqa: E402
 
 from tfproj.export import keras_model  # noqa: E402
+from tfproj.export.with_tf2onnx import convert  # noqa: E402
 
 SCHEMA = Path(__file__).parent.parent / "docs" / "metadata.schema.json"
 CLASSES = ("a", "b", "c")
@@ -141,6 +143,17 @@ def test_mixed_precision_is_computed_in_float32():
     assert plain.predict_on_batch(pixels() / 255.0).dtype == np.float32
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
     np.testing.assert_array_equal(plain.get_weights()[0], model.get_weights()[0])
+
+
+@pytest.mark.parametrize("groups", [4, 16])
+def test_convolutions_in_groups_have_operators_that_tf2onnx_knows(groups):
+    """Those of ConvNeXt and RegNet, which Keras hides in a function on a CPU."""
+    inputs = keras.Input((*SIZE, 16), dtype="uint8", name="image")
+    values = layers.Conv2D(16, 7, groups=groups, padding="same")(layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(values))
+    session = onnxruntime.InferenceSession(convert(model, 17).SerializeToString())
+    (scores,) = session.run(["scores"], {"image": pixels(16)})
+    np.testing.assert_allclose(scores, model.predict_on_batch(pixels(16)), atol=1e-5)
 
 
 def two_inputs():

@@ -12,6 +12,7 @@ from PIL import Image
 from tiny_models import SPECS, pixels, png, tiny_model
 
 from tfproj import Predictor
+from tfproj.core.files import cut_last_line
 from tfproj.errors import InputError
 from tfproj.inference import image_files, table
 from tfproj.inference.image_files import Settings, find_images, mask_names
@@ -146,7 +147,7 @@ def test_an_interrupted_table_is_continued(predictor, folder, tmp_path, file_for
 def test_what_is_left_of_a_line_is_dropped(tmp_path, before, cut_off):
     path = tmp_path / "a.csv.partial"
     path.write_bytes((before + cut_off).encode())
-    table._cut_last_line(path)
+    cut_last_line(path)
     assert path.read_bytes() == before.encode()
 
 

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_a_mask_lies_where_its_image_says(place):
 
 
 def test_other_settings_are_refused(place):
-    predict_paths("classify.onnx", images()[:2], "out")
+    predict_paths("classify.onnx", images()[:2], "out", providers=["CPUExecutionProvider"])
     for more in ({"top": 2}, {"flip": True}, {"part_size": 5}, {"unknown_below": 0.5}):
         with pytest.raises(InputError, match=f"out: was begun with {next(iter(more))} "):
             predict_paths("classify.onnx", images(), "out", **more)
@@ -122,6 +123,8 @@ def test_other_settings_are_refused(place):
         predict_paths("segment.onnx", images(), "out")
     with pytest.raises(InputError, match="explain: not for predict_paths"):
         predict_paths("classify.onnx", images(), "out", explain=True)
+    with pytest.raises(InputError, match="paths is one path; give a list"):
+        predict_paths("classify.onnx", "in/00.png", "out")
     assert len(rows_of()) == 2
 
 
@@ -198,6 +201,13 @@ def test_images_and_parts_may_lie_in_an_object_store(place):
     assert rows[-1]["error"] == "memory://bucket/none.png: no such file"
     assert files.cat_file(rows[0]["mask"]) == Path(local[0]["mask"]).read_bytes()
     assert len(files.ls("/bucket/out/parts")) == 1
+    # Names that look like a pattern, and members of an archive: a billion small files are too many.
+    files.pipe_file("/bucket/[1].png", Path(images()[0]).read_bytes())
+    with zipfile.ZipFile("shard.zip", "w") as archive:
+        archive.write(images()[0], "deep/a.png")
+    odd = ["memory://bucket/[1].png", f"zip://deep/a.png::{Path('shard.zip').absolute().as_uri()}"]
+    for row in predict_paths("segment.onnx", odd, "odd"):
+        assert [row[name] for name in shares] == [local[0][name] for name in shares]
     with pytest.raises(InputError, match="was begun with top 1, now it is 2"):
         predict_paths("segment.onnx", urls, "memory://bucket/out", top=2)
     files.rm("/bucket", recursive=True)

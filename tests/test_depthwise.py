@@ -10,8 +10,9 @@ import onnxruntime  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfproj.core.spec import ModelSpec  # noqa: E402
-from tfproj.export.convert import convert, free_size  # noqa: E402
+from tfproj.export.convert import free_size  # noqa: E402
 from tfproj.export.simplify import tidy  # noqa: E402
+from tfproj.export.with_tf2onnx import convert  # noqa: E402
 from tfproj.models import depthwise  # noqa: E402
 from tfproj.models.depthwise import DepthwiseConv  # noqa: E402
 

@@ -46,9 +46,13 @@ def test_interrupted_soaks_leave_out_what_is_done(tmp_path, monkeypatch):
     cases = [frame.Case(f"toy: {n}", lambda t, r, n=n: tried.append(n), most=1) for n in "ab"]
     options = run._parser().parse_args(["--minutes", "1", "--json", str(tmp_path / "a.json")])
     run.soak(cases[:1], options)
+    options.minutes = 0
     options.resume = True
+    assert run.soak(cases, options)["cases"]["toy: b"]["skipped"] == run.LATE
+    options.minutes = 1
     report = run.soak(cases, options)
     assert tried == ["a", "b"] and list(report["cases"]) == ["toy: a", "toy: b"]
+    assert report["minutes"] == 2
 
 
 def test_litter_and_other_files_are_seen(tmp_path):
@@ -58,7 +62,7 @@ def test_litter_and_other_files_are_seen(tmp_path):
     with pytest.raises(frame.Failed, match="different: a"):
         state.require_same(state.snapshot(tmp_path), before)
     (tmp_path / ".tfproj-x").touch()
-    with pytest.raises(frame.Failed, match="1 temporary files stay: .tfproj-x"):
+    with pytest.raises(frame.Failed, match="1 temporary files stay: .*tfproj-x"):
         state.require_clean(tmp_path)
     with pytest.raises(frame.Failed, match="left over: .tfproj-x"):
         state.require_same(state.snapshot(tmp_path), before)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tfproj.evaluation.evaluate import evaluate  # noqa: E402
 from tfproj.evaluation.report_data import predict_scores  # noqa: E402
 from tfproj.experiment.plan import explain_size, plan, plan_again  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
-from tfproj.models.checkpoint import load_model  # noqa: E402
+from tfproj.models.checkpoint import load_model, save_model  # noqa: E402
 from tfproj.report.load import read_run  # noqa: E402
 from tfproj.runs.run import Run  # noqa: E402
 from tfproj.training import callbacks, optimizers  # noqa: E402
@@ -353,14 +354,14 @@ def test_a_finished_training_holds_no_images(tmp_path, monkeypatch):
 
 
 def test_tensorboard_events(tmp_path):
-    run = train(toy("classify", epochs=1), tmp_path, tensorboard=True)
+    run = train(toy("classify", epochs=1), tmp_path, trackers=["tensorboard"])
     assert list((run.path / "tensorboard").rglob("events*"))
 
 
 def test_tensorboard_is_asked_for_before_the_run_begins(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tfproj\[tensorboard\]'"):
-        train(toy("classify"), tmp_path, tensorboard=True)
+        train(toy("classify"), tmp_path, trackers=["tensorboard"])
     assert not list(tmp_path.iterdir())
 
 
@@ -615,3 +616,16 @@ def test_training_on_what_validated_the_source_is_said(class_folder, tmp_path):
     left = [name for name in held_out if not name.endswith("/0.png")]
     note = f"{len(left)} training images are called as images that {source.path} was validated on"
     assert left and plan(again).dataset.notes == (note,)
+
+
+def test_what_keras_leaves_as_it_fails_to_save_goes(tmp_path, monkeypatch):
+    class Model:
+        def save(self, path):
+            tempfile.mkdtemp()
+            raise OSError(28, "No space left on device")
+
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    with pytest.raises(OSError):
+        save_model(Model(), tmp_path / "a.keras")
+    assert not list((tmp_path / "t").iterdir()) and tempfile.tempdir == str(tmp_path / "t")

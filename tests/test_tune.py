@@ -12,7 +12,7 @@ optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
 from optuna.trial import TrialState  # noqa: E402
 
 from tfproj.cli.main import main  # noqa: E402
-from tfproj.errors import InputError  # noqa: E402
+from tfproj.errors import InputError, NotWritten  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.runs.lock import this_process  # noqa: E402
 from tfproj.runs.run import Run  # noqa: E402
@@ -118,7 +118,7 @@ def test_an_interrupted_trial_is_queued_for_the_next_worker(tune, tmp_path, monk
     assert "the same command goes on" in capsys.readouterr().err
     stopped, queued = opened(tmp_path / "a.journal").trials
     assert (stopped.state, queued.state) == (TrialState.FAIL, TrialState.WAITING)
-    assert queued.user_attrs == {"run": "a-0", "instead_of": 0}
+    assert queued.user_attrs == {"run": "a-0", "instead_of": 0, "worker": this_process()}
     assert studies.counted(opened(tmp_path / "a.journal")) == []
 
 
@@ -157,6 +157,49 @@ def test_a_database_holds_studies_by_name(begun, tmp_path):
     trial.set_user_attr("worker", this_process())
     studies.take_up_dead(study)  # it lives
     assert study.trials[-1].state == TrialState.RUNNING
+
+
+def test_a_journal_with_half_a_line_is_gone_on_with(begun, tmp_path):
+    path, other = tmp_path / "a.journal", tmp_path / "mine.txt"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    assert len(studies.open_study(str(path), begun, {}).trials) == 1
+    assert path.read_bytes().startswith(whole)
+    assert all(map(json.loads, path.read_text().splitlines()))
+    other.write_text("one line\nand a half")
+    with pytest.raises(InputError):
+        studies.open_study(str(other), begun, {})
+    assert other.read_text() == "one line\nand a half"
+
+
+def test_a_trial_killed_as_it_began_or_before_it_was_queued_is_taken_up(begun, tmp_path):
+    study = studies.open_study(str(tmp_path / "a.journal"), begun, {})
+    gone = {**this_process(), "started": "long ago"}
+    study.ask().set_user_attr("worker", gone)
+    studies.take_up_dead(study)
+    queued = study.trials[-1]
+    assert queued.system_attrs["fixed_params"] == {"learning_rate": 1e-3}
+    again = study.ask()
+    again.set_user_attr("worker", gone)
+    study.tell(again, state=TrialState.FAIL)
+    for _ in range(2):  # and once only
+        studies.take_up_dead(study)
+        assert [t.user_attrs.get("instead_of") for t in study.trials] == [None, 0, 1]
+    studies.enqueue(study, {})
+    assert [studies.ordinal(study, t.number) for t in study.trials] == [0, 0, 0, 1]
+
+
+def test_a_full_disk_is_no_fault_of_the_values(tune, tmp_path, monkeypatch, capsys):
+    from tfproj.search import tune as searching
+
+    def full(*args, **kwargs):
+        raise NotWritten("last.keras: writing failed (No space left on device)")
+
+    monkeypatch.setattr(searching, "train", full)
+    assert tune("--trials", "2") == 1
+    assert capsys.readouterr().err.endswith("No space left on device)\n")
+    states = [trial.state for trial in opened(tmp_path / "a.journal").trials]
+    assert states == [TrialState.FAIL, TrialState.WAITING]
 
 
 @pytest.mark.parametrize(
@@ -220,3 +263,76 @@ def test_without_optuna_it_says_what_to_install(tune, monkeypatch, capsys):
     monkeypatch.setattr("tfproj.cli.tune.importlib.util.find_spec", lambda name: None)
     assert tune() == 2
     assert "pip install 'tfproj[tune]'" in capsys.readouterr().err
+
+
+def drawn_study(path, **record):
+    """A journal of three trials, one of which was ended early, without a training."""
+    config = make_config("classify", "original").to_dict()
+    facts = {**config, "data": "0f", "space": {}, **record}
+    study = studies.open_study(str(path), facts, {"learning_rate": 1e-3, "augment": "flip"})
+    shape = optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)
+    names = optuna.distributions.CategoricalDistribution(["flip", "none"])
+    for rate, augment, values in (
+        (1e-3, "flip", (0.5, 0.6)),
+        (2e-3, "none", (0.6, 0.8)),
+        (0.1, "flip", (0.1,)),
+    ):
+        ended = len(values) == 1
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.PRUNED if ended else TrialState.COMPLETE,
+                value=values[-1], intermediate_values=dict(enumerate(values, 1)),
+                params={"learning_rate": rate, "augment": augment},
+                distributions={"learning_rate": shape, "augment": names},
+                user_attrs={"run": f"<b>-{rate}"},
+            )
+        )  # fmt: skip
+    return study
+
+
+@pytest.mark.parametrize("database", [False, True])
+def test_the_page_of_a_study(database, tmp_path, capsys):
+    where = (
+        f"sqlite:///{tmp_path / 'a.db'}#photos" if database else str(tmp_path / "photos.journal")
+    )
+    drawn_study(where)
+    page = tmp_path / "out" / "page.html"
+    assert main(["report", "--study", where, "--output", str(page), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"] == str(page)
+    text = page.read_text()
+    assert "<h1>photos</h1>" in text and text.count("<svg") >= 2 and "trial 2, the best" in text
+    assert (
+        "classify/&lt;b&gt;-0.002" in text and "<b>-" not in text and 'class="left">pruned' in text
+    )
+    assert "http" not in text.replace("http://www.w3.org/", "").replace("http-equiv", "")
+    best = json.loads((page.with_suffix("") / "best.json").read_text())
+    assert best["learning_rate"] == 2e-3 and best["augment"] == "none" and "space" not in best
+    rows = (page.with_suffix("") / "trials.csv").read_text().splitlines()
+    assert rows[0] == "trial,state,value,learning_rate,augment,run" and len(rows) == 4
+    # What the page says can be typed.
+    from tfproj.cli.train import build_config
+
+    config = build_config(
+        "classify", None, str(page.with_suffix("") / "best.json"), {"data": "digits"}
+    )
+    assert config.learning_rate == 2e-3 and config.epochs == 15
+
+
+def test_studies_that_can_not_be_shown(tmp_path, capsys):
+    from tfproj.report import build_study
+
+    for where in (str(tmp_path / "no.journal"), f"sqlite:///{tmp_path / 'no.db'}"):
+        with pytest.raises(InputError, match="no such file"):
+            build_study(where, tmp_path / "a.html")
+    assert not list(tmp_path.iterdir())
+    drawn_study(tmp_path / "a.journal")
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "b.journal"))
+    )
+    with pytest.raises(InputError, match="holds no such study"):
+        build_study(str(tmp_path / "b.journal"), tmp_path / "a.html")
+    optuna.create_study(storage=storage, study_name="tfproj")
+    with pytest.raises(InputError, match="was not begun by tfproj tune"):
+        build_study(str(tmp_path / "b.journal"), tmp_path / "a.html")
+    assert main(["report", "some-run", "--study", str(tmp_path / "a.journal")]) == 2
+    assert "leave out one" in capsys.readouterr().err

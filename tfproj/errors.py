@@ -17,6 +17,14 @@ class InputError(TfprojError, ValueError):
     exit_code = 2
 
 
+class NotWritten(TfprojError):
+    """A disk failed, or is full."""
+
+
+class NotWritable(NotWritten, InputError):
+    """One may not write there."""
+
+
 class TooLargeError(InputError):
     """The input is above a limit: of pixels, bytes, images."""
 

@@ -23,6 +23,7 @@ class Job:
         again: what is said in a folder where it was killed; None: the same.
         hook: see :mod:`tests.soak.hooks`.
         light: it needs no TensorFlow, so that a Python of its own is started.
+        view: what counts of what it leaves.
     """
 
     argv: Sequence[str]
@@ -30,6 +31,7 @@ class Job:
     again: Callable[[Path], Sequence[str]] | None = None
     hook: Mapping[str, Any] = field(default_factory=dict)
     light: bool = False
+    view: Callable[[Path], dict[str, str]] = state.snapshot
 
     def put(self, shared: Path, folder: Path) -> Path:
         """A new folder with what it needs."""
@@ -71,9 +73,9 @@ def alone(name: str, folder: Path) -> Uninterrupted:
     job.put(folder, work)
     given = size(work)
     ended = job.command(job.argv, work, count=str(count)).wait().require()
-    state.require_clean(work, work.with_name("work.tmp"))
+    state.require_clean(work)
     changes, written = json.loads(count.read_text()), size(work) - given
-    return Uninterrupted(job, folder, ended.seconds, changes, written, state.snapshot(work))
+    return Uninterrupted(job, folder, ended.seconds, changes, written, job.view(work))
 
 
 def size(folder: Path) -> int:
@@ -106,6 +108,25 @@ def _predict(model: str, *more: str) -> Job:
     return Job(argv, begin, lambda folder: [*argv, "--resume"], light=True)
 
 
+def _predict_many() -> Job:
+    def begin(shared: Path, folder: Path) -> None:
+        toys.copied(toys.pictures(shared), folder / "pictures")
+
+    argv = ["predict", "fashion_mnist-tiny", "pictures", "--output", "out"]
+    return Job(
+        [*argv, "--engine", "dask", "--workers", "2", "--part-size", "2"],
+        begin,
+        light=True,
+        view=_rows,
+    )
+
+
+def _rows(folder: Path) -> dict[str, str]:
+    """Of the parts, which are called after where the images lie."""
+    lines = [line for part in folder.glob("out/parts/*") for line in part.read_text().splitlines()]
+    return {str(number): line.rpartition("/")[2] for number, line in enumerate(sorted(lines))}
+
+
 def _convert() -> Job:
     def begin(shared: Path, folder: Path) -> None:
         toys.copied(toys.pairs(shared), folder / "source")
@@ -129,6 +150,7 @@ JOBS = {
     "export web": _export("classify", "--web", "page"),
     "predict classify": _predict("fashion_mnist-tiny"),
     "predict segment": _predict("facades-default", "--overlay"),
+    "predict engine": _predict_many(),
     "tune": _tune(),
     "data convert": _convert(),
 }

@@ -6,6 +6,7 @@
     python -m tests.soak --json FILE --resume         # goes on after an interruption
 
 The minutes are divided among the cases by their weights; what one does not need, the others get.
+The seed says in which order they come: in few minutes some are left out.
 The exit code is 1 where anything failed. The folder of a failed attempt is kept, and named.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from .frame import Case, Counts, record
 
 # A module a subject, each with a list of cases.
 CASES: list[Case] = [*crashes.CASES, *faults.CASES, *load.CASES]
+LATE = "no time was left"
 BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 
 
@@ -55,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--trial", type=int, help="only this attempt, of each case")
     made.add_argument("--most", type=int, help="at most so many attempts of each case")
     made.add_argument("--json", type=Path, metavar="FILE", help="the report, after each case")
-    made.add_argument("--resume", action="store_true", help="leave out the cases that FILE has")
+    made.add_argument(
+        "--resume", action="store_true", help="try what FILE has not, with the same seed"
+    )
     made.add_argument("--markdown", type=Path, metavar="FILE", help="the table, between its marks")
     return made
 
@@ -65,15 +70,19 @@ def soak(cases: list[Case], options: argparse.Namespace) -> dict[str, Any]:
     report = {"minutes": options.minutes, "seed": options.seed, "machine": _machine(), "cases": {}}
     if options.resume and options.json and options.json.is_file():
         known = json.loads(options.json.read_text(encoding="utf-8"))
-        report["cases"] = known["cases"] if known["seed"] == options.seed else {}
+        done = {name: row for name, row in known["cases"].items() if row["skipped"] != LATE}
+        report["cases"] = done if known["seed"] == options.seed else {}
+        report["minutes"] += known["minutes"] if report["cases"] else 0
     cases = [case for case in cases if case.name not in report["cases"]]
+    random.Random(options.seed).shuffle(cases)
     end = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory(prefix="soak-shared-") as folder:
         for index, case in enumerate(cases):
             share = case.weight / sum(other.weight for other in cases[index:])
             seconds = share * (end - time.monotonic())
             print(f"{case.name}: {max(0, seconds):.0f} s ...", file=sys.stderr, flush=True)
-            counts = _run(case, seconds, options, Path(folder))
+            late = Counts(skipped=LATE)
+            counts = _run(case, seconds, options, Path(folder)) if seconds > 0 else late
             print(f"{case.name}: {_line(counts)}", file=sys.stderr, flush=True)
             report["cases"][case.name] = record(counts)
             if options.json:
@@ -102,7 +111,7 @@ def _machine() -> dict[str, Any]:
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     lines = ["| what | tried | failed | seconds | |", "|---|---:|---:|---:|---|"]
-    for name, row in report["cases"].items():
+    for name, row in sorted(report["cases"].items()):
         notes = f"skipped: {row['skipped']}" if row["skipped"] else "; ".join(row["notes"])
         notes = notes.replace("|", "\\|")
         counts = ("", "", "") if row["skipped"] else (

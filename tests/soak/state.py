@@ -18,10 +18,14 @@ VARIES = re.compile(
     rb"|\d+(\.\d+)? (seconds|s|minutes|min)\b"
 )
 
+# What TensorFlow and Dask leave among temporary files.
+NOT_OURS = ("__autograph_generated_file", "__pycache__", "dask-scratch-space")
+
 
 def snapshot(folder: Path) -> dict[str, str]:
     """Relative path -> digest, of every file that is no litter."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    # A lock stays, though nobody holds it.
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock"))
     return {str(path.relative_to(folder)): _digest(path) for path in files}
 
 
@@ -49,7 +53,7 @@ def _study(path: Path) -> list:
 
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     trials = counted(optuna.load_study(study_name=RECORD, storage=storage))
-    return sorted([trial.state.name, trial.value, trial.params] for trial in trials)
+    return sorted(repr((trial.state.name, trial.value, trial.params)) for trial in trials)
 
 
 def require_same(found: dict[str, str], expected: dict[str, str]) -> None:
@@ -62,10 +66,12 @@ def require_same(found: dict[str, str], expected: dict[str, str]) -> None:
         raise Failed("; ".join(said))
 
 
-def require_clean(*folders: Path) -> None:
-    """Failed where a hidden file lies in a folder, but for a run's lock: no dead one holds it."""
-    for folder in folders:
-        hidden = [p for p in folder.rglob("*") if p.name.startswith(".") and p.name != ".lock"]
-        if hidden:
-            names = ", ".join(str(path.relative_to(folder)) for path in hidden[:4])
-            raise Failed(f"{len(hidden)} temporary files stay: {names}")
+def require_clean(folder: Path) -> None:
+    """Failed where a hidden file lies in a command's folder, or anything among temporary files."""
+    # A run's lock is hidden, too; no dead process holds it.
+    hidden = [p for p in folder.rglob("*") if p.name.startswith(".") and p.name != ".lock"]
+    others = folder.with_name(f"{folder.name}.tmp").glob("*")
+    hidden += [path for path in others if not path.name.startswith(NOT_OURS)]
+    if hidden:
+        names = ", ".join(str(path.relative_to(folder.parent)) for path in hidden[:4])
+        raise Failed(f"{len(hidden)} temporary files stay: {names}")

@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from tfproj.errors import InputError, TfprojError, first_line, missing_extra, un
 TIMEOUT = 10  # seconds until an address must answer
 RESTARTS = 10  # of a task, after so many deaths each time; its images get three each
 DEATHS = 4
+LOOK = 5  # seconds between looks whether workers are missing
 AHEAD = 2  # tasks for each CPU of the workers
 
 Tasks = Iterator[list[str]]
@@ -87,6 +89,7 @@ def _on_dask(job: Job, tasks: Tasks, workers: int, address: str | None) -> Itera
                 n_workers=workers, threads_per_worker=1, host="127.0.0.1",
                 dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
             ))  # fmt: skip
+            stack.enter_context(_replacing(target, workers))
         try:
             client = stack.enter_context(distributed.Client(target, timeout=TIMEOUT))
         except Exception as error:  # what answers may be anything: MemoryError, OSError ...
@@ -113,6 +116,24 @@ def _on_dask(job: Job, tasks: Tasks, workers: int, address: str | None) -> Itera
             else:
                 for following in itertools.islice(tasks, 1):
                     submit(following)
+
+
+@contextlib.contextmanager
+def _replacing(cluster: Any, workers: int) -> Iterator[None]:
+    """Dask gives up a worker that dies while it starts, or starts slowly; this asks for it anew."""
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(LOOK):
+            cluster.scale(workers)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _on_ray(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterator[Any]:

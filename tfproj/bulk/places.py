@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -53,14 +54,17 @@ def read(url: str) -> bytes:
 
 
 def fetch(urls: Sequence[str]) -> list[Fetched]:
-    """Remote files of one store, all asked for at once."""
-    files, _ = _remote(urls[0])
-    paths = [str(files._strip_protocol(url)) for url in urls]
-    found = files.cat(list(paths), on_error="return")
-    if not isinstance(found, dict):  # one path in, one content out
-        found = {paths[0]: found}
-    missing = FileNotFoundError()
-    return [Fetched(url, found.get(path, missing)) for url, path in zip(urls, paths, strict=True)]
+    """Remote files, all asked for at once."""
+
+    def fetched(url: str) -> Fetched:
+        try:
+            files, path = _remote(url)
+            return Fetched(url, files.cat_file(path))
+        except Exception as error:  # each store has its own types
+            return Fetched(url, error)
+
+    with ThreadPoolExecutor(len(urls)) as pool:
+        return list(pool.map(fetched, urls))
 
 
 def write(url: str, data: bytes) -> None:
@@ -90,6 +94,7 @@ def names(url: str) -> list[str]:
     try:
         if is_remote(url):
             files, path = _remote(url)
+            files.invalidate_cache()  # others write there
             found = [entry.rsplit("/", 1)[-1] for entry in files.ls(path, detail=False)]
         else:
             found = [entry.name for entry in Path(url).iterdir()]

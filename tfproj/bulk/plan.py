@@ -12,7 +12,7 @@ from tfproj.bulk import places
 from tfproj.bulk.parts import Parts
 from tfproj.bulk.task import clean
 from tfproj.errors import InputError, first_line, missing_extra
-from tfproj.inference.image_files import find_images
+from tfproj.inference.image_files import each_image
 
 
 @dataclass
@@ -62,7 +62,7 @@ def find(
     """
     given = [places.plain(argument) for argument in arguments]
     local = [argument for argument in given if not places.is_remote(argument)]
-    yield from map(os.path.abspath, find_images(local, output, left_out))
+    yield from map(os.path.abspath, each_image(local, output, left_out))
     for url in filter(places.is_remote, given):
         yield from places.search(url, output)
 

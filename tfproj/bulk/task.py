@@ -98,6 +98,9 @@ def predict_paths(
     """
     for name in options.keys() - {*OPTIONS}:
         raise InputError(f"{name}: not for predict_paths; of Predictor it takes {OPTIONS}")
+    if isinstance(paths, (str, os.PathLike)):
+        raise InputError("paths is one path; give a list")
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     given = tuple(sorted(options.items()))
     job = begin(Job(str(model), places.plain(str(output)).rstrip("/"), file_format, part_size,
                     top, batch_size, given))  # fmt: skip
@@ -186,7 +189,7 @@ def _stream(job: Job, predictor: Predictor, images: Sequence[str]) -> Iterator[R
 
 def _sources(images: Sequence[str]) -> list[Any]:
     remote = [image for image in images if places.is_remote(image)]
-    fetched = dict(zip(remote, places.fetch(remote) if remote else (), strict=True))
+    fetched = dict(zip(remote, places.fetch(remote), strict=True)) if remote else {}
     return [fetched.get(image, image) for image in images]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.core import leftovers
-from tfproj.errors import InputError, TfprojError, first_line
+from tfproj.errors import InputError, NotWritable, NotWritten, first_line
 
 
 def expand_home(path: str) -> str:
@@ -67,16 +67,16 @@ def writing(path: str | Path) -> Iterator[None]:
     """Turn a failure to write into one line that names ``path``.
 
     Raises:
-        InputError: one may not write there.
-        TfprojError: no space left, or another fault of the disk.
+        NotWritable: one may not write there.
+        NotWritten: no space left, or another fault of the disk.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or first_line(error)
         if error.errno in UNWRITABLE:
-            raise InputError(f"{path}: cannot be written ({reason})") from None
-        raise TfprojError(f"{path}: writing failed ({reason})") from None
+            raise NotWritable(f"{path}: cannot be written ({reason})") from None
+        raise NotWritten(f"{path}: writing failed ({reason})") from None
 
 
 @contextlib.contextmanager

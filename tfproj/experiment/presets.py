@@ -109,6 +109,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "label_smoothing": 0.02,
             "augment": "shift_flip",
         },
+        # Under 30,000 parameters: for microcontrollers, in int8 by TensorFlow Lite.
+        "micro": {
+            "model": "resnet",
+            "model_options": {"batch_norm": True, "widths": [8, 16, 30]},
+            "val_fraction": 0.05,
+            "epochs": 24,
+            "batch_size": 128,
+            **MUON,
+            "weight_decay": 1e-2,
+            "augment": "shift_flip",
+        },
         # From existing weights (--init), on few images: the rate that made them. A smaller one was
         # worse on 100 digits and on 100 facades.
         "finetune": {

@@ -62,21 +62,33 @@ def find_images(
     Raises:
         InputError: a path that does not exist, a pattern without a match, or nothing found.
     """
-    paths: dict[Path, None] = {}
-    left_out = [] if left_out is None else left_out
-    for argument in map(Path, itertools.chain(*map(_matches, arguments))):
-        if exists(Path.is_dir, argument):
-            before = len(left_out)
-            inside = _search(argument, Path(output) if output is not None else None, left_out)
-            if not inside:
-                others = f"; {say_left_out(left_out[before:])}" if left_out[before:] else ""
-                raise InputError(f"{argument}: no images in this directory{others}")
-            paths.update(dict.fromkeys(inside))
-        elif exists(Path.exists, argument):
-            paths[argument] = None
-        else:
-            raise InputError(f"{argument}: no such file")
-    return list(paths)
+    return list(dict.fromkeys(each_image(arguments, output, left_out)))
+
+
+def each_image(
+    arguments: Sequence[str],
+    output: str | Path | None = None,
+    left_out: list[Path] | None = None,
+) -> Iterator[Path]:
+    """As :func:`find_images`, one by one with flat memory; a file given twice comes twice."""
+    given = [Path(argument) for argument in itertools.chain(*map(_matches, arguments))]
+    for path in given:
+        if not exists(Path.exists, path):
+            raise InputError(f"{path}: no such file")
+    for path in given:
+        if not exists(Path.is_dir, path):
+            yield path
+            continue
+        others: list[Path] = []
+        empty = True
+        for found in _search(path, None if output is None else Path(output).resolve(), others):
+            empty = False
+            yield found
+        if left_out is not None:
+            left_out += others
+        if empty:
+            hint = f"; {say_left_out(others)}" if others else ""
+            raise InputError(f"{path}: no images in this directory{hint}")
 
 
 def require_apart(arguments: Sequence[str], output: str | Path) -> None:
@@ -110,23 +122,23 @@ def _matches(argument: str) -> list[str]:
     return found
 
 
-def _search(folder: Path, output: Path | None, left_out: list[Path]) -> list[Path]:
-    found: list[Path] = []
-    others: list[Path] = []
-
-    def unreadable(error: OSError) -> None:
-        others.append(Path(error.filename))
-
-    for place, folders, files in os.walk(folder, onerror=unreadable):
-        root = Path(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if output is not None:
-            folders[:] = [name for name in folders if (root / name).resolve() != output.resolve()]
-        others += [root / name for name in folders if (root / name).is_symlink()]
-        for path in (root / name for name in files if not name.startswith(".")):
-            (found if path.suffix.lower() in image.SUFFIXES else others).append(path)
-    left_out += sorted(others)
-    return sorted(found)
+def _search(folder: Path, output: Path | None, others: list[Path]) -> Iterator[Path]:
+    """Images below a folder as their paths are sorted."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        others.append(folder)
+        return
+    for entry in entries:
+        path, inside = folder / entry.name, entry.is_dir()
+        if entry.name.startswith(".") or (inside and path.resolve() == output):
+            continue
+        if inside and not entry.is_symlink():
+            yield from _search(path, output, others)
+        elif inside or path.suffix.lower() not in image.SUFFIXES:
+            others.append(path)
+        else:
+            yield path
 
 
 def stream_files(

@@ -1,10 +1,12 @@
-"""Weights of a run back into a model. Only arrays are read, never code."""
+"""Models to files, and weights of a run back into a model. Only arrays are read, never code."""
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from pathlib import Path
 
+from tfproj.core.leftovers import scratch
 from tfproj.errors import InputError, first_line
 from tfproj.models.registry import build_model
 from tfproj.runs.run import Run
@@ -19,6 +21,16 @@ def load_model(run: Run):
     model = build_model(run.spec(), run.config().model_options)
     load_weights(model, run.best_weights)
     return model
+
+
+def save_model(model, path: Path) -> None:
+    """Write a ``.keras`` file. Keras' own temporary files are removed, whatever happens."""
+    with scratch() as folder:
+        usual, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            model.save(path)
+        finally:
+            tempfile.tempdir = usual
 
 
 def load_weights(model, path: Path) -> None:

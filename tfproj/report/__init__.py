@@ -17,9 +17,9 @@ from tfproj.runs.run import Run
 if TYPE_CHECKING:
     from tfproj.report.predictions import PredictionPage
 
-__all__ = ["build", "new_data_page", "new_prediction_page"]
+__all__ = ["build", "build_study", "new_data_page", "new_prediction_page"]
 
-COMPARISON_FILE = "comparison.html"
+COMPARISON_FILE, STUDY_FILE = "comparison.html", "study.html"
 
 
 def build(runs: Sequence[Run], output: str | Path | None = None) -> Path:
@@ -47,6 +47,24 @@ def build(runs: Sequence[Run], output: str | Path | None = None) -> Path:
     if len(runs) == 1:
         return single.write(runs[0], output or runs[0].report_file)
     return compare.write(runs, output or COMPARISON_FILE)
+
+
+def build_study(study: str, output: str | Path | None = None) -> Path:
+    """Write the page of a search.
+
+    Args:
+        study: as ``tfproj tune --study`` has it.
+        output: the HTML file; None: ``study.html`` in the working directory.
+
+    Raises:
+        InputError: there is no such study, or an unusable ``output``.
+    """
+    _require("matplotlib", "jinja2")
+    if importlib.util.find_spec("optuna") is None:
+        raise missing_extra("optuna", "tune")
+    from tfproj.report import study as page  # noqa: PLC0415 (matplotlib and Optuna)
+
+    return page.write(study, output or STUDY_FILE)
 
 
 def new_prediction_page(output: str | Path) -> PredictionPage:

@@ -150,11 +150,12 @@ def differences(data: Sequence[RunData]) -> list[Row]:
     configs = [d.config.to_dict() for d in data]
     settings = [config | config.pop("model_options") for config in configs]
     keys = dict.fromkeys(key for one in settings for key in one)
-    rows = [Row(key, [_setting(one.get(key)) for one in settings], str) for key in keys]
+    rows = [Row(key, [setting(one.get(key)) for one in settings], str) for key in keys]
     return [row for row in rows if len(set(row.values)) > 1]
 
 
-def _setting(value: Any) -> str:
+def setting(value: Any) -> str:
+    """A value of a configuration, for a table."""
     if isinstance(value, float):
         return f"{value:g}"
     return format.NONE if value is None else str(value)

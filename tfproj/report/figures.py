@@ -85,6 +85,19 @@ def _draw(axes: Axes, line: Line) -> None:
 
 
 @styled
+def trials(values: Mapping[int, float]) -> Figure:
+    """Values of finished trials by their number, and the best so far as a step line."""
+    figure, (axes,) = _figure(2.7)
+    numbers, found = list(values), list(values.values())
+    axes.plot(numbers, found, "o", color=GREY, label="trial")
+    best = np.maximum.accumulate(found) if found else []
+    axes.step(numbers, best, where="post", color=COLORS[0], label="best so far")
+    axes.set(xlabel="trial", ylabel="validation value")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return _with_legend(figure)
+
+
+@styled
 def bars(names: Sequence[str], groups: Mapping[str, Sequence[float | None]], label: str) -> Figure:
     """Horizontal bars from 0 to 1, the first name at the top; one bar per split and name."""
     figure, (axes,) = _figure(0.75 + len(names) * (0.13 + 0.11 * len(groups)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def train_seeds(
     root: str | Path,
     name: str | None = None,
     overwrite: bool = False,
-    tensorboard: bool = False,
+    trackers: Collection[str] = (),
 ) -> list[Run]:
     """Train ``count`` runs, ``NAME-seed0`` and so on, from the plan's own seed on.
 
@@ -39,9 +40,9 @@ def train_seeds(
     for run, single, known in zip(runs, plans, begun, strict=True):
         print(f"seed {single.config.seed}: {run.path}", file=sys.stderr)
         if not known:
-            train(single.config, root, run.name, overwrite, tensorboard, single)
+            train(single.config, root, run.name, overwrite, trackers, single)
         elif not run.ended():
-            resume(run, tensorboard, plan_resume(run))
+            resume(run, trackers, plan_resume(run))
         keras.backend.clear_session()  # or the graphs of all runs stay in memory
     return runs
 

@@ -5,9 +5,10 @@ What a study is of stands in its attributes, so that every worker searches the s
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from optuna.storages.journal import (
     JournalFileOpenLock,
     JournalFileSymlinkLock,
 )
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 
+from tfproj.core.files import cut_last_line
+from tfproj.core.processes import is_running, this_process
 from tfproj.errors import InputError, first_line
-from tfproj.runs.lock import is_running
 
 RECORD = "tfproj"  # the attribute with what the study is of, and its default name
 INSTEAD_OF = "instead_of"  # the number of the trial that a trial takes up
+FIRST = b'{"op_code"'  # how Optuna's journals begin
 TIMEOUT = 10  # seconds until a database must answer
 HEARTBEAT = 30  # seconds between signs of life in a database
 GRACE = 120  # seconds without one until a worker counts as gone
@@ -42,34 +46,101 @@ def open_study(where: str, record: Mapping[str, Any], first: Mapping[str, Any]) 
     Raises:
         InputError: the place can't be read or doesn't answer, or the study is of something else.
     """
-    address, _, name = where.partition("#") if "://" in where else (where, "", "")
-    try:
+    with _explained(where):
         study = optuna.create_study(
-            storage=_database(address) if "://" in where else _journal(address),
-            study_name=name or RECORD,
+            **_place(where),
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
             load_if_exists=True,
         )
-    except InputError:
-        raise
-    except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
-        raise InputError(f"--study {_public(where)}: {first_line(error)}") from None
     known = study.user_attrs.get(RECORD)
     if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(RECORD, dict(record))
-        study.enqueue_trial(dict(first))
     elif known != record:
-        _refuse(_public(where), known or {}, record)
+        _refuse(public(where), known or {}, record)
+    if not study.get_trials(deepcopy=False):
+        enqueue(study, first)
     return study
+
+
+def read_study(where: str) -> optuna.Study:
+    """A study that was begun by ``tfproj tune``.
+
+    Raises:
+        InputError: there is none.
+    """
+    address = where.partition("#")[0] if "://" in where else where
+    file = address.removeprefix("sqlite:///")  # which would be made
+    if "://" not in file and not Path(file).is_file():
+        raise InputError(f"--study {where}: no such file")
+    with _explained(where):
+        study = optuna.load_study(**_place(where))
+    if RECORD not in study.user_attrs:
+        raise InputError(f"--study {public(where)}: was not begun by tfproj tune")
+    return study
+
+
+def _place(where: str) -> dict[str, Any]:
+    """``storage`` and ``study_name``."""
+    if "://" not in where:
+        return {"storage": _journal(where), "study_name": RECORD}
+    address, _, name = where.partition("#")
+    return {"storage": _database(address), "study_name": name or RECORD}
+
+
+@contextlib.contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except KeyError:
+        raise InputError(f"--study {public(where)}: holds no such study") from None
+    except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
+        raise InputError(f"--study {public(where)}: {first_line(error)}") from None
 
 
 def _journal(path: str) -> optuna.storages.JournalStorage:
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise InputError(f"--study {path}: must be a file, in a directory that exists")
     # A link is made whole also on network file systems; Windows lets few make one.
-    lock = JournalFileOpenLock if sys.platform == "win32" else JournalFileSymlinkLock
-    return optuna.storages.JournalStorage(JournalFileBackend(path, lock(path)))
+    lock = _lock(path)
+    with get_lock_file(lock), contextlib.suppress(FileNotFoundError):
+        with open(path, "rb") as file:
+            ours = file.read(len(FIRST)) == FIRST
+        if ours:  # and not another file, given by mistake
+            cut_last_line(Path(path))  # of a worker that was killed, or had no space left
+    return optuna.storages.JournalStorage(JournalFileBackend(path, lock))
+
+
+class _FileLock(BaseJournalFileLock):
+    """Of a journal. The system drops it when its process ends; Optuna's own then block for 30 s."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def acquire(self) -> bool:
+        import fcntl  # noqa: PLC0415 (not on Windows)
+
+        self._file = open(self._path, "a")  # noqa: SIM115 (it is held until it is released)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def _lock(path: str) -> BaseJournalFileLock:
+    """The system's lock, or a file of Optuna's where that has none."""
+    if sys.platform == "win32":
+        return JournalFileOpenLock(path)
+    lock = _FileLock(f"{path}.lock")
+    try:
+        with get_lock_file(lock):
+            return lock
+    except OSError:
+        # A relative link points nowhere from another directory; who waits then waits for ever.
+        return JournalFileSymlinkLock(str(Path(path).absolute()))
 
 
 def _database(url: str) -> optuna.storages.RDBStorage:
@@ -85,7 +156,7 @@ def _database(url: str) -> optuna.storages.RDBStorage:
     )
 
 
-def _public(where: str) -> str:
+def public(where: str) -> str:
     """Without the password of a URL."""
     scheme, mark, rest = where.partition("://")
     return f"{scheme}{mark}{rest.rpartition('@')[2]}"
@@ -99,24 +170,45 @@ def _refuse(where: str, known: Mapping[str, Any], record: Mapping[str, Any]) -> 
     )
 
 
+def enqueue(study: optuna.Study, values: Mapping[str, Any], **attributes: Any) -> None:
+    """Queue a trial. It has a worker from the first: that one may be gone before it begins."""
+    study.enqueue_trial(dict(values), user_attrs={"worker": this_process(), **attributes})
+
+
 def take_up(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
     """Queue what a trial was to try: whoever is next goes on with its run."""
     attributes = {key: value for key, value in trial.user_attrs.items() if key == "run"}
-    study.enqueue_trial(trial.params, user_attrs={**attributes, INSTEAD_OF: trial.number})
+    given = study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params", {})
+    enqueue(study, {**given, **trial.params}, **attributes, **{INSTEAD_OF: trial.number})
 
 
 def take_up_dead(study: optuna.Study) -> None:
     """Queue the trials again whose worker, a process of this machine, is gone."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    trials = study.get_trials(deepcopy=False)
+    replaced = {trial.user_attrs.get(INSTEAD_OF) for trial in trials}
+    for trial in trials:
+        # One that failed without an error: who found it was killed before it was queued.
+        lost = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
         worker = trial.user_attrs.get("worker")
-        if not worker or is_running(worker):
+        if not (lost or trial.state == TrialState.RUNNING) or not worker or is_running(worker):
             continue
         try:
-            study.tell(trial.number, state=TrialState.FAIL)
+            if not lost:
+                study.tell(trial.number, state=TrialState.FAIL)
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
             continue  # another worker was faster
-        print(f"trial {trial.number}: its worker is gone; it is taken up", file=sys.stderr)
-        take_up(study, trial)
+        if trial.number not in replaced:
+            print(f"trial {trial.number}: its worker is gone; it is taken up", file=sys.stderr)
+            take_up(study, trial)
+
+
+def ordinal(study: optuna.Study, number: int) -> int:
+    """Which trial this is of a study that was never interrupted, counted from 0."""
+    trials = study.get_trials(deepcopy=False)
+    instead = {t.number: t.user_attrs[INSTEAD_OF] for t in trials if INSTEAD_OF in t.user_attrs}
+    while number in instead:
+        number = instead[number]
+    return number - sum(other < number for other in instead)
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:

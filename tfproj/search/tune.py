@@ -12,13 +12,21 @@ import optuna
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from tfproj.errors import TfprojError, first_line
+from tfproj.core.processes import this_process
+from tfproj.errors import NotWritten, TfprojError, first_line
 from tfproj.experiment.plan import plan, plan_resume
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.lock import this_process
 from tfproj.runs.run import PRUNED, Run
 from tfproj.search.space import Space, suggest, with_values
-from tfproj.search.study import INSTEAD_OF, counted, importance, take_up, take_up_dead
+from tfproj.search.study import (
+    INSTEAD_OF,
+    counted,
+    enqueue,
+    importance,
+    ordinal,
+    take_up,
+    take_up_dead,
+)
 from tfproj.training.callbacks import Interrupted
 from tfproj.training.train import resume, train
 
@@ -70,14 +78,17 @@ class Search:
         """
         take_up_dead(self.study)
         while len(counted(self.study)) < trials:
+            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                enqueue(self.study, {})
             self.study.optimize(self._trial, n_trials=1, catch=(Failed,))
             take_up_dead(self.study)
 
     def _trial(self, trial: optuna.Trial) -> float:
         trial.set_user_attr("worker", this_process())
         # Its draws depend on its number alone, so workers that start together don't try the same.
-        self.study.sampler = TPESampler(seed=(self.config.seed + trial.number) % 2**32)
-        name = trial.user_attrs.get("run") or f"{self.stem}-{trial.number}"
+        number = ordinal(self.study, trial.number)
+        self.study.sampler = TPESampler(seed=(self.config.seed + number) % 2**32)
+        name = trial.user_attrs.get("run") or f"{self.stem}-{number}"
         trial.set_user_attr("run", name)
         run = Run(Path(self.root) / self.config.task / name)
         values = suggest(trial, self.space)
@@ -89,6 +100,9 @@ class Search:
         except (KeyboardInterrupt, Interrupted):
             take_up(self.study, trial)
             raise Interrupted("interrupted; the same command goes on with the search") from None
+        except (OSError, NotWritten):  # what other values do not help against
+            take_up(self.study, trial)
+            raise
         except optuna.TrialPruned as pruned:
             print(f"trial {trial.number}: {pruned}", file=sys.stderr)
             raise

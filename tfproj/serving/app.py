@@ -29,7 +29,10 @@ Endpoint = Callable[..., Awaitable[Answer]]
 
 
 class Service:
-    """Answers requests; each method is one address.
+    """Answers requests.
+
+    Attributes:
+        routes: address -> (method, what answers, or what is always the answer).
 
     Raises:
         TfprojError: a model can't be used, or does not answer as its file says.
@@ -42,18 +45,21 @@ class Service:
             model.selftest()
         self._jobs = Jobs(settings)
         self.metrics = Metrics(lambda: self._jobs.pending)
-        self.routes: dict[str, tuple[str, Endpoint]] = {
+        described = {"models": [model.describe() for model in self._models.values()]}
+        policy = {"content-security-policy": POLICY}
+        page = (FILES / "page.html").read_bytes()
+        self.routes: dict[str, tuple[str, Endpoint | Answer]] = {
             "/v1/models/{name}/predict": ("POST", self.predict),
             "/v2/models/{name}/infer": ("POST", self.infer),
-            "/v2/models/{name}/ready": ("GET", self.ready),
+            "/v2/models/{name}/ready": ("GET", self.model_ready),
             "/v2/models/{name}": ("GET", self.model_metadata),
-            "/v1/models": ("GET", self.list_models),
-            "/v2": ("GET", self.server_metadata),
-            "/v2/health/live": ("GET", self.ready),
-            "/v2/health/ready": ("GET", self.ready),
+            "/v1/models": ("GET", as_json(described)),
+            "/v2": ("GET", as_json(tensors.SERVER)),
+            "/v2/health/live": ("GET", Answer()),
+            "/v2/health/ready": ("GET", Answer()),
             "/metrics": ("GET", self.show_metrics),
-            "/openapi.json": ("GET", self.openapi),
-            "/": ("GET", self.page),
+            "/openapi.json": ("GET", Answer((FILES / "openapi.json").read_bytes())),
+            "/": ("GET", Answer(page, "text/html; charset=utf-8", headers=policy)),
         }
 
     async def answer(self, request: Request) -> Answer:
@@ -62,17 +68,19 @@ class Service:
         path = f"{named[1]}{{name}}{named[3]}" if named else request.path
         if path not in self.routes:
             raise Refusal(404, "Not Found")
-        method, endpoint = self.routes[path]
-        request.endpoint = endpoint.__name__
+        request.address = path
+        method, found = self.routes[path]
         if request.scope["method"].replace("HEAD", "GET") != method:
             raise Refusal(405, "Method Not Allowed", allow=method)
+        if isinstance(found, Answer):
+            return found
         if named is None:
-            return await endpoint(request)
+            return await found(request)
         name = named[2]
         if name not in self._models:
             raise Refusal(404, str(unknown_name("unknown model", name[:100], self._models)))
         try:
-            return await endpoint(request, self._models[name])
+            return await found(request, self._models[name])
         finally:
             self._jobs.release(request)
 
@@ -114,13 +122,7 @@ class Service:
         body = await self._jobs.body(request)
         return await self._jobs.run_one(partial(tensors.infer, model, body, length))
 
-    async def list_models(self, request: Request) -> Answer:
-        return as_json({"models": [model.describe() for model in self._models.values()]})
-
-    async def server_metadata(self, request: Request) -> Answer:
-        return as_json(tensors.SERVER)
-
-    async def ready(self, request: Request, model: Model | None = None) -> Answer:
+    async def model_ready(self, request: Request, model: Model) -> Answer:
         return Answer()
 
     async def model_metadata(self, request: Request, model: Model) -> Answer:
@@ -128,11 +130,3 @@ class Service:
 
     async def show_metrics(self, request: Request) -> Answer:
         return Answer(*self.metrics.written())
-
-    async def openapi(self, request: Request) -> Answer:
-        return Answer((FILES / "openapi.json").read_bytes())
-
-    async def page(self, request: Request) -> Answer:
-        headers = {"content-security-policy": POLICY}
-        page = (FILES / "page.html").read_bytes()
-        return Answer(page, "text/html; charset=utf-8", headers=headers)

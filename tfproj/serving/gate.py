@@ -10,12 +10,11 @@ from typing import Any
 
 from tfproj.errors import InputError, TfprojError, TooLargeError
 from tfproj.serving.app import Service
-from tfproj.serving.messages import Answer, Gone, Receive, Refusal, Request, Send, as_json
+from tfproj.serving.messages import Answer, Receive, Refusal, Request, Send, as_json
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The page holds no secret, and what watches a container has no token.
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")
-GONE = 499  # as nginx writes it: the client did not wait
 
 _log = logging.getLogger("tfproj.serving")
 
@@ -34,18 +33,14 @@ class Gate:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
-        begin, status, request = time.perf_counter(), GONE, Request(scope, receive)
+        begin, request = time.perf_counter(), Request(scope, receive)
         try:
             self._require_right(request)
             answer = await self._service.answer(request)
-        except Gone:
-            answer = None
         except Exception as error:
             answer = explain(error)
-        if answer is not None:
-            status = answer.status
-            await answer.send(send)
-        self._note(request, status, time.perf_counter() - begin)
+        await answer.send(send)
+        self._note(request, answer.status, time.perf_counter() - begin)
 
     def _require_right(self, request: Request) -> None:
         """Refuse by what a request's head says."""
@@ -64,8 +59,8 @@ class Gate:
             raise TooLargeError(f"a body of more than {self._settings.max_body:,} bytes")
 
     def _note(self, request: Request, status: int, seconds: float) -> None:
-        self._service.metrics.requests(request.endpoint, status).inc()
-        self._service.metrics.seconds(request.endpoint).observe(seconds)
+        self._service.metrics.requests(request.address, status).inc()
+        self._service.metrics.seconds(request.address).observe(seconds)
         client = (request.scope.get("client") or ["-"])[0]
         facts = {"client": client, "method": request.scope["method"], "path": request.path[:200]}
         self._write({**facts, "status": status, "ms": round(1000 * seconds, 1)})

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tfproj.errors import TooLargeError
-from tfproj.serving.messages import Gone, Refusal, Request
+from tfproj.serving.messages import Refusal, Request
 from tfproj.serving.settings import IN_TRANSIT, Settings
+
+GONE = 499  # as nginx writes it
 
 
 class Jobs:
@@ -61,16 +63,15 @@ class Jobs:
         """A request's body, counted among what is held until :meth:`release`.
 
         Raises:
-            Gone: the client is.
             TooLargeError: it is above the limit.
-            Refusal: 503, too many bytes are on their way already.
+            Refusal: 503, too many bytes are on their way already; 499, the client has gone.
         """
         parts: list[bytes] = []
         message: dict[str, Any] = {"more_body": True}
         while message.get("more_body"):
             message = await request.receive()
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise Refusal(GONE, "the client did not wait")
             parts.append(part := message.get("body", b""))
             request.size, self._bytes = request.size + len(part), self._bytes + len(part)
             if request.size > self._max_body:

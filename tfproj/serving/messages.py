@@ -14,10 +14,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
-class Gone(Exception):
-    """The client did not wait."""
-
-
 class Refusal(Exception):
     """A request that gets another status than 400."""
 
@@ -32,7 +28,7 @@ class Request:
     Attributes:
         headers: by name in small letters; of several with one name the first.
         size: bytes of the body that have arrived.
-        endpoint: name of the address, for the figures.
+        address: that of the routes, for the figures.
     """
 
     def __init__(self, scope: dict[str, Any], receive: Receive):
@@ -40,7 +36,7 @@ class Request:
         self.path: str = scope["path"]
         pairs = reversed(scope["headers"])
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
-        self.size, self.endpoint = 0, "none"
+        self.size, self.address = 0, "none"
 
     def query(self) -> dict[str, str]:
         """The last value of each parameter."""

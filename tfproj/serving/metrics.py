@@ -24,7 +24,7 @@ class Metrics:
     The attributes give the counter of a label at once, which a lookup by name does not.
 
     Attributes:
-        requests: by endpoint (an address' name, never what a client wrote) and status.
+        requests: by endpoint (an address of the routes, never what a client wrote) and status.
         seconds: from a request's head to the end of its answer, by endpoint.
         images: predicted for ``/v1``, by model.
     """

@@ -110,6 +110,9 @@ def work(settings: Settings, listening: socket.socket, json_lines: bool) -> None
     """The process that answers; it ends when the one that started it does."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if hasattr(os, "SCHED_BATCH"):  # Linux: what comes in does not interrupt an image in work
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     log = Log(json_lines)
     try:
         app = Gate(Service(settings), log.write)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tfproj.core.files import replacing, write_csv
 from tfproj.core.words import duration, plural
 from tfproj.errors import TfprojError
+from tfproj.models.checkpoint import save_model
 from tfproj.runs.config import TrainConfig
 from tfproj.runs.history import best_epoch, out_of_patience, tied_epochs
 from tfproj.runs.run import Run
@@ -60,10 +61,10 @@ class Checkpoints(keras.callbacks.Callback):
         kept = self._config.keep == "last" or best_epoch(self.history, monitored) == epoch + 1
         self._run.retire(new_weights=kept)
         with replacing(self._run.last_weights) as temporary:
-            self.model.save(temporary)
+            save_model(self.model, temporary)
             if kept:
                 with replacing(self._run.best_weights) as best, self._kept.swapped_in():
-                    self.model.save(best)
+                    save_model(self.model, best)
             write_csv(self._run.history_file, self.history)
         if out_of_patience(self.history, monitored, self._config.patience):
             self.model.stop_training = True

@@ -11,7 +11,7 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from tfproj.training.probe import fit_last_layer
 from tfproj.training.resuming import extend, restore
 from tfproj.training.strategy import fit
 from tfproj.training.together import Together, agree
+from tfproj.training.tracking import tracked
 from tfproj.training.transfer import initialise
 from tfproj.training.validation_weights import ValidationWeights, norms
 
@@ -56,7 +57,7 @@ def train(
     root: str | Path = DEFAULT_ROOT,
     name: str | None = None,
     overwrite: bool = False,
-    tensorboard: bool = False,
+    trackers: Collection[str] = (),
     planned: Plan | None = None,
     listeners: Sequence[keras.callbacks.Callback] = (),
     together: Together | None = None,
@@ -66,7 +67,7 @@ def train(
     Args:
         config: what to train.
         root, name, overwrite: see :func:`tfproj.runs.run.create_run`.
-        tensorboard: also write ``tensorboard/`` events into the run.
+        trackers: ``tensorboard`` writes events into the run, ``mlflow`` tells MLflow's store.
         planned: the result of :func:`plan` where it was already made.
         listeners: further callbacks, called after an epoch was saved.
         together: of ``find_together``; this is the first worker, the others call :func:`assist`.
@@ -80,7 +81,7 @@ def train(
     """
     planned = planned or plan(config)
     config = planned.config
-    _require_tensorboard(tensorboard)
+    _require(trackers)
     replaces = check_place(root, config.task, name, overwrite)
     backend.setup()
     precision = backend.resolve_precision(config.precision)
@@ -110,7 +111,7 @@ def train(
         run = create_run(root, config.task, name, stem(planned), overwrite)
         with locked(run.path):
             _describe(run, planned, facts)
-            _fit(run, planned, prepared, tensorboard, listeners)
+            _fit(run, planned, prepared, trackers, listeners)
     return run
 
 
@@ -131,7 +132,7 @@ def _describe(run: Run, planned: Plan, facts: dict[str, Any]) -> None:
 
 def resume(
     run: Run,
-    tensorboard: bool = False,
+    trackers: Collection[str] = (),
     planned: Plan | None = None,
     listeners: Sequence[keras.callbacks.Callback] = (),
     together: Together | None = None,
@@ -146,7 +147,7 @@ def resume(
         InputError: files missing, the data are not what they were, or another process trains it.
     """
     planned = planned or plan_resume(run)
-    _require_tensorboard(tensorboard)
+    _require(trackers)
     backend.setup()
     init, task = planned.config.init, planned.config.task
     if init and not run.last_weights.exists():
@@ -163,7 +164,7 @@ def resume(
             restore(run, prepared.model, prepared.steps, planned.config.probe)
             look_back(run, planned, prepared.model, prepared.caches)
         else:
-            _fit(run, planned, prepared, tensorboard, listeners)
+            _fit(run, planned, prepared, trackers, listeners)
     return run
 
 
@@ -186,9 +187,10 @@ def assist(planned: Plan, together: Together, run: Run | None = None) -> None:
     print(f"worker {together.worker}: done; worker 0 has the run", file=sys.stderr)
 
 
-def _require_tensorboard(wanted: bool) -> None:
-    if wanted and importlib.util.find_spec("tensorboard") is None:
-        raise missing_extra("tensorboard", "tensorboard")
+def _require(trackers: Collection[str]) -> None:
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise missing_extra(name, name)
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,9 @@ def _prepared(planned: Plan, precision: str, together: Together | None) -> Itera
             cache.close()
 
 
-def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool, more: Sequence) -> None:
+def _fit(
+    run: Run, planned: Plan, prepared: _Prepared, trackers: Collection[str], more: Sequence
+) -> None:
     config, caches = planned.config, prepared.caches
     history = restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
@@ -237,8 +241,9 @@ def _fit(run: Run, planned: Plan, prepared: _Prepared, tensorboard: bool, more: 
         raise Finished(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
-        listeners = [*_callbacks(run, planned, prepared, history, tensorboard), *more]
-        with unreadable_named(caches):
+        with tracked(run, "mlflow" in trackers) as told, unreadable_named(caches):
+            own = _callbacks(run, planned, prepared, history, "tensorboard" in trackers)
+            listeners = [*own, *told, *more]
             if config.probe and not done:
                 fit_last_layer(prepared.model, planned, caches, listeners)
             _fit_epochs(planned, prepared, max(done, int(config.probe)), listeners)
