@@ -55,6 +55,12 @@ def test_interrupted_soaks_leave_out_what_is_done(tmp_path, monkeypatch):
     assert report["minutes"] == 2
 
 
+def test_half_a_checkpoint_is_another_file(tmp_path):
+    (tmp_path / "last.keras").write_bytes(b"PK half")
+    with pytest.raises(frame.Failed, match="different: last.keras"):
+        state.require_same(state.snapshot(tmp_path), {"last.keras": "of the whole one"})
+
+
 def test_litter_and_other_files_are_seen(tmp_path):
     (tmp_path / "a").write_text("x")
     before = state.snapshot(tmp_path)

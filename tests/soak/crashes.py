@@ -6,14 +6,10 @@ that it makes. Of those who go on, one in three is killed as well.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
-import io
 from collections.abc import Sequence
 from pathlib import Path
-
-from tfproj.cli.main import main
 
 from . import state
 from .command import TIMEOUT
@@ -66,12 +62,6 @@ def _no_dask() -> str | None:
     return None if importlib.util.find_spec("distributed") else "distributed is not installed"
 
 
-def _no_workers() -> str | None:
-    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
-        main(["train", "classify", "--help"])
-    return None if "--workers" in said.getvalue() else "train has no --workers"
-
-
 MISSING = {"export web": _no_page, "predict engine": _no_dask}
 CASES = [
     Case(
@@ -81,5 +71,3 @@ CASES = [
     )
     for name in JOBS
 ]  # fmt: skip
-# The job follows once the option is there.
-CASES.append(Case("crashes: train two workers", crash, missing=_no_workers))

@@ -26,9 +26,10 @@ def install(hook: dict[str, Any], root: Path) -> None:
         hook: ``kill_at``: the change before which the process is killed; ``read_only_at``: the
             first that the file system refuses; ``count``: a file that gets the number of changes;
             ``clock``: seconds by which the clock jumps, at each 20th look; ``no_replace``: no file
-            is renamed over another; ``faster``: int8 always is.
+            is renamed over another; ``faster``: int8 always is; ``environment``: variables.
         root: changes below it are counted.
     """
+    os.environ.update(hook.get("environment", {}))
     if {"kill_at", "read_only_at", "count"} & hook.keys():
         sys.addaudithook(_Counter(hook, str(root)))
     if jump := hook.get("clock"):

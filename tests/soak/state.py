@@ -31,18 +31,25 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     data = path.read_bytes()
+    try:
+        data = _lasting(path, data)
+    except Exception:  # half a file is one that is different
+        data = b"damaged" + data
+    return hashlib.sha256(data).hexdigest()
+
+
+def _lasting(path: Path, data: bytes) -> bytes:
+    """What is the same each time."""
     if path.suffix == ".keras":  # beside the weights lies the date
         with zipfile.ZipFile(path) as archive:
             names = [name for name in sorted(archive.namelist()) if name != "metadata.json"]
-            data = b"".join(name.encode() + VARIES.sub(b"", archive.read(name)) for name in names)
-    elif path.name == "history.csv":
+            return b"".join(name.encode() + VARIES.sub(b"", archive.read(name)) for name in names)
+    if path.name == "history.csv":
         rows = list(csv.DictReader(io.StringIO(data.decode())))
-        data = json.dumps([{k: v for k, v in r.items() if k != "seconds"} for r in rows]).encode()
-    elif path.suffix == ".journal":  # who tried what, and when, differs; not what was found
-        data = json.dumps(_study(path)).encode()
-    else:
-        data = VARIES.sub(b"", data)
-    return hashlib.sha256(data).hexdigest()
+        return json.dumps([{k: v for k, v in r.items() if k != "seconds"} for r in rows]).encode()
+    if path.suffix == ".journal":  # who tried what, and when, differs; not what was found
+        return json.dumps(_study(path)).encode()
+    return VARIES.sub(b"", data)
 
 
 def _study(path: Path) -> list:
