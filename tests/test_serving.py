@@ -43,9 +43,11 @@ SECRET = "for the test"
 def serving(*arguments, token=""):
     """A server's (port, process, lines of its log so far) while the block runs."""
     command = [sys.executable, "-m", "tfproj", "serve", "--port", "0", *map(str, arguments)]
+    # What is installed, in the workers, too: the checkout that pytest runs in has no tfproj.cli.
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TFPROJ_TOKEN": token}
-    )
+        command, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TFPROJ_TOKEN": token, "PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
     lines = []
     first = process.stderr.readline()
     reader = threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True)

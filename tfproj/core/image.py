@@ -191,7 +191,8 @@ def convert(picture: Image.Image, channels: int) -> Image.Image:
     if picture.mode.startswith("I"):  # I;16, I;16B, and I: what Pillow makes of 16-bit grey
         values = np.asarray(picture)
         pixels = decoding.to_8_bits(values)
-        pixels[values == picture.info.get("transparency", -1)] = 255  # of a PNG
+        if "transparency" in picture.info:  # of a PNG
+            pixels[values == picture.info["transparency"]] = 255
         picture = Image.fromarray(pixels)
     elif picture.mode in {"RGBA", "LA", "PA", "RGBa"} or "transparency" in picture.info:
         picture = _on_white(picture)

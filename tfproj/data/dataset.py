@@ -128,6 +128,7 @@ class Dataset:
         void: whether masks may hold 255, for pixels that are not to be counted.
         may_grow: whether files may be added to it, as to a directory.
         annotations: files that say what several images hold, such as one of COCO.
+        drawing: which version of what draws the examples, where they come from no file.
         findings: what is wrong with it; ``load_dataset`` gives none that has errors.
     """
 
@@ -144,6 +145,7 @@ class Dataset:
     mask_values: tuple[int, ...] = ()
     void: bool = False
     may_grow: bool = False
+    drawing: str = ""
     annotations: tuple[Path, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -168,7 +170,7 @@ class Dataset:
         Of a long file the ends count, and its length: what writes an image again changes the
         header, the checksum or the last of the compressed data.
         """
-        digest = hashlib.sha256(repr(self.mask_values).encode())
+        digest = hashlib.sha256(repr(self.mask_values).encode() + self.drawing.encode())
         for split in self.splits.values():
             for file in (*(split.files or ()), *(split.masks or ())):
                 digest.update(_ends(file))

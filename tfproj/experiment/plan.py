@@ -199,7 +199,10 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
     # Runs of before contents were recorded have none.
     kept = ("fingerprint", "contents") if "contents" in begun else ("fingerprint",)
     if any(begun.get(key) != now[key] for key in kept):
-        raise InputError(f"{run.path}: the data set is not the one this run was started with")
+        raise InputError(
+            f"{run.path}: the data set is not the one this run was started with, or is split or "
+            "drawn otherwise by this version; its weights: --init RUN"
+        )
     return planned
 
 

@@ -182,6 +182,8 @@ def _openvino_plugin() -> list:
         import onnxruntime_ep_openvino as plugin  # noqa: PLC0415 (an extra)
     except ImportError:
         raise missing_extra("onnxruntime-ep-openvino", "openvino") from None
+    if not hasattr(onnxruntime, "get_ep_devices"):
+        raise InputError(f"{OPENVINO}: this onnxruntime takes no plugins; install a newer one")
     with _once:
         if not _devices():
             try:
