@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import tensorflow as tf
 import tf2onnx
+from tf2onnx.handler import tf_op
+from tf2onnx.utils import make_name
 
 from tfproj.core.spec import INPUT_NAME, PROBABILITIES_NAME, SCORES_NAME
 from tfproj.errors import TfprojError, first_line
@@ -47,6 +50,20 @@ def convert(model, opset: int, multi_label: bool = False):
     # A layer's constants can stay behind as inputs that nothing reads.
     refill(proto.graph.input, [i for i in proto.graph.input if i.name == INPUT_NAME])
     return proto
+
+
+@tf_op("Erfc")
+class _ComplementaryError:
+    """1 - erf(x): TensorFlow's GELU has this operator, which tf2onnx 1.17 lacks."""
+
+    @classmethod
+    def version_9(cls, ctx, node, **_):
+        shape, kind = ctx.get_shape(node.output[0]), ctx.get_dtype(node.output[0])
+        one = ctx.make_const(make_name("one"), np.float32(1))
+        ctx.remove_node(node.name)
+        erf = ctx.make_node("Erf", node.input, shapes=[shape], dtypes=[kind])
+        ctx.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output,
+                      name=node.name, shapes=[shape], dtypes=[kind])  # fmt: skip
 
 
 class _Warnings(logging.Handler):
