@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import tensorflow as tf
 import tf2onnx
+from onnx.numpy_helper import from_array
 from tf2onnx.handler import tf_op
 from tf2onnx.utils import make_name
 
@@ -39,6 +40,7 @@ def convert(model, opset: int, multi_label: bool = False):
         # Keras calls a function of its own for a convolution in groups, which tf2onnx would find
         # in the graph and does not know; this way its operators are there themselves.
         tf.config.run_functions_eagerly(True)
+        captured = graph.get_concrete_function().graph.captures
         proto, _ = tf2onnx.convert.from_function(graph, [signature], opset=opset)
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as error:
         raise TfprojError(f"conversion failed: {first_line(error)}") from error
@@ -47,9 +49,18 @@ def convert(model, opset: int, multi_label: bool = False):
         logging.getLogger("tf2onnx").removeHandler(warnings)
     if warnings.messages:
         raise TfprojError(f"conversion is not to be trusted, tf2onnx says: {first_line(warnings)}")
-    # A layer's constants can stay behind as inputs that nothing reads.
-    refill(proto.graph.input, [i for i in proto.graph.input if i.name == INPUT_NAME])
+    _take_constants(proto.graph, {inside.name: value for value, inside in captured})
     return proto
+
+
+def _take_constants(graph, captured: dict) -> None:
+    """A layer's constants, such as the mean of Normalization, came as inputs; some unread."""
+    read = {name for node in graph.node for name in node.input}
+    for entry in graph.input:
+        if entry.name in captured and entry.name in read:
+            value = from_array(captured[entry.name].numpy(), entry.name)
+            graph.initializer.append(value)
+    refill(graph.input, [entry for entry in graph.input if entry.name == INPUT_NAME])
 
 
 @tf_op("Erfc")
