@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfproj.cli.options import print_json
-from tfproj.cli.records import printable
 from tfproj.cli.terminal import Progress, quiet_libraries
+from tfproj.core.words import printable
 from tfproj.errors import InputError
 from tfproj.inference.image_files import SHOWN, say_left_out
 from tfproj.inference.session import CPU
