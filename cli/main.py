@@ -13,6 +13,7 @@ import click
 
 from tfproj._version import __version__
 from tfproj.cli.options import SuggestingGroup
+from tfproj.core.words import printable
 from tfproj.errors import first_line
 
 # name -> (module in tfproj.cli, function, one line for --help). Modules are imported when their
@@ -108,7 +109,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> int:
-    message = " ".join(message.split())  # one line, whatever a library said
+    message = printable(" ".join(message.split()))  # one line, whatever a library said
     color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     prefix = click.style("error:", fg="red", bold=True) if color else "error:"
     click.echo(f"{prefix} {message}", err=True, color=color)

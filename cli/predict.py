@@ -12,9 +12,10 @@ import click
 
 from tfproj.cli import predict_many
 from tfproj.cli.options import common, print_json, runs_dir
-from tfproj.cli.records import print_records, printable
+from tfproj.cli.records import print_records
 from tfproj.cli.terminal import Progress, TileProgress, quiet_libraries
 from tfproj.core.files import exists
+from tfproj.core.words import printable
 from tfproj.errors import InputError
 from tfproj.inference.image_files import (
     Settings,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfproj.cli.options import print_json
-from tfproj.cli.records import printable
 from tfproj.cli.terminal import Progress, quiet_libraries
+from tfproj.core.words import printable
 from tfproj.errors import InputError
 from tfproj.inference.image_files import SHOWN, say_left_out
 from tfproj.inference.session import CPU
@@ -77,13 +77,15 @@ def run(model: str, images: tuple[str, ...], as_json: bool, options: dict[str, A
     # Here, since a call without an engine needs none of it.
     from tfproj.bulk import engines, plan, task  # noqa: PLC0415
 
-    with quiet_libraries():
-        job = task.begin(_job(model, options))
-    made = plan.Plan(job.parts)
+    engines.require(options["engine"], options["address"])
     listed = plan.listed(options["list_file"], options["column"]) if options["list_file"] else ()
-    others: list[Path] = []
+    job, others = _job(model, options), list[Path]()
     found = itertools.chain(plan.find(images, job.output, others), listed)
-    tasks = made.tasks(found, job.part_size)
+    first = list(itertools.islice(found, 1))  # what is not there is said before the output is begun
+    with quiet_libraries():
+        job = task.begin(job)
+    made = plan.Plan(job.parts)
+    tasks = made.tasks(itertools.chain(first, found), job.part_size)
     done = errors = 0
     with Progress(None, "images") as progress:
         for answer in engines.run(

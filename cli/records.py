@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tfproj.core.spec import is_text
+from tfproj.core.words import printable
 from tfproj.inference.table import csv_line, flat
 
 
@@ -34,11 +34,6 @@ def print_records(records: Iterator[dict[str, Any]], failures: list, style: str)
     if style == "json":
         click.echo('\n], "failures": ' + json.dumps(failures) + "}")
     return count
-
-
-def printable(text: str) -> str:
-    """One line without control characters: names of files may hold any."""
-    return "".join(c if is_text(c) else ascii(c)[1:-1] for c in text)
 
 
 def format_record(record: dict) -> str:

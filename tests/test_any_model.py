@@ -145,11 +145,20 @@ def test_mixed_precision_is_computed_in_float32():
     np.testing.assert_array_equal(plain.get_weights()[0], model.get_weights()[0])
 
 
-@pytest.mark.parametrize("groups", [4, 16])
-def test_convolutions_in_groups_have_operators_that_tf2onnx_knows(groups):
-    """Those of ConvNeXt and RegNet, which Keras hides in a function on a CPU."""
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv2D(16, 7, groups=4, padding="same"),
+        layers.Conv2D(16, 7, groups=16, padding="same"),
+        layers.Conv2D(16, 3, activation="gelu", padding="same"),
+        layers.Normalization(mean=[*range(16)], variance=[2.0] * 16),
+    ],
+)
+def test_layers_of_convnext_have_operators_that_tf2onnx_knows(layer):
+    """Keras hides convolutions in groups in a function on a CPU, GELU is an erfc, a given mean is
+    captured."""
     inputs = keras.Input((*SIZE, 16), dtype="uint8", name="image")
-    values = layers.Conv2D(16, 7, groups=groups, padding="same")(layers.Rescaling(1 / 255)(inputs))
+    values = layer(layers.Rescaling(1 / 16)(inputs))
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(values))
     session = onnxruntime.InferenceSession(convert(model, 17).SerializeToString())
     (scores,) = session.run(["scores"], {"image": pixels(16)})

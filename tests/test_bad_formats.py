@@ -83,6 +83,7 @@ BAD_COCO = [
     (picture(file_name="/etc/secret.png"), "images[1]: '/etc/secret.png' is no path inside"),
     (picture(file_name="C:\\\\secret.png"), "is no path inside"),
     (picture(file_name="a\0.png"), "is no path inside"),
+    (picture(file_name="é" * 128), "is too long for the name of a file"),
     (picture(file_name=7), "images[1]: 'file_name' is 7; it must be text"),
     (picture(id=100), "images[1]: the id 100 is given twice"),
     (picture(height=0), "images[1]: an image of 56 x 0 px"),
@@ -159,6 +160,7 @@ def test_two_files_for_one_split(tmp_path, capsys):
         ("0 1.2 0.2 1.3 0.4 1.2 0.9", "line 1: a polygon that lies outside"),
         ("3 0.1 0.2 0.3 0.4 0.5 0.6", "line 1: class '3' is not one of 0..2"),
         ("x 0.1 0.2 0.3 0.4 0.5 0.6", "line 1: class 'x' is not one of 0..2"),
+        ("1" * 5000 + " 0.1 0.2 0.3 0.4 0.5 0.6", "' is not one of 0..2"),
         ("\n0 0.1 0.2 nan 0.4 0.5 0.6", "line 2: a polygon with coordinates that are not finite"),
     ],
 )
@@ -290,6 +292,8 @@ def test_objects_without_a_shape_are_said(tmp_path):
             "file,label\nimages/train_é0.png,car\nimages/train_é0.png,dog",
             "'images/train_é0.png': has two labels, 'dog' and 'car'",
         ),
+        ("file,label\nimages/\x1b[2J.png,car", "names no file to train on"),
+        (f"file,label\nimages/{'x' * 256},car", "'... is too long for the name of a file"),
         ("file,label\nimages/no.png,car", "names no file to train on"),
         ("file,label\n", "expected a header line with file,label and lines below it"),
     ],
@@ -332,3 +336,22 @@ def test_a_damaged_parquet_file(tmp_path, capsys):
     for data in (b"", b"x" * 100, path.read_bytes()[:-9]):
         path.write_bytes(data)
         fails(tmp_path, capsys, "cannot be read (", path.relative_to(tmp_path), "classify")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J\nb", "a\u202eb"])
+def test_names_leave_the_terminal_as_it_is(tmp_path, capsys, name):
+    sets.coco(tmp_path)
+    changed(tmp_path / COCO, picture(file_name=f"{name}.png"))
+    assert main(["data", "check", str(tmp_path)]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "no such file" in line]
+    assert line.isprintable() and ascii(name)[1:-1] in line
+    with pytest.raises(InputError) as caught:
+        load_dataset(str(tmp_path))
+    assert str(caught.value).isprintable()
+
+
+def test_labels_of_too_many_digits_are_names(tmp_path):
+    sets.csv_with_splits(tmp_path)
+    path, number = tmp_path / "labels.csv", "1" * 5000
+    path.write_text(path.read_text(encoding="utf-8").replace("car", number), encoding="utf-8")
+    assert number in read_dataset(str(tmp_path), None, DataOptions()).classes

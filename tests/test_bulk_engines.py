@@ -187,6 +187,7 @@ def test_an_engine_that_is_not_installed(photos, tmp_path, capsys, monkeypatch, 
     assert main([*predict(photos, tmp_path), "--engine", engine]) == 2
     expected = f"this needs the package '{module}': pip install 'tfproj[{engine}]'"
     assert capsys.readouterr().err.strip() == f"error: {expected}"
+    assert not (tmp_path / "settings.json").exists()  # nothing was begun
 
 
 def test_other_settings_are_refused_before_the_engine_starts(photos, tmp_path, capsys):

@@ -140,7 +140,8 @@ def probed(photographs, tmp_path_factory):
     """A run of three epochs, the first of which fits the last layer alone."""
     from tfproj.training.train import train
 
-    return train(of_toy(photographs, epochs=3), tmp_path_factory.mktemp("runs"), "probed")
+    config = of_toy(photographs, epochs=3, monitor="macro_f1")
+    return train(config, tmp_path_factory.mktemp("runs"), "probed")
 
 
 class TestProbe:
@@ -183,6 +184,7 @@ class TestProbe:
     def test_it_is_the_first_epoch(self, probed):
         first, *later = probed.history()
         assert first["val_accuracy"] == 1.0 and first["accuracy"] == 1.0
+        assert first["val_macro_f1"] == 1.0  # a metric that is counted in validation alone
         assert [row["epoch"] for row in later] == [2, 3]
         assert later[-1]["learning_rate"] < later[0]["learning_rate"]
 

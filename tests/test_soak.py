@@ -1,6 +1,8 @@
 """The soak in ``tests/soak`` works: a few of its attempts, what it writes, and that it can fail."""
 
 import json
+import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the soak looks into /proc", allow_module_level=True)
 
-from soak import frame, run, state  # noqa: E402
+from soak import frame, hostile, run, state, watch  # noqa: E402
 
 
 def test_killed_commands_go_on_and_the_report_says_so(tmp_path):
@@ -72,3 +74,69 @@ def test_litter_and_other_files_are_seen(tmp_path):
         state.require_clean(tmp_path)
     with pytest.raises(frame.Failed, match="left over: .tfproj-x"):
         state.require_same(state.snapshot(tmp_path), before)
+
+
+def test_damaged_inputs_are_tried_and_counted(tmp_path):
+    trial = frame.Trial(0, tmp_path, random.Random(0), 1.0)
+    counts = hostile.inputs("idx", trial, None)
+    assert counts.tried > 100 and counts.failed == 0
+    assert "refused" in counts.notes[0]
+
+
+def test_what_ends_a_process_is_kept_and_the_next_goes_on(tmp_path, monkeypatch):
+    def ends(command, **more):
+        kind, number, count, _, folder, _ = command[3:]
+        if int(number) % 2:
+            row = frame.record(frame.Counts(int(count), 0, [kind]))
+            return subprocess.CompletedProcess(command, 0, json.dumps(row), "")
+        (Path(folder) / "number").write_text(str(int(number) + 4))
+        (Path(folder) / "current").write_bytes(b"0000000a-GIF")
+        return subprocess.CompletedProcess(command, -11, "", "Segmentation fault")
+
+    monkeypatch.setattr(hostile, "FOUND", tmp_path / "found")
+    monkeypatch.setattr(hostile.subprocess, "run", ends)
+    counts = hostile.inputs("picture", frame.Trial(0, tmp_path, random.Random(0), 60.0), None)
+    assert (counts.tried, counts.failed) == (hostile.MOST, 1)
+    assert ": exit code -11: Segmentation fault " in counts.notes[0]
+    (kept,) = (tmp_path / "found" / "picture").iterdir()
+    assert kept.read_bytes() == b"GIF" and kept.name.startswith("0000000a-")
+
+
+def test_what_an_input_must_not_lead_to_is_seen(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    guard = watch.Guard(inside)
+    guard.on = True
+    (inside / "a").write_text("may be")
+    (inside / "a").read_text()
+    assert guard.seen == []
+    (inside / "a").rename(tmp_path / "moved")
+    assert guard.seen.pop().startswith("os.rename")
+    (tmp_path / "b").write_text("may not")
+    with socket.socket() as one:
+        one.connect_ex(("127.0.0.1", 9))
+    subprocess.run(["true"], check=True)
+    guard.on = False
+    assert [words.split()[0] for words in guard.seen][:2] == ["open", "socket.__new__"]
+    assert {"socket.connect", "subprocess.Popen"} <= {words.split()[0] for words in guard.seen}
+
+
+def test_what_reaches_more_is_damaged_further(tmp_path):
+    from tfproj.core.file_kinds import kind_of
+
+    guide = watch.Guide(tmp_path, tmp_path / "found")
+    given = []
+
+    def change(data, rng, other):
+        given.append(data)
+        return b"GIF8" + data
+
+    for number in (0, 1, watch.GUIDED):
+        with guide.watching(number):
+            kind_of(guide.damage(b"seed", random.Random(0), b"", change))
+    assert given == [b"seed", b"seed", b"GIF8seed"] and guide.reached > 0
+    watch.keep(tmp_path, tmp_path / "found")
+    again = watch.Guide(tmp_path, tmp_path / "found")
+    with again.watching(0):
+        again.damage(b"seed", random.Random(0), b"", change)
+    assert given[-1] == b"GIF8GIF8seed"

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 
 from tfproj import backend
@@ -154,6 +155,19 @@ def test_a_model_that_does_not_fit(toy_classifier):
         transfer.initialise(
             build_model(spec, options), spec, options, find_source(name, "classify"), images(spec)
         )
+
+
+@pytest.mark.parametrize("input_name", ["", "none", "input"])
+def test_a_graph_without_its_weights(tmp_path, input_name):
+    """As an edited file may be: its metadata are right, its nodes are not."""
+    graph, path = onnx.load(pretrained_file("fashion_mnist-tiny")), tmp_path / "a.onnx"
+    node = next(node for node in graph.graph.node if node.op_type == "Conv")
+    node.input[1] = input_name
+    onnx.save(graph, path)
+    model, spec, options = build("fashion_mnist-tiny", "classify")
+    source = dataclasses.replace(find_source("fashion_mnist-tiny", "classify"), file=path)
+    with pytest.raises(InputError, match="a.onnx: its weights cannot be taken"):
+        transfer.initialise(model, spec, options, source, images(spec))
 
 
 @pytest.mark.parametrize("name", [n for n in names() if not n.endswith("-int8")])

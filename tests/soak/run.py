@@ -24,11 +24,12 @@ from typing import Any
 from tfproj.core.files import write_json, write_text
 from tfproj.runs import environment
 
-from . import crashes, faults, load, workers
+from . import crashes, faults, hostile, load, workers
 from .frame import Case, Counts, record
 
 # A module a subject, each with a list of cases.
 CASES: list[Case] = [*crashes.CASES, *workers.CASES, *faults.CASES, *load.CASES]
+CASES += hostile.CASES
 LATE = "no time was left"
 BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import itertools
 import logging
 import os
@@ -53,20 +53,27 @@ def run(
             worker's packages or model are not those of the job.
         TfprojError: workers die for no reason of an image's.
     """
-    if engine not in ENGINES:
-        raise unknown_name("unknown engine", engine, ENGINES)
+    require(engine, address)
     if workers is not None and (address is not None or workers < 1):
         raise InputError("workers must be at least 1, and an address has its own")
     first = list(itertools.islice(tasks, 1))
     if not first:
         return
-    if address is not None:
-        _require_answer(address)
     tasks = itertools.chain(first, tasks)
     for answer in ENGINES[engine](job, tasks, workers or available_cpus(), address):
         if isinstance(answer, TfprojError):
             raise answer
         yield answer
+
+
+def require(engine: str, address: str | None = None) -> None:
+    """InputError where an engine is unknown or not installed, or an address does not answer."""
+    if engine not in ENGINES:
+        raise unknown_name("unknown engine", engine, ENGINES)
+    if importlib.util.find_spec(PACKAGES[engine]) is None:
+        raise missing_extra(PACKAGES[engine], engine)
+    if address is not None:
+        _require_answer(address)
 
 
 def _work(job: Job, images: list[str]) -> Done | TfprojError:
@@ -81,7 +88,7 @@ def _work(job: Job, images: list[str]) -> Done | TfprojError:
 
 
 def _on_dask(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterator[Any]:
-    distributed = _package("distributed", "dask")
+    distributed: Any = importlib.import_module("distributed")
     with contextlib.ExitStack() as stack:
         target: Any = address
         if address is None:
@@ -140,7 +147,7 @@ def _on_ray(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterat
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:  # or it listens on all interfaces
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    ray = _package("ray", "ray")
+    ray: Any = importlib.import_module("ray")
     local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False,
@@ -165,13 +172,7 @@ def _on_ray(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterat
 
 
 ENGINES: dict[str, Callable] = {"dask": _on_dask, "ray": _on_ray}
-
-
-def _package(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise missing_extra(module, extra) from None
+PACKAGES = {"dask": "distributed", "ray": "ray"}
 
 
 def _require_answer(address: str) -> None:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import unicodedata
 
+from tfproj.core.spec import is_text
+
 
 def nfc(name: str) -> str:
     """The name in one spelling: an accented letter is one character on Linux, two on macOS."""
     return unicodedata.normalize("NFC", name)
+
+
+def printable(text: str) -> str:
+    """One line without control characters: names of files may hold any."""
+    return "".join(c if is_text(c) else ascii(c)[1:-1] for c in text)
+
+
+def is_number(text: str) -> bool:
+    """Whether it is digits, and not more than ``int`` takes."""
+    return text.isdecimal() and len(text) < 20
 
 
 def plural(number: int, noun: str) -> str:

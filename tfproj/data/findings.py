@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfproj.core.words import printable
 from tfproj.errors import InputError
 
 
@@ -28,7 +29,7 @@ class Finding:
     severity: str = "error"
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        return printable(f"{self.path}: {self.message}" if self.path else self.message)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from tfproj.errors import InputError, first_line
+
 KINDS = ("Conv", "ConvTranspose", "Gemm")
 
 
@@ -15,8 +17,17 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
     """Keras' arrays by layer name, of a graph whose nodes are called after Keras' layers.
 
     A bias of zeros is left out of a graph, and so of these.
+
+    Raises:
+        InputError: it is not such a graph.
     """
-    model = onnx.load(path)
+    try:
+        return _weights(onnx.load(path))
+    except Exception as error:  # a graph may be wrong in many ways, and onnx raises many kinds
+        raise InputError(f"{path}: its weights cannot be taken ({first_line(error)})") from None
+
+
+def _weights(model: onnx.ModelProto) -> dict[str, list[np.ndarray]]:
     graph = model.graph
     flattened = _flattened(model)
     arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}

@@ -51,8 +51,7 @@ def fit_last_layer(
     callbacks.on_epoch_begin(0)
     logs = _fit(model, planned, caches["train"])
     batches = eval_batches(caches["val"], planned.config.eval_batch_size)
-    if planned.config.multi_label:  # metrics are there, to be switched on, once they were called
-        model.evaluate(batches.take(1), verbose=0)
+    model.evaluate(batches.take(1), verbose=0)  # metrics can be switched on once they were called
     measured = model.evaluate(batches, callbacks=listeners, verbose=0, return_dict=True)
     callbacks.on_epoch_end(0, logs | {f"val_{name}": value for name, value in measured.items()})
 

@@ -19,6 +19,7 @@ from tfproj.data.sources.tables import SPLIT_FOLDERS, read_text
 from tfproj.errors import InputError
 
 SPLIT_OF = {word: split for split, words in SPLIT_FOLDERS.items() for word in words}
+LONGEST = 255  # bytes of the name of a file or folder; file systems take no more
 KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
 
 
@@ -69,13 +70,16 @@ def within(root: Path, base: Path, text: str, place: str) -> Path:
     """The file that an annotation below ``root`` names, relative to ``base``; it need not exist.
 
     Raises:
-        InputError: the path is absolute, or leads out of ``root``, of which nothing is read.
+        InputError: the path is absolute, leads out of ``root``, of which nothing is read, or has a
+            name that no file can have.
     """
     plain = text.replace("\\", "/")
     start = base.relative_to(root).as_posix()
     path = posixpath.normpath(posixpath.join(start, plain))
     if not plain or "\0" in plain or re.match("/|[A-Za-z]:", plain) or path.split("/")[0] == "..":
         raise InputError(f"{place}: {text[:200]!r} is no path inside {root}; make it relative")
+    if max(len(part.encode(errors="replace")) for part in path.split("/")) > LONGEST:
+        raise InputError(f"{place}: {text[:50]!r}... is too long for the name of a file")
     return root / path
 
 

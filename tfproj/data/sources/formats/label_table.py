@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.words import nfc
+from tfproj.core.words import is_number, nfc
 from tfproj.data.dataset import Dataset, Split
 from tfproj.data.findings import Findings
 from tfproj.data.sources.class_tables import NAMES
@@ -110,7 +110,7 @@ def numbered(labels: set[str], listed: list[str], place: Path) -> tuple[list[str
         listed: the classes, where a table lists them.
         place: what error messages call the labels.
     """
-    classes = listed or sorted(labels, key=lambda text: (text.isdecimal() and int(text), text))
+    classes = listed or sorted(labels, key=lambda text: (is_number(text) and int(text), text))
     index_of = {name: index for index, name in enumerate(classes)}
     if not labels <= {*classes} and all(label.isdecimal() for label in labels):
         index_of = {str(index): index for index in range(len(classes))}

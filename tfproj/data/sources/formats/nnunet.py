@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tfproj.core.words import nfc
+from tfproj.core.words import is_number, nfc
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.sources.class_tables import table_of
@@ -44,7 +44,7 @@ def read(folder: Path, findings: Findings) -> Dataset:
 def _rows(data: dict[str, Any], path: Path) -> list[dict[str, str]]:
     """Names and values of the classes, by value; version 1 has them the other way round."""
     labels = field(data, "labels", dict, str(path))
-    if all(key.isdecimal() and isinstance(name, str) for key, name in labels.items()):
+    if all(is_number(key) and isinstance(name, str) for key, name in labels.items()):
         labels = {name: int(key) for key, name in labels.items()}
     for name, value in labels.items():
         if not isinstance(value, int):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfproj.core import image
-from tfproj.core.words import nfc
+from tfproj.core.words import is_number, nfc
 from tfproj.data.dataset import Dataset
 from tfproj.data.findings import Findings
 from tfproj.data.sources.classes import Classes
@@ -130,7 +130,7 @@ def _regions(path: Path, values: list[int]) -> list[tuple[int, np.ndarray]]:
         place, words = f"{path}: line {number}", line.split()
         if not words:
             continue
-        if not words[0].isdecimal() or int(words[0]) >= len(values):
+        if not is_number(words[0]) or int(words[0]) >= len(values):
             raise InputError(f"{place}: class {words[0][:20]!r} is not one of 0..{len(values) - 1}")
         if len(words) == 5:
             raise InputError(f"{place}: a box; segmentation needs polygons of 3 points or more")
