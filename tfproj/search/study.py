@@ -122,7 +122,7 @@ class _FileLock(BaseJournalFileLock):
     def acquire(self) -> bool:
         import fcntl  # noqa: PLC0415 (not on Windows)
 
-        self._file = open(self._path, "a")  # noqa: SIM115 (it is held until it is released)
+        self._file = open(self._path, "ab")  # noqa: SIM115 (it is held until it is released)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         return True
 
