@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper, version_converter
 
+from tfproj.core.leftovers import scratch
 from tfproj.errors import TfprojError, first_line
 from tfproj.export.convert import layers_of
 from tfproj.export.simplify import refill
@@ -33,8 +33,7 @@ def convert(model, opset: int, multi_label: bool = False):
     Raises:
         TfprojError: jax2onnx, or Keras on JAX, can't take the model.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch() as folder:
         model.save(folder / "model.keras")
         _convert(folder, "sigmoid" if multi_label else "softmax")
         try:

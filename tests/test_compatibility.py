@@ -58,4 +58,4 @@ def test_data_that_are_split_or_drawn_otherwise_are_refused(old, name, capsys):
 
     assert main(["train", "segment", "--resume", str(old / "segment" / name)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "or is split or drawn otherwise by this version; its weights: --init RUN" in error
+    assert "or this version splits it or draws it otherwise; its weights: --init RUN" in error

@@ -31,7 +31,7 @@ class Parts:
         if self.file_format not in FORMATS:
             raise unknown_name("unknown format", self.file_format, FORMATS)
         if self.file_format == "parquet":
-            _arrow()
+            arrow()
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Keep the settings of a new output; InputError where one was begun with others."""
@@ -107,19 +107,20 @@ def _from_csv(data: bytes, columns: Mapping[str, type]) -> list[Row]:
 
 
 def _to_parquet(rows: Sequence[Row], columns: Mapping[str, type]) -> bytes:
-    arrow = _arrow()
-    kinds = {str: arrow.string(), float: arrow.float64()}
-    schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    package = arrow()
+    kinds = {str: package.string(), float: package.float64()}
+    schema = package.schema([(name, kinds[kind]) for name, kind in columns.items()])
     data = io.BytesIO()
-    arrow.parquet.write_table(arrow.Table.from_pylist(rows, schema), data)
+    package.parquet.write_table(package.Table.from_pylist(rows, schema), data)
     return data.getvalue()
 
 
 def _from_parquet(data: bytes, columns: Mapping[str, type]) -> list[Row]:
-    return _arrow().parquet.read_table(io.BytesIO(data), columns=list(columns)).to_pylist()
+    return arrow().parquet.read_table(io.BytesIO(data), columns=list(columns)).to_pylist()
 
 
-def _arrow() -> Any:
+def arrow() -> Any:
+    """The package pyarrow, with its module for Parquet."""
     try:
         import pyarrow.parquet  # noqa: PLC0415 (an extra, which CSV does not need)
     except ImportError:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfproj.bulk import places
-from tfproj.bulk.parts import Parts
+from tfproj.bulk.parts import Parts, arrow
 from tfproj.bulk.task import clean
-from tfproj.errors import InputError, first_line, missing_extra
+from tfproj.errors import InputError, first_line
 from tfproj.inference.image_files import each_image
 
 
@@ -85,10 +85,7 @@ def listed(file: str, column: str | None) -> Iterator[str]:
 
 
 def _column(data: bytes, file: str, column: str) -> Iterator[str | None]:
-    try:
-        import pyarrow.parquet  # noqa: PLC0415 (an extra, which text does not need)
-    except ImportError:
-        raise missing_extra("pyarrow", "bulk") from None
+    pyarrow = arrow()
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(data))
         for batch in table.iter_batches(columns=[column]):

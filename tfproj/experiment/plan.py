@@ -197,12 +197,9 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
             )
     begun, now = read_object(run.splits_file), describe_splits(planned.dataset)
     # Runs of before contents were recorded have none.
-    kept = ("fingerprint", "contents") if "contents" in begun else ("fingerprint",)
-    if any(begun.get(key) != now[key] for key in kept):
-        raise InputError(
-            f"{run.path}: the data set is not the one this run was started with, or is split or "
-            "drawn otherwise by this version; its weights: --init RUN"
-        )
+    if any(begun.get(key, now["contents"]) != now[key] for key in ("fingerprint", "contents")):
+        why = "the data set is not the one this run was started with, or this version splits it"
+        raise InputError(f"{run.path}: {why} or draws it otherwise; its weights: --init RUN")
     return planned
 
 

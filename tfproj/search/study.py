@@ -18,7 +18,6 @@ from optuna.storages.journal import (
     JournalFileOpenLock,
     JournalFileSymlinkLock,
 )
-from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 
 from tfproj.core.files import cut_last_line
@@ -105,7 +104,7 @@ def _journal(path: str) -> optuna.storages.JournalStorage:
         raise InputError(f"--study {path}: must be a file, in a directory that exists")
     # A link is made whole also on network file systems; Windows lets few make one.
     lock = _lock(path)
-    with get_lock_file(lock), contextlib.suppress(FileNotFoundError):
+    with _held(lock), contextlib.suppress(FileNotFoundError):
         with open(path, "rb") as file:
             ours = file.read(len(FIRST)) == FIRST
         if ours:  # and not another file, given by mistake
@@ -113,7 +112,16 @@ def _journal(path: str) -> optuna.storages.JournalStorage:
     return optuna.storages.JournalStorage(JournalFileBackend(path, lock))
 
 
-class _FileLock(BaseJournalFileLock):
+@contextlib.contextmanager
+def _held(lock: Any) -> Iterator[None]:
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _FileLock:
     """Of a journal. The system drops it when its process ends; Optuna's own then block for 30 s."""
 
     def __init__(self, path: str):
@@ -130,13 +138,13 @@ class _FileLock(BaseJournalFileLock):
         self._file.close()
 
 
-def _lock(path: str) -> BaseJournalFileLock:
+def _lock(path: str) -> Any:
     """The system's lock, or a file of Optuna's where that has none."""
     if sys.platform == "win32":
         return JournalFileOpenLock(path)
     lock = _FileLock(f"{path}.lock")
     try:
-        with get_lock_file(lock):
+        with _held(lock):
             return lock
     except OSError:
         # A relative link points nowhere from another directory; who waits then waits for ever.
