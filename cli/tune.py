@@ -22,7 +22,7 @@ from tfproj.cli.options import (
 from tfproj.cli.train import build_config, load_training, require_alone
 from tfproj.cli.train_options import config_options
 from tfproj.errors import missing_extra
-from tfproj.experiment.plan import Plan, describe_splits, plan
+from tfproj.experiment.plan import Plan, plan
 from tfproj.runs.run import check_place
 from tfproj.search.space import default_space, own_values, read_space
 
@@ -110,7 +110,7 @@ def _record(planned: Plan, space: dict[str, Any]) -> dict[str, Any]:
     config = planned.config.to_dict()
     for name in ("data", "data_dir"):
         del config[name]
-    return {**config, "data": describe_splits(planned.dataset)["fingerprint"], "space": space}
+    return {**config, "data": planned.dataset.fingerprint(), "space": space}
 
 
 def _print(task: str, result: dict[str, Any]) -> None:

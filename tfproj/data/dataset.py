@@ -31,6 +31,7 @@ class DataOptions:
         val_fraction: share of the training groups to hold out where no ``val`` split exists.
         limit: at most so many training examples, and a tenth as many (at least 50) of the others.
         classes: class order of an earlier run, to which labels are matched by name.
+        held_out: names of its validation split, where it had drawn one; None: it is drawn.
         format: how a directory is laid out, a name in FORMATS; None: recognised.
         multi_label: an image may be of several classes, or of none; for classification.
     """
@@ -40,6 +41,7 @@ class DataOptions:
     val_fraction: float = 0.1
     limit: int | None = None
     classes: tuple[str, ...] | None = None
+    held_out: tuple[str, ...] | None = None
     format: str | None = None
     multi_label: bool = False
 
@@ -177,6 +179,14 @@ class Dataset:
         for file in self.annotations:  # in whose middle a number may change
             digest.update(bytes.fromhex(sha256(file)))
         return digest.hexdigest()
+
+    def lengths(self) -> str | None:
+        """What runs of early versions have for contents; None where data are drawn."""
+        digest = hashlib.sha256(repr(self.mask_values).encode())
+        for split in self.splits.values():
+            for file in (*(split.files or ()), *(split.masks or ())):
+                digest.update(file.stat().st_size.to_bytes(8, "little"))
+        return None if self.drawing else digest.hexdigest()
 
 
 def _ends(file: Path) -> bytes:

@@ -39,9 +39,7 @@ def finish(dataset: Dataset, options: DataOptions) -> Dataset:
         notes.append("no examples in 'test'; it is left out")
     if "val" not in splits and "train" in splits:
         with findings.catch("", "split"):
-            splits["train"], splits["val"] = hold_out(
-                splits["train"], options.val_fraction, dataset.may_grow
-            )
+            splits["train"], splits["val"] = _parted(dataset, splits["train"], options)
     splits = {name: splits[name] for name in SPLITS if name in splits}
     dataset = dataclasses.replace(
         dataset, splits=splits, notes=tuple(notes), findings=tuple(findings)
@@ -71,6 +69,14 @@ def numbered_groups(names: Sequence[str], modulus: int) -> np.ndarray:
         first = names[[bool(n) for n in numbers].index(False)]
         raise InputError(f"group_modulus needs a number in every file name; {first!r} has none")
     return np.array([int(n[-1]) % modulus for n in numbers])
+
+
+def _parted(dataset: Dataset, split: Split, options: DataOptions) -> tuple[Split, Split]:
+    """(Train, validation): as an earlier run has it, if there was one."""
+    chosen = np.isin(split.names, options.held_out or ())
+    if chosen.any() and not chosen.all():
+        return split.subset(np.flatnonzero(~chosen)), split.subset(np.flatnonzero(chosen))
+    return hold_out(split, options.val_fraction, dataset.may_grow)
 
 
 def hold_out(split: Split, fraction: float, may_grow: bool = False) -> tuple[Split, Split]:

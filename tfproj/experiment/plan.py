@@ -25,6 +25,7 @@ from tfproj.experiment.crops import crops_per_epoch, with_void
 from tfproj.experiment.initial_weights import Source, find_source, with_source
 from tfproj.experiment.mirroring import choose_augment
 from tfproj.experiment.presets import PRESETS
+from tfproj.experiment.same_data import held_out_by, require_same_data
 from tfproj.experiment.teachers import Teacher, find_teachers
 from tfproj.experiment.validation import validation_warnings
 from tfproj.models.registry import check_model, check_size, input_multiple, nearest_size
@@ -103,13 +104,13 @@ def _with_leak(dataset: Dataset, source: Source) -> Dataset:
     return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
 
-def _fitted(config: TrainConfig, classes: tuple[str, ...] | None = None) -> Plan:
-    """The plan for a configuration that names its model."""
-    options = data_options(config, classes)
+def _fitted(config: TrainConfig, *known: tuple[str, ...] | None) -> Plan:
+    """The plan for a configuration that names its model; ``known``: of :func:`data_options`."""
+    options = data_options(config, *known)
     dataset = load_dataset(config.data, config.task, options)
     config, choice = choose(config, dataset)
-    if data_options(config, classes) != options:  # the chosen preset splits them otherwise
-        dataset = load_dataset(config.data, config.task, data_options(config, classes))
+    if data_options(config, *known) != options:  # the chosen preset splits them otherwise
+        dataset = load_dataset(config.data, config.task, data_options(config, *known))
     if "encoder" in config.model_options and dataset.channels == 1:
         note = "grey images: repeated as red, green and blue for the encoder"
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
@@ -173,7 +174,7 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
     """
     run.require(run.config_file, run.spec_file, run.splits_file, run.environment_file)
     config, recorded = run.config(), run.spec()
-    classes = recorded.classes
+    known = recorded.classes, held_out_by(run)
     if config.resize is None:  # a run of before there was a choice
         config = dataclasses.replace(config, resize=recorded.resize)
     if epochs is not None:
@@ -181,25 +182,21 @@ def plan_again(run: Run, epochs: int | None = None) -> Plan:
             raise InputError(f"{run.path}: is of {config.epochs} epochs; --epochs must be more")
         config = dataclasses.replace(config, epochs=epochs)
     try:
-        planned = _fitted(config, classes)
+        planned = _fitted(config, *known)
     except InputError:
         origin = run.environment().get("data", {}).get("origin", "")
         if not Path(origin).is_dir():
             raise
         named = config.data in DATASETS or config.data.startswith("tfds:")
         there = {"data_dir" if named else "data": origin}
-        planned = _fitted(dataclasses.replace(config, **there), classes)
+        planned = _fitted(dataclasses.replace(config, **there), *known)
     for name in ("task", "model", "size", "channels", "resize"):
         if getattr(recorded, name) != getattr(planned.spec, name):
             raise InputError(
                 f"{run.spec_file}: {name} {getattr(recorded, name)!r} does not fit "
                 f"{run.config_file.name} and the data, which give {getattr(planned.spec, name)!r}"
             )
-    begun, now = read_object(run.splits_file), describe_splits(planned.dataset)
-    # Runs of before contents were recorded have none.
-    if any(begun.get(key, now["contents"]) != now[key] for key in ("fingerprint", "contents")):
-        why = "the data set is not the one this run was started with, or this version splits it"
-        raise InputError(f"{run.path}: {why} or draws it otherwise; its weights: --init RUN")
+    require_same_data(run, planned.dataset)
     return planned
 
 
@@ -248,7 +245,8 @@ def _plan_on(run: Run, data: str) -> Plan:
         config = dataclasses.replace(run.config(), data_dir=data)  # in a layout of its own
     layout = None  # other data may have another, which is then recognised
     with contextlib.suppress(InputError):  # the options may fit the run's own data alone
-        dataset = load_dataset(config.data, config.task, data_options(config, spec.classes))
+        options = data_options(config, spec.classes, held_out_by(run))
+        dataset = load_dataset(config.data, config.task, options)
         layout = config.format
         if dataset.fingerprint() == begun["fingerprint"]:
             quick_check(dataset)
@@ -277,24 +275,19 @@ def plan_without_data(run: Run) -> Plan:
     return Plan(run.config(), none, spec, own_data=False)
 
 
-def data_options(config: TrainConfig, classes: tuple[str, ...] | None = None) -> DataOptions:
-    """The part of a configuration that finds and splits the data."""
+def data_options(
+    config: TrainConfig,
+    classes: tuple[str, ...] | None = None,
+    held_out: tuple[str, ...] | None = None,
+) -> DataOptions:
+    """The part of a configuration that finds and splits the data, and what its run knows."""
     return DataOptions(
         data_dir=config.data_dir,
         group_modulus=config.group_modulus,
         val_fraction=config.val_fraction,
         limit=config.limit,
         classes=classes,
+        held_out=held_out,
         format=config.format,
         multi_label=config.multi_label,
     )
-
-
-def describe_splits(dataset: Dataset) -> dict:
-    """What the data were, for a later look; the names held out, so that leaks can be seen."""
-    return {
-        "fingerprint": dataset.fingerprint(),
-        "contents": dataset.contents(),
-        "counts": {name: len(split) for name, split in dataset.splits.items()},
-        "val": list(dataset.splits["val"].names) if "val" in dataset.splits else [],
-    }

@@ -28,7 +28,7 @@ class Teachers:
     """
 
     def __init__(self, teachers: Sequence[Teacher], temperature: float):
-        self._teachers = [(Predictor(t.file), list(t.order)) for t in teachers]
+        self._teachers = [(Predictor(t.file, threads=1), list(t.order)) for t in teachers]
         self._temperature = temperature
         self.classes = len(teachers[0].order)
 

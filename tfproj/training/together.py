@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfproj import backend
 from tfproj.errors import InputError, TfprojError
-from tfproj.experiment.plan import Plan, describe_splits
+from tfproj.experiment.plan import Plan
 from tfproj.runs import environment
 from tfproj.training.pipeline import Share
 
@@ -139,7 +139,7 @@ def _facts(planned: Plan, precision: str) -> dict[str, object]:
     config = planned.config.to_dict()
     for name in ("data", "data_dir", "init"):
         del config[name]
-    data = describe_splits(planned.dataset)["fingerprint"]
+    data = planned.dataset.fingerprint()
     gpus = len(tf.config.get_visible_devices("GPU"))
     facts = {"GPUs": gpus, "precision": precision, "data of fingerprint": data}
     return facts | {f"package {k}": v for k, v in environment.versions().items()} | config

@@ -23,7 +23,8 @@ from tfproj.core.files import write_json, write_text
 from tfproj.data.dataset import median_size
 from tfproj.errors import InputError, missing_extra
 from tfproj.experiment import initial_weights
-from tfproj.experiment.plan import Plan, describe_splits, plan, plan_resume
+from tfproj.experiment.plan import Plan, plan, plan_resume
+from tfproj.experiment.same_data import describe_splits
 from tfproj.models.encoders import load_imagenet
 from tfproj.runs import DEFAULT_ROOT, environment
 from tfproj.runs.config import TrainConfig
