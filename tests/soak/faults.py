@@ -26,7 +26,7 @@ STOPPED = 60  # seconds
 ROOM = "size=1g"
 JOBS = ("train classify", "train segment", "export float32", "predict segment", "tune",
         "data convert")  # fmt: skip
-STOPPED_JOBS = ("train classify", "export float32", "data convert")
+STOPPED_JOBS = ("train classify", "export float32", "predict segment", "tune", "data convert")
 
 
 def clock(trial: Trial, alone: Uninterrupted) -> None:
