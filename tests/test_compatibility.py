@@ -47,7 +47,7 @@ def test_an_old_run_measures_and_resumes(old, task):
     known = json.loads(run.metrics_file.read_text(encoding="utf-8"))["splits"]["val"]
     found = evaluate(run, ["val"])["splits"]["val"]
     measure = "accuracy" if task == "classify" else "mean_average_precision_softmax"
-    assert found[measure] == pytest.approx(known[measure], abs=1e-6)
+    assert found[measure] == pytest.approx(known[measure], abs=1e-5)
     last = resume(run).history()[-1]
     assert last["epoch"] == 3
     for name, value in ANSWERS[task]["last_epoch"].items():
