@@ -97,6 +97,28 @@ def test_it_is_resumed_to_the_bit_and_recorded(teacher, tmp_path):
         plan_resume(whole)
 
 
+@pytest.mark.parametrize("augment", ["none", "flip"])
+def test_teachers_are_asked_once_where_the_views_are_few(teacher, augment, monkeypatch):
+    backend.setup()
+    from tfproj.training.cache import make_cache
+    from tfproj.training.distillation import Teachers
+    from tfproj.training.pipeline import train_batches
+
+    planned = plan(pupil(teacher, augment=augment))
+    cache, answer, asked = make_cache(planned, "train"), Teachers._answer, []
+
+    def counted(self, images):
+        asked.append(len(images))
+        return answer(self, images)
+
+    monkeypatch.setattr(Teachers, "_answer", counted)
+    teachers = Teachers(planned.teachers, 2.0)
+    for images, packed in train_batches(cache, 32, range(3), 0, augment, None, teachers):
+        wanted = answer(teachers, images.numpy())
+        np.testing.assert_allclose(packed[:, 1:], wanted, atol=1e-6)
+    assert sum(asked) == len(cache) * (2 if augment == "flip" else 1)
+
+
 def test_what_no_teacher_can_be(teacher, toy_classifier):
     spec = toy_classifier.spec()
     for changed, message in (

@@ -2,21 +2,29 @@
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015): beside the labels
 a pupil learns the probabilities that its teachers give, which say what a class is mistaken for.
-Teachers see the same augmented view as the pupil.
+Teachers see the same augmented view as the pupil. Where that is the image or its mirror image,
+they are asked once.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from scipy.special import softmax
+from tqdm import tqdm
 
 from tfproj.data.masks import IGNORE
 from tfproj.experiment.teachers import Teacher
 from tfproj.inference.predictor import Predictor
+from tfproj.training.cache import Cache
 from tfproj.training.losses import SoftmaxLoss
+
+BLOCK = 256  # images that are answered at once where answers are kept
+MOST_KEPT = 512 * 2**20  # bytes
 
 
 class Teachers:
@@ -28,22 +36,52 @@ class Teachers:
     """
 
     def __init__(self, teachers: Sequence[Teacher], temperature: float):
+        # One thread each: those of onnxruntime that wait for work would take it from the training.
         self._teachers = [(Predictor(t.file, threads=1), list(t.order)) for t in teachers]
         self._temperature = temperature
         self.classes = len(teachers[0].order)
+        self._kept: np.ndarray | None = None
 
-    def pack(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def pack(
+        self, images: np.ndarray, labels: np.ndarray, views: tuple | None = None
+    ) -> np.ndarray:
         """Labels with the answers beside them, for :class:`DistillationLoss`.
 
         Args:
             images: uint8 (B, H, W, C); labels: int (B,) or (B, H, W).
+            views: (1 where it is the mirror image, else 0: int (B,); which example: int (B,)), if
+                the images are nothing else; their answers may be known.
 
         Returns:
             float32 (B, 1 + classes) or (B, H, W, 1 + classes).
         """
-        scores = [teacher.run(images)[0][..., order] for teacher, order in self._teachers]
-        answers = np.mean([softmax(s / self._temperature, axis=-1) for s in scores], axis=0)
+        known = self._kept is not None and views is not None
+        answers = self._kept[views] if known else self._answer(images)
         return np.concatenate([labels[..., None], answers], axis=-1, dtype=np.float32)
+
+    def keep(self, cache: Cache, views: int, epochs: int) -> None:
+        """Ask for all answers at once, if that is less work, and they are one an image.
+
+        Args:
+            cache: the examples.
+            views: that the training sees of each: 1, or 2 with its mirror image.
+            epochs: of the whole training, also where this is the rest of it: the last bit of an
+                answer may depend on the images that are asked with it.
+        """
+        shape = (views, len(cache), self.classes)
+        too_many = 4 * math.prod(shape) > MOST_KEPT
+        if self._kept is not None or cache.target_shape or epochs <= views or too_many:
+            return
+        self._kept = np.empty(shape, np.float32)
+        starts = range(0, len(cache), BLOCK)
+        for start in tqdm(starts, "teachers", file=sys.stderr, leave=False, disable=None):
+            images, _ = cache.batch(np.arange(start, min(start + BLOCK, len(cache))))
+            for view, place in enumerate(self._kept[:, start : start + BLOCK]):
+                place[:] = self._answer(images[:, :, ::-1] if view else images)
+
+    def _answer(self, images: np.ndarray) -> np.ndarray:
+        scores = [teacher.run(images)[0][..., order] for teacher, order in self._teachers]
+        return np.mean([softmax(s / self._temperature, axis=-1) for s in scores], axis=0)
 
 
 @keras.saving.register_keras_serializable("tfproj")

@@ -126,8 +126,12 @@ def train_batches(
         places = share.places(part, chosen)
         images, targets = view(step, epoch, chosen, places)
         if share.parts > 1:
-            images, targets = images[places], targets[places]
-        return images, teachers.pack(images, targets) if teachers else targets
+            images, targets, chosen = images[places], targets[places], chosen[places]
+        if not teachers:
+            return images, targets
+        mirrored = mirrored_in(seed, epoch, len(cache))[chosen] & flips(augment)
+        seen = (mirrored.astype(int), chosen) if transform is None else None
+        return images, teachers.pack(images, targets, seen)
 
     def view(step: int, epoch: int, chosen: np.ndarray, places: np.ndarray) -> tuple:
         batch = _read(cache, chosen, epoch, places, pastes(augment))
@@ -137,6 +141,8 @@ def train_batches(
             return batch
         return transform(*batch, np.random.default_rng([seed, step, 1]))
 
+    if teachers and transform is None:
+        teachers.keep(cache, 1 + flips(augment), epochs.stop)
     bounds = (epoch * steps * share.count for epoch in (epochs.start, epochs.stop))
     dataset = tf.data.Dataset.range(*bounds)
     kinds = (tf.float32, (1 + teachers.classes,)) if teachers else None
