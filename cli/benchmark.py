@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,9 @@ import click
 from tfproj.cli.options import common, number, print_json, runs_dir, table
 from tfproj.cli.predict import model_file
 from tfproj.core import hardware
+from tfproj.errors import InputError
 from tfproj.inference.predictor import Predictor
+from tfproj.inference.profile import operators
 from tfproj.inference.session import CPU
 from tfproj.inference.timing import Timing, busy, measure, thread_counts
 
@@ -32,6 +35,9 @@ from tfproj.inference.timing import Timing, busy, measure, thread_counts
     help="How long to measure the latency, and as long again the throughput.",
 )
 @click.option("--provider", metavar="NAME", help="onnxruntime execution provider. [default: CPU]")
+@click.option(
+    "--operators", "by_operator", is_flag=True, help="Say which operators take how long, instead."
+)
 @runs_dir
 @common
 def benchmark(
@@ -39,6 +45,7 @@ def benchmark(
     counts: tuple[int, ...],
     seconds: float,
     provider: str | None,
+    by_operator: bool,
     runs_dir: str,
     as_json: bool,
 ) -> None:
@@ -52,6 +59,9 @@ def benchmark(
     if note:
         click.echo(f"note: {note}", err=True)
     counts = tuple(dict.fromkeys(counts)) or thread_counts()
+    if by_operator:
+        _by_operator(path, counts, seconds, provider or CPU, as_json)
+        return
     found = [measure(path, threads, seconds, provider or CPU) for threads in counts]
     length, cpu = path.stat().st_size, hardware.cpu_name()
     if as_json:
@@ -63,6 +73,27 @@ def benchmark(
     size = f"{spec.height} x {spec.width} x {spec.channels}"
     click.echo(f"{path}: {length / 1e6:.2f} MB, images of {size}, on {cpu}")
     click.echo(format_timings(found))
+
+
+def _by_operator(
+    path: Path, counts: tuple[int, ...], seconds: float, provider: str, as_json: bool
+) -> None:
+    if provider != CPU:
+        raise InputError(f"--operators: onnxruntime does not look into {provider}; leave it out")
+    found = {threads: operators(path, threads, seconds) for threads in counts}
+    if as_json:
+        print_json({"model": str(path), "cpu": hardware.cpu_name(), "operators": [
+            {"threads": threads, **asdict(one)} for threads, ones in found.items() for one in ones
+        ]})  # fmt: skip
+        return
+    click.echo(f"{path}: microseconds for one image, on {hardware.cpu_name()}")
+    for threads, ones in found.items():
+        total = sum(one.us for one in ones)
+        rows = [
+            [one.name, str(one.nodes), f"{one.us:.0f}", f"{one.us / total:.0%}"] for one in ones
+        ]
+        rows.append(["all", str(sum(one.nodes for one in ones)), f"{total:.0f}", ""])
+        click.echo(table(rows, [f"threads: {threads}", "nodes", "us", "share"]))
 
 
 def format_timings(found: list[Timing]) -> str:

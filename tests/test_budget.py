@@ -51,6 +51,28 @@ def test_wrong_requests(arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["fashion_mnist-tiny", "fashion_mnist-tiny-int8"])
+def test_the_operators_are_those_of_the_graph(name, capsys):
+    command = ["benchmark", name, "--operators", "--threads", "1", "--seconds", "0.1"]
+    assert main([*command, "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["operators"]}
+    convolutions = found["QLinearConv" if name.endswith("int8") else "Conv"]
+    assert convolutions["nodes"] == 7
+    assert convolutions["us"] == max(one["us"] for one in found.values()) > 0
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == [
+        "all", str(sum(one["nodes"] for one in found.values()))
+    ]  # fmt: skip
+
+
+def test_another_provider_has_no_operators(monkeypatch, capsys):
+    monkeypatch.setattr(
+        "tfproj.cli.benchmark.Predictor", lambda *_, **__: Predictor.pretrained("facades")
+    )
+    assert main(["benchmark", "facades", "--operators", "--provider", "X"]) == 2
+    assert "--operators: onnxruntime does not look into X" in capsys.readouterr().err
+
+
 def test_a_child_that_fails_is_one_line(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"nothing")
     with pytest.raises(TfprojError, match="cannot be timed .*not an ONNX"):

@@ -6,6 +6,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -55,6 +56,7 @@ def open_session(
     threads: int | None,
     providers: Sequence[str],
     size: tuple[int, int] | None = None,
+    profile: Path | None = None,
 ) -> onnxruntime.InferenceSession | OneByOne:
     """A session over a model that :mod:`tfproj.inference.model_file` has looked through.
 
@@ -64,6 +66,7 @@ def open_session(
         threads: for the arithmetic; None: the CPUs this process may use.
         providers: in order of preference.
         size: (height, width) of the input; None where it is free.
+        profile: where the file of onnxruntime's profiler goes, whose name begins so.
 
     Raises:
         InputError: onnxruntime can't use the file, or a provider is not available, was left out
@@ -76,6 +79,8 @@ def open_session(
     plugin = _find_providers(providers)
     _limit_memory()
     options = _options(threads)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     alone = OPENVINO in providers and size is not None and math.prod(size) >= ALONE_PIXELS
     if alone:
         options.add_free_dimension_override_by_name(BATCH, 1)
