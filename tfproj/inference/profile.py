@@ -52,7 +52,8 @@ def operators(model: Path, threads: int, seconds: float = 2.0) -> list[Operator]
     spec = file.spec
     pixels = np.random.default_rng(0).integers(0, 256, (1, *spec.size, spec.channels), np.uint8)
     with scratch() as folder:
-        session = open_session(file.data, str(model), threads, [CPU], profile=folder / "run")
+        name, profile = str(model), folder / "run"
+        session: Any = open_session(file.data, name, threads, [CPU], profile=profile)
         end, runs = time.perf_counter() + seconds, 0
         while runs < LEAST_RUNS or time.perf_counter() < end:
             answers.run(session, spec, pixels)
