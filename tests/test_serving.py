@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tiny_models import tiny_model, with_golden
 
 from tfproj import Predictor
 from tfproj.cli.main import main
+from tfproj.errors import TooLargeError
 from tfproj.inference.image_files import describe
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
@@ -133,6 +135,9 @@ BAD = [
     ("POST", f"{PREDICT}?unknown_below=nan", photograph(), {}, 400, "unknown_below"),
     ("POST", f"{SEGMENT}?unknown_below=0.5", photograph(), {}, 400, "this is a segmenter"),
     ("POST", PREDICT, b"x", {"content_type": "multipart/form-data"}, 400, "the form is damaged"),
+    ("POST", PREDICT, b'--xyz\r\nContent-Disposition: form-data; name="top"\r\n\r\n3\r\n--xyz--',
+     {"content_type": "multipart/form-data; boundary=xyz"}, 400, "the field 'top' of the form"),
+    ("GET", f"/v2/models/{CLOTHES}/versions/2", b"", {}, 404, "Not Found"),
     ("POST", "/v1/models/facade-default/predict", b"", {}, 404, "did you mean 'facades-default'?"),
     ("GET", PREDICT, b"", {}, 405, "Method Not Allowed"),
     ("GET", "/v1/none", b"", {}, 404, "Not Found"),
@@ -140,7 +145,7 @@ BAD = [
     ("POST", INFER, b"[" * 10**5, {}, 400, "the request is not JSON"),
     ("POST", INFER, b" " * (4 * 2**20), {"content_encoding": "gzip"}, 415, "compressed"),
     ("GET", "/v2", b"", {"Host": "evil.example"}, 403, "for this machine"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers", "status", "text"), BAD)
@@ -152,6 +157,21 @@ def test_what_is_wrong_is_said_in_one_line(ask, method, path, body, headers, sta
     found, _, answer = ask(*wire, **headers)
     message = json.loads(answer)["error"]
     assert found == status and text in message and "\n" not in message
+
+
+def test_an_image_that_is_too_large_in_tiles_is_said_to_be_so(tmp_path):
+    from tfproj.serving.models import Model, Question
+    from tfproj.serving.settings import Settings
+
+    (tmp_path / "toy.onnx").write_bytes(tiny_model("segment"))
+    model = Model("toy", Settings({"toy": (tmp_path / "toy.onnx", {"tiles": 64.0})}))
+    with pytest.raises(TooLargeError, match="^b.png: .* scale of its tiles"):  # which is 413
+        model.answer("b.png", photograph(size=(200, 200)), Question())
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST:80", "[::1]", "[::1]:80", "127.0.0.1"])
+def test_this_machine_has_several_names(ask, host):
+    assert ask("GET", f"/v2 HTTP/1.1\r\nHost: {host}\r\nX: ")[0] == 200
 
 
 def tensors(name="image", datatype="UINT8", shape=(1, 28, 28, 1), data=None, **parameters):
@@ -192,7 +212,7 @@ def test_tensors_as_json_and_as_bytes_give_the_models_own_numbers(ask):
         (tensors(datatype="FP32", data=[]), 400, "datatype UINT8"),
         (tensors(shape=[28, 28], data=[]), 400, "list of 4 whole numbers"),
         (tensors(shape=[1, 30, 28, 1], data=[]), 400, "images must be 28 x 28 x 1"),
-        (tensors(shape=[65, 28, 28, 1], data=[]), 413, "1 to 64 images"),
+        (tensors(shape=[65, 28, 28, 1], data=[]), 413, "1 to 64 images of 28 x 28"),
         (tensors(data=[0] * 783), 400, "783 values"),
         (tensors(data=[0] * 783 + [256]), 400, "whole numbers 0..255"),
         (tensors(data=[0] * 783 + [0.5]), 400, "whole numbers 0..255"),
@@ -214,7 +234,7 @@ def test_the_client_of_triton_works_unchanged(server):
     client = http.InferenceServerClient(f"localhost:{server[0]}")
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(HOUSES)
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
-    entry = client.get_model_metadata(HOUSES)["inputs"][0]
+    entry = client.get_model_metadata(HOUSES, "1")["inputs"][0]
     image = np.random.default_rng(0).integers(0, 256, (2, *entry["shape"][1:]), dtype=np.uint8)
     tensor = http.InferInput(entry["name"], image.shape, entry["datatype"])
     expected = Predictor.pretrained(HOUSES, threads=1).run(image)
@@ -223,11 +243,31 @@ def test_the_client_of_triton_works_unchanged(server):
         outputs = [
             http.InferRequestedOutput(name, is_binary) for name in ("scores", "probabilities")
         ]
-        found = client.infer(HOUSES, [tensor], outputs=outputs)
+        found = client.infer(HOUSES, [tensor], "1", outputs=outputs)
         for name, values in zip(("scores", "probabilities"), expected, strict=True):
             assert np.abs(found.as_numpy(name) - values).max() == 0.0
     with pytest.raises(http.InferenceServerException, match="unknown model"):
         client.get_model_metadata("nothing")
+
+
+def test_an_offer_to_speak_http2_costs_no_body(ask, server):
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
+    assert [ask("POST", PREDICT, photograph(), **offer)[0] for _ in range(2)] == [200, 200]
+    # What a body holds is no header, whether it comes with the head or behind it.
+    image = np.resize(np.frombuffer(b"\r\nUpgrade: h2c", np.uint8), (1, 28, 28, 1))
+    head = json.dumps(tensors(shape=image.shape, binary_data_size=image.size)).encode()
+    length = {"Inference_Header_Content_Length": str(len(head))}
+    wire = request("POST", INFER, head + image.tobytes(), **length)
+    with socket.create_connection(("127.0.0.1", server[0]), 20) as connection:
+        connection.sendall(wire[: -image.size])
+        time.sleep(0.1)
+        connection.sendall(wire[-image.size :] + wire)
+        found = b""
+        while found.count(b"HTTP/1.1 ") < 2 or not found.endswith(b"]}]}"):
+            found += connection.recv(1 << 16)
+    scores = Predictor.pretrained(CLOTHES, threads=1).run(image)[0].ravel()
+    told = re.findall(rb'"scores".*?"data": (\[.*?\])', found)
+    assert [json.loads(values) for values in told] == [scores.tolist()] * 2
 
 
 def test_metrics_count_images_and_answers(ask):
@@ -406,6 +446,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
 import sys
 sys.modules["uvicorn"] = None
 from tfproj.cli.main import main
+from tfproj.errors import TooLargeError
 main(["serve", "facades"])
 """
     done = subprocess.run(

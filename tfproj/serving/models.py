@@ -49,7 +49,7 @@ class Question:
             raise InputError(f"unknown parameter {min(unknown)[:40]!r}: top, unknown_below, mask")
         top, below = query.get("top", "1"), query.get("unknown_below")
         if not re.fullmatch("[1-9][0-9]{0,5}", top) or query.get("mask", "0") not in ("0", "1"):
-            raise InputError("top must be a whole number above 0, and mask 0 or 1")
+            raise InputError("top must be a whole number in 1..999999, and mask 0 or 1")
         try:
             least = below if below in (None, "auto") else float(below)
         except ValueError:
@@ -138,7 +138,13 @@ def read_form(body: bytes, content_type: str) -> Images:
                     segment, parts = event, []
                 elif event is not None:
                     parts.append(event)
-                elif segment.filename is not None:
+                elif segment.filename is None:
+                    field = segment.name[:40]
+                    raise InputError(
+                        f"the field {field!r} of the form is no file: give options in the address "
+                        "(?top=3), and files their names"
+                    )
+                else:
                     name = segment.filename[:MAX_LABEL] or f"image {len(images) + 1}"
                     images.append((name, b"".join(parts)))
                 if len(images) > MAX_IMAGES:
