@@ -15,7 +15,9 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from tfproj.core import bounds, decoding
 from tfproj.errors import InputError, TooLargeError, first_line
 from tfproj.inference.calibration import AUTO, threshold
+from tfproj.inference.extras import score_limit
 from tfproj.inference.image_files import describe
+from tfproj.inference.model_file import read_model
 from tfproj.inference.predictor import Predictor
 from tfproj.inference.results import Classification, Segmentation
 from tfproj.serving.settings import MAX_IMAGES, Settings
@@ -68,6 +70,9 @@ class Model:
     def __init__(self, name: str, settings: Settings):
         self.name = name
         path, options = settings.models[name]
+        self._below = options.get("unknown_below")
+        if score_limit(read_model(path, str(path)), str(path)) is not None:
+            options = {**options, "unknown_below": AUTO}  # a question may ask for the score
         self.predictor = Predictor(path, threads=1, **options)
         self._max_pixels = settings.max_pixels
 
@@ -96,17 +101,18 @@ class Model:
         predictor = self.predictor
         if how.picture and predictor.spec.task != "segment":
             raise InputError(f"{self.name} is a classifier: its answer is JSON, not image/png")
-        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.kind, self.name)
+        below = self._below if how.unknown_below is None else how.unknown_below
+        scored = below == AUTO and predictor.unknown_above is not None
+        if not scored:
+            below = threshold(below, predictor.metadata, predictor.spec.kind, self.name)
         picture = decoding.open_encoded(data, label)
         bounds.require_pixels(*picture.size, label, self._max_pixels)
         try:
             (result,) = predictor.predict([picture])
         except InputError as error:  # of a picture without a name
-            raise InputError(f"{label}: {str(error).removeprefix('image: ')}") from None
-        if isinstance(result, Classification) and below is not None:
-            scored = how.unknown_below == AUTO and result.unknown_above is not None
-            if not scored:  # a number wins over the score of the model's own settings
-                result.unknown_below, result.unknown_above = below, None
+            raise type(error)(f"{label}: {str(error).removeprefix('image: ')}") from None
+        if isinstance(result, Classification) and not scored:
+            result.unknown_below, result.unknown_above, result.unknown_score = below, None, None
         if isinstance(result, Segmentation) and how.picture:
             return png(result)
         record = describe(label, result, how.top)
