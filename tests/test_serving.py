@@ -512,9 +512,9 @@ def test_an_option_that_a_model_has_no_use_for_is_wrong_usage(tmp_path):
 def test_a_model_that_fails_its_self_test_is_not_served(tmp_path):
     path = tmp_path / "wrong.onnx"
     path.write_bytes(with_golden(shift=0.1))
-    with serving(path) as (_, process, lines):
+    with serving(CLOTHES, path) as (_, process, lines):
         assert process.wait(60) == 1
-    assert any("self-test failed" in line for line in lines)
+    assert any("wrong: self-test failed" in line for line in lines)
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from tfproj.core import bounds, decoding
-from tfproj.errors import InputError, TooLargeError, first_line
+from tfproj.errors import InputError, TfprojError, TooLargeError, first_line
 from tfproj.inference.calibration import AUTO, threshold
 from tfproj.inference.extras import score_limit
 from tfproj.inference.image_files import describe
@@ -78,11 +78,14 @@ class Model:
 
     def selftest(self) -> None:
         """Replay the answers in the file, or do one run where it has none; errors as there."""
-        if self.predictor.metadata.get("golden") is not None:
-            self.predictor.selftest()
-        else:
-            spec = self.predictor.spec
-            self.predictor.predict(np.zeros((*spec.size, spec.channels), np.uint8))
+        try:
+            if self.predictor.metadata.get("golden") is not None:
+                self.predictor.selftest()
+            else:
+                spec = self.predictor.spec
+                self.predictor.predict(np.zeros((*spec.size, spec.channels), np.uint8))
+        except TfprojError as error:
+            raise type(error)(f"{self.name}: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """What a client should know of the model."""
@@ -101,10 +104,10 @@ class Model:
         predictor = self.predictor
         if how.picture and predictor.spec.task != "segment":
             raise InputError(f"{self.name} is a classifier: its answer is JSON, not image/png")
-        below = self._below if how.unknown_below is None else how.unknown_below
-        scored = below == AUTO and predictor.unknown_above is not None
-        if not scored:
-            below = threshold(below, predictor.metadata, predictor.spec.kind, self.name)
+        asked = self._below if how.unknown_below is None else how.unknown_below
+        scored = asked == AUTO and predictor.unknown_above is not None
+        kind = predictor.spec.kind
+        below = None if scored else threshold(asked, predictor.metadata, kind, self.name)
         picture = decoding.open_encoded(data, label)
         bounds.require_pixels(*picture.size, label, self._max_pixels)
         try:
