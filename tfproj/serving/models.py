@@ -102,8 +102,8 @@ class Model:
             TfprojError: the model failed.
         """
         predictor = self.predictor
-        if how.picture and predictor.spec.task != "segment":
-            raise InputError(f"{self.name} is a classifier: its answer is JSON, not image/png")
+        if (how.picture or how.mask) and predictor.spec.task != "segment":
+            raise InputError(f"{self.name} is a classifier: its answer is JSON, without a mask")
         asked = self._below if how.unknown_below is None else how.unknown_below
         scored = asked == AUTO and predictor.unknown_above is not None
         kind = predictor.spec.kind
