@@ -220,6 +220,12 @@ def test_what_is_wrong_is_said_before_the_export(toy_classifier, tmp_path, capsy
     assert not (tmp_path / "a.onnx").exists()
 
 
+@pytest.mark.parametrize("flags", [["--int8"], ["--output", "a.onnx"], ["--max-mb", "1"]])
+def test_of_a_file_the_page_alone_is_made(flags, tmp_path, capsys):
+    assert main(["export", "fashion_mnist", "--web", str(tmp_path / "page"), *flags]) == 2
+    assert "only its page is made" in capsys.readouterr().err
+
+
 def test_a_place_that_is_taken(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
