@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tfproj import backend
-from tfproj.core.files import replacing, write_bytes
+from tfproj.core.files import write_bytes, write_together
 from tfproj.errors import missing_extra
 from tfproj.export.job import Job, Options, Rejected, prepare
 from tfproj.export.runtimes import parts
@@ -47,9 +46,7 @@ def write(job: Job) -> dict[str, Any]:
     if job.options.format == "onnx":
         Predictor(built.data).selftest()  # reads the very bytes that are written
     files = parts(job.path, built.data)
-    with ExitStack() as stack:  # all or none, and the file itself takes its place last
-        for path, data in {**files, **built.beside}.items():
-            stack.enter_context(replacing(path)).write_bytes(data)
+    write_together({**files, **built.beside})
     kind = "quantization" if job.options.int8 else "half"
     result = {
         "path": str(job.path),
