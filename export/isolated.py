@@ -150,7 +150,9 @@ def _run(
         results = predictor.predict(files, batch_size=step.batch_size)
         return tuple(np.stack([getattr(r, name) for r in results]) for name in names)
     size = tuple(step.size or predictor.spec.size)
-    pixels = np.stack([image.load(f, size, channels, resize=resize) for f in files])
-    starts = range(0, len(pixels), step.batch_size)
-    parts = [predictor.run(pixels[start : start + step.batch_size]) for start in starts]
+    parts = []
+    for start in range(0, len(files), step.batch_size):  # all at once would not fit in memory
+        chosen = files[start : start + step.batch_size]
+        pixels = np.stack([image.load(f, size, channels, resize=resize) for f in chosen])
+        parts.append(predictor.run(pixels))
     return tuple(np.concatenate(kind) for kind in zip(*parts, strict=True))

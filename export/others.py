@@ -18,7 +18,7 @@ from tfproj.export.isolated import Pass, predict_isolated
 from tfproj.export.job import Job, Rejected
 from tfproj.export.metadata import Measured, describe
 from tfproj.export.openvino_ir import GraphMaker
-from tfproj.export.quantize import EXAMPLES, TOLERANCE
+from tfproj.export.quantize import EXAMPLES, TOLERANCE, with_room
 from tfproj.export.samples import draw
 from tfproj.export.tflite import LiteMaker
 from tfproj.export.verify import Answers, comparison_samples, verify
@@ -87,7 +87,7 @@ def _quantized(job: Job, maker: Maker, plain: bytes, folder: Path) -> tuple[byte
     """The int8 file and what it costs; Rejected where that is too much."""
     spec = job.spec
     data, facts = maker.int8()
-    samples = draw(job.planned, EXAMPLES[spec.task], folder)
+    samples = draw(job.planned, with_room(spec, EXAMPLES[spec.task]), folder)
     plain_answers, answers = (
         predict_isolated(file, samples.files, [Pass(1)], folder, spec)[0] for file in (plain, data)
     )
