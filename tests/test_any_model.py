@@ -170,6 +170,12 @@ def two_inputs():
     return keras.Model(inputs, layers.Flatten()(layers.Add()(inputs)), name="pair")
 
 
+def log_over_rows():
+    inputs = keras.Input((8, 8, 3))
+    values = keras.ops.log_softmax(layers.Conv2D(3, 1)(inputs), axis=1)
+    return keras.Model(inputs, values)
+
+
 class Own(keras.Model):
     pass
 
@@ -183,6 +189,7 @@ REFUSED = {
     "one of three": (lambda: network(dense(1, "sigmoid")), "'last' gives 1 values; 3 classes"),
     "relu": (lambda: network(dense(3, "relu")), "'last' ends in relu: neither scores nor"),
     "tanh": (lambda: network(dense(3, "tanh")), "'last' ends in tanh"),
+    "rows": (log_over_rows, "layer 'log_softmax' has its softmax over axis 1"),
     "boxes": (lambda: network(layers.Reshape((4, 2))), "gives (None, 4, 2); expected (None, cl"),
 }
 
