@@ -79,10 +79,10 @@ def _made(job: Job, make: Callable[[Job], Any]) -> Any:
         raise missing_extra(error.name or "onnx", "train") from None
     except Rejected as error:
         if job.options.keep:
-            rejected = job.path.with_name(f"{job.path.name}.rejected")
-            for path, data in parts(rejected, error.data).items():
-                write_bytes(path, data)
-                print(f"kept for inspection: {path}", file=sys.stderr)
+            for path, data in parts(job.path, error.data).items():
+                rejected = path.with_name(f"{path.name}.rejected")
+                write_bytes(rejected, data)
+                print(f"kept for inspection: {rejected}", file=sys.stderr)
         raise
 
 
