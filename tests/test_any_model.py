@@ -204,6 +204,12 @@ def test_refused_in_one_line_that_says_where(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_preprocessing_of_colours_is_refused_for_grey(tmp_path):
+    grey, options = network(dense(), channels=1), {"classes": CLASSES, "preprocessing": "caffe"}
+    with pytest.raises(InputError, match=r"grey images; --preprocessing none\|rescale\|signed$"):
+        export_model(grey, tmp_path / "x.onnx", **options)
+
+
 def memory(values):
     return dense()(layers.GRU(4, name="memory")(layers.Reshape((4, 2))(values)))
 
