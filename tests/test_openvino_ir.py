@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import keras
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tfproj.export.onnx_file import export_onnx
 from tfproj.export.runtimes import parts
 from tfproj.inference.selftest import replay
 
+SCHEMA = Path(__file__).parent.parent / "docs" / "metadata.schema.json"
 openvino = pytest.importorskip("openvino", reason="the package openvino is not installed")
 pytestmark = pytest.mark.openvino
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -33,6 +35,7 @@ def opened(file):
     """(record, image bytes -> the first output, masks with channels last)."""
     model = openvino.Core().read_model(file)
     record = json.loads(model.get_rt_info(["tfproj"]).astype(str))
+    jsonschema.validate(record, json.loads(SCHEMA.read_text()))
     spec, compiled = ModelSpec.from_dict(record), openvino.compile_model(model, "CPU", EXACT)
 
     def answer(data):
