@@ -238,7 +238,7 @@ def finished(
     expected, values = whole.predict_on_batch(pixels), scores.predict_on_batch(pixels)
     if kind == "linear" and _are_probabilities(expected):
         logs = ops.log(ops.maximum(scores.outputs[0], TINY))
-        scores, kind = keras.Model(scores.inputs, logs), "probabilities"
+        scores, kind = keras.Model(scores.inputs[0], logs), "probabilities"
         values = scores.predict_on_batch(pixels)
     several = kind == "sigmoid" and expected.shape[-1] > 1
     if kind == "sigmoid" and not several:

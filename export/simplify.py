@@ -48,6 +48,7 @@ def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False)
     _drop_zero_additions(graph)
     _drop_double_transposes(graph)
     _freeze_reshapes(model)
+    _repeat_by_concat(graph)
     _fuse_dense(model)
     _flatten_in_place(model)
     _softmax_last(graph)
@@ -191,6 +192,19 @@ def _freeze_reshapes(model: onnx.ModelProto) -> None:
             name = f"{node.output[0]}_shape"
             set_constant(graph, name, np.array([-1, *target[1:]], np.int64))
             node.input[1] = name
+
+
+def _repeat_by_concat(graph: onnx.GraphProto) -> None:
+    """A Tile along one axis, as of UpSampling2D, by an operator that a file may hold."""
+    values = constants(graph)
+    for node in graph.node:
+        repeats = values.get(node.input[1]) if node.op_type == "Tile" else None
+        if repeats is not None and sorted(repeats)[:-1] == [1] * (len(repeats) - 1):
+            (source, _), axis = node.input, int(repeats.argmax())
+            copies = [source] * int(repeats[axis])
+            node.CopyFrom(
+                helper.make_node("Concat", copies, node.output, name=node.name, axis=axis)
+            )
 
 
 def _fuse_dense(model: onnx.ModelProto) -> None:

@@ -16,7 +16,7 @@ from tfproj.core import image
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.initial_weights import find_source
-from tfproj.export import any_model, given, quantize
+from tfproj.export import any_model, given, quantize, simplify
 
 backend.setup()
 
@@ -163,6 +163,18 @@ def test_layers_of_convnext_have_operators_that_tf2onnx_knows(layer):
     session = onnxruntime.InferenceSession(convert(model, 17).SerializeToString())
     (scores,) = session.run(["scores"], {"image": pixels(16)})
     np.testing.assert_allclose(scores, model.predict_on_batch(pixels(16)), atol=1e-5)
+
+
+def test_upsampling_by_repetition_and_layers_that_are_called_as_outputs():
+    inputs = keras.Input((*SIZE, 3), dtype="uint8", name="image")
+    values = layers.Conv2D(4, 3, padding="same", name="scores")(layers.Rescaling(1 / 255)(inputs))
+    values = layers.UpSampling2D(2)(layers.MaxPooling2D()(values))
+    model = keras.Model(inputs, layers.Conv2D(2, 1, name="probabilities")(values))
+    graph = simplify.tidy(convert(model, 17), [layer.name for layer in model.layers])
+    simplify.check(graph, tidied=False)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    (scores,) = session.run(["scores"], {"image": pixels()})
+    np.testing.assert_allclose(scores, model.predict_on_batch(pixels()), atol=1e-5)
 
 
 def two_inputs():
