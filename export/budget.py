@@ -170,7 +170,7 @@ def _closest(tried: list[Candidate]) -> str:
     """The smallest and the fastest of what was tried, in words."""
     written = [c for c in tried if c.mb is not None]
     if not written:
-        return tried[-1].reason or ""
+        return tried[0].reason or ""  # a smaller size may fail for another, that nobody asked about
     smallest = min(written, key=lambda c: c.mb or 0)
     words = [f"the smallest is {smallest.kind} with {smallest.mb:.2f} MB"]
     timed = [(min(c.p50_ms.values()), c) for c in written if c.p50_ms]

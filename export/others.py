@@ -12,6 +12,7 @@ import numpy as np
 from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME
+from tfproj.errors import TfprojError
 from tfproj.export.build import Built, answers_of, figures_of, network
 from tfproj.export.golden import GOLDEN_TOLERANCE, golden_images, golden_vectors
 from tfproj.export.isolated import Pass, predict_isolated
@@ -67,7 +68,10 @@ def _compared(job: Job, maker: Maker, answer: Answers, folder: Path) -> tuple[by
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     samples = comparison_samples(job.planned, folder)
     sizes = maker.batch_sizes
-    checked = verify(data, spec, answer, samples, job.multiple, batch_sizes=sizes, format=format)
+    try:
+        checked = verify(data, spec, answer, samples, job.multiple, sizes, format)
+    except TfprojError as error:
+        raise Rejected(str(error), data) from error
     if checked.complaint is not None:
         raise Rejected(checked.complaint, data)
     measured = replace(maker.measured, verification=figures_of(job, checked))

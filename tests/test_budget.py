@@ -10,7 +10,7 @@ from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.core import hardware
 from tfproj.errors import TfprojError
-from tfproj.export.budget import Budget, Candidate, _candidates, export_within
+from tfproj.export.budget import Budget, Candidate, _candidates, _closest, export_within
 from tfproj.export.job import Options
 from tfproj.inference import profile, timing
 from tfproj.inference.timing import Timing, busy, measure, thread_counts
@@ -208,6 +208,8 @@ def test_what_a_choice_has_no_use_for_is_refused(toy_segmenter, tmp_path, capsys
 
 
 def test_what_is_not_worth_a_try():
+    first = Candidate("int8", (8, 8), reason="int8 is not faster")
+    assert _closest([first, Candidate("int8", (4, 4), reason="one size")]) == first.reason
     assert Candidate("float32", (8, 8), 1.0, None).large
     assert not Candidate("float32", (8, 8), 1.0, {1: 3.0}, 1).slow
     assert Candidate("float32", (8, 8), 1.0, {1: 3.0}).slow

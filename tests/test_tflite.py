@@ -102,11 +102,16 @@ def test_a_file_that_answers_differently_is_not_written(toy_classifier, tmp_path
         model.set_weights([w * 1.01 for w in model.get_weights()])
         return model
 
+    def broken(model, spec, images=None):
+        return original(model, spec, images)[:400]
+
     original = tflite.convert
-    monkeypatch.setattr(tflite, "convert", shifted)
-    with pytest.raises(Rejected, match="differs from Keras"):
-        export_onnx(toy_classifier, tmp_path / "a.tflite", Options(format="tflite", keep=True))
-    assert [p.name for p in tmp_path.iterdir()] == ["a.tflite.rejected"]
+    for wrong, words in ((shifted, "differs from Keras"), (broken, "LiteRT cannot use the file")):
+        monkeypatch.setattr(tflite, "convert", wrong)
+        with pytest.raises(Rejected, match=words):
+            export_onnx(toy_classifier, tmp_path / "a.tflite", Options(format="tflite", keep=True))
+        assert [p.name for p in tmp_path.iterdir()] == ["a.tflite.rejected"]
+        (tmp_path / "a.tflite.rejected").unlink()
 
 
 @pytest.mark.parametrize(
