@@ -113,7 +113,7 @@ def export(
         flag = next(iter(about)).replace("_", "-")
         raise click.UsageError(f"--{flag} is for a Keras model: tfproj export MODEL.keras")
     elif options["web"] is not None and run is not None and is_file(run, runs_dir):
-        others = output is not None or budget is not None
+        others = (output, budget, device) != (None, None, None)
         page = _page_alone(model_file(run, runs_dir), Options(**options), others)
         print_json({"web": str(page)}) if as_json else click.echo(page)
         return

@@ -31,7 +31,9 @@ from tfproj.export.runtimes import GraphRunner, LiteRunner, open_file
 from tfproj.inference.predictor import Predictor
 
 BLOCKED = ("tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "scipy")
-TIMEOUT = 600  # seconds; a runtime that hangs must not hang the export
+# Seconds, and more for each image: a runtime that hangs must not hang the export, while 10,000
+# large photographs take more than ten minutes to decode alone.
+TIMEOUT, TIMEOUT_OF_IMAGE = 600, 1
 
 # -I leaves out the working directory and PYTHON* variables: only what is installed counts.
 START = f"""
@@ -88,18 +90,19 @@ def predict_isolated(
         "files": [str(file) for file in files],
         "passes": [asdict(p) for p in passes],
     }
+    timeout = TIMEOUT + TIMEOUT_OF_IMAGE * len(files) * len(passes)
     try:
         subprocess.run(
             [sys.executable, "-I", "-c", START],
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=True,
             cwd=folder,
         )
     except subprocess.TimeoutExpired:
-        raise TfprojError(f"the predictor did not finish within {TIMEOUT} seconds") from None
+        raise TfprojError(f"the predictor did not finish within {timeout} seconds") from None
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"]
         raise TfprojError(

@@ -115,6 +115,13 @@ def test_isolated_prediction_says_why_it_failed(tmp_path):
         predict_isolated(b"not a model", [], [Pass(1)], tmp_path)
 
 
+def test_isolated_prediction_has_time_for_each_image(monkeypatch, tmp_path):
+    monkeypatch.setattr(isolated, "TIMEOUT", 0.01)
+    monkeypatch.setattr(isolated, "TIMEOUT_OF_IMAGE", 0.002)
+    with pytest.raises(TfprojError, match=r"within 0\.03 seconds"):
+        predict_isolated(b"", [tmp_path / "a.png"] * 5, [Pass(1), Pass(2)], tmp_path)
+
+
 @pytest.mark.parametrize("module", BLOCKED)
 def test_training_packages_cannot_be_imported_there(module, tmp_path):
     code = START.rpartition("main()")[0] + f"import {module}"

@@ -220,7 +220,8 @@ def test_what_is_wrong_is_said_before_the_export(toy_classifier, tmp_path, capsy
     assert not (tmp_path / "a.onnx").exists()
 
 
-@pytest.mark.parametrize("flags", [["--int8"], ["--output", "a.onnx"], ["--max-mb", "1"]])
+@pytest.mark.parametrize("flags", [["--int8"], ["--output", "a.onnx"], ["--max-mb", "1"],
+                                   ["--device", "cpu"]])  # fmt: skip
 def test_of_a_file_the_page_alone_is_made(flags, tmp_path, capsys):
     assert main(["export", "fashion_mnist", "--web", str(tmp_path / "page"), *flags]) == 2
     assert "only its page is made" in capsys.readouterr().err
