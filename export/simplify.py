@@ -231,8 +231,11 @@ def _fuse_dense(model: onnx.ModelProto) -> None:
 def _flatten_in_place(model: onnx.ModelProto) -> None:
     """Transpose to NHWC + flatten + Gemm: flatten as it lies, and permute the weights instead."""
     graph, known, values = model.graph, shapes(model), constants(model.graph)
+    readers = Counter(name for node in graph.node for name in node.input)
     for node in graph.node:
-        reshape = _producer(graph, node.input[0]) if node.op_type == "Gemm" else None
+        # Whoever else reads what is flattened, or the weights, wants them as they were.
+        alone = node.op_type == "Gemm" and readers[node.input[0]] == readers[node.input[1]] == 1
+        reshape = _producer(graph, node.input[0]) if alone else None
         transpose = _producer(graph, reshape.input[0]) if reshape is not None else None
         if transpose is None or (reshape.op_type, transpose.op_type) != ("Reshape", "Transpose"):
             continue

@@ -169,7 +169,21 @@ def test_upsampling_by_repetition_and_layers_that_are_called_as_outputs():
     inputs = keras.Input((*SIZE, 3), dtype="uint8", name="image")
     values = layers.Conv2D(4, 3, padding="same", name="scores")(layers.Rescaling(1 / 255)(inputs))
     values = layers.UpSampling2D(2)(layers.MaxPooling2D()(values))
-    model = keras.Model(inputs, layers.Conv2D(2, 1, name="probabilities")(values))
+    require_same(keras.Model(inputs, layers.Conv2D(2, 1, name="probabilities")(values)))
+
+
+def test_what_is_flattened_may_be_read_twice():
+    """A dense layer after a flattening takes the pixels in another order, where it is alone."""
+    options = {"bias_initializer": "normal"}
+    inputs = keras.Input((*SIZE, 3), dtype="uint8", name="image")
+    values = layers.Conv2D(4, 3, strides=8)(layers.Rescaling(1 / 255)(inputs))
+    flat = layers.Flatten()(values)
+    gate = layers.Dense(flat.shape[-1], "sigmoid", **options)(flat)
+    require_same(keras.Model(inputs, layers.Dense(3, **options)(flat * gate)))
+
+
+def require_same(model):
+    """The tidied graph gives Keras' scores."""
     graph = simplify.tidy(convert(model, 17), [layer.name for layer in model.layers])
     simplify.check(graph, tidied=False)
     session = onnxruntime.InferenceSession(graph.SerializeToString())
@@ -404,7 +418,8 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "c.json").write_text('["cat", "dog"]')
     for source in (tmp_path / "c.txt", str(tmp_path / "c.json"), ["cat", "dog"]):
         assert given.read_classes(source) == ("cat", "dog")
-    for text, words in (("cat\ncat", "'cat' is empty"), ("cat", "too few"), ('["a"', "cannot be")):
+    for text, words in (("cat\ncat", "'cat' is empty"), ("cat", "too few"), ('["a"', "cannot be"),
+                        ('[["n01", "cat"], ["n02", "dog"]]', "'' is empty")):  # fmt: skip
         (tmp_path / "bad").write_text(text)
         with pytest.raises(InputError, match=words):
             given.read_classes(tmp_path / "bad")
