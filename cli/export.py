@@ -113,15 +113,14 @@ def export(
         flag = next(iter(about)).replace("_", "-")
         raise click.UsageError(f"--{flag} is for a Keras model: tfproj export MODEL.keras")
     elif options["web"] is not None and run is not None and is_file(run, runs_dir):
-        page = write_page(model_file(run, runs_dir), options["web"], options["single_file"])
+        others = (output, budget, device) != (None, None, None)
+        page = _page_alone(model_file(run, runs_dir), Options(**options), others)
         print_json({"web": str(page)}) if as_json else click.echo(page)
         return
     else:
         found = find_run(run, runs_dir)
         click.echo(f"exporting {found.path} ...", err=True)
         chosen = Options(**options)
-        if budget is not None and chosen.format != "onnx":
-            raise click.UsageError("--max-ms and --max-mb are for --format onnx")
         if budget is None:
             result = export_onnx(found, output, chosen)
         else:
@@ -131,6 +130,15 @@ def export(
         print_json(result)
     else:
         click.echo(format_export(result))
+
+
+def _page_alone(file: Path, options: Options, others: bool) -> Path:
+    """The page of a file that is there; ``others``: more was asked for than ``options`` hold."""
+    if others or options != Options(web=options.web, single_file=options.single_file):
+        raise click.UsageError(
+            f"{file} is exported: only its page is made; --web and --single-file are for it alone"
+        )
+    return write_page(file, str(options.web), options.single_file)
 
 
 def _export_keras(model: str, output: str | None, about: dict, options: dict) -> dict[str, Any]:

@@ -135,8 +135,9 @@ def _predict(run: Run, config: TrainConfig, folder: Path) -> Path:
     images = written / "samples" / ("images" if config.task == "segment" else "")
     output = folder / "predictions"
     command = [
-        sys.executable, "-c", PREDICT, str(run.onnx_file), str(images), "--output", str(output),
-    ]  # fmt: skip
+        *(sys.executable, "-P", "-c", PREDICT),
+        *(str(run.onnx_file), str(images), "--output", str(output)),
+    ]
     command += ["--overlay"] if config.task == "segment" else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

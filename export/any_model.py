@@ -202,6 +202,8 @@ def _preprocessing(scores: Any, asked: str | None, spec: ModelSpec, dataset: Any
 
     own = keras_model.own_scaling(scores)
     known = [p for p in PREPROCESSING if spec.channels == 3 or p not in COLOUR]
+    if asked not in (None, *known):
+        raise InputError(f"the model takes grey images; --preprocessing {'|'.join(known)}")
     if asked not in (None, "none") and "int" in scores.inputs[0].dtype:
         raise InputError(
             "the model takes whole numbers, and scales them; leave --preprocessing out"

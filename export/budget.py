@@ -11,7 +11,7 @@ from typing import Any
 from tfproj.core.files import write_bytes
 from tfproj.core.leftovers import scratch
 from tfproj.errors import InputError, TfprojError
-from tfproj.export.job import Job, Options, Rejected, prepare
+from tfproj.export.job import Job, Options, prepare
 from tfproj.export.onnx_file import also_written, export_onnx
 from tfproj.inference.timing import busy, measure, thread_counts
 from tfproj.models.registry import nearest_size
@@ -86,8 +86,13 @@ def export_within(
         :class:`Candidate` each, and ``busy``, a warning or None.
 
     Raises:
+        InputError: as for ``export_onnx``, or an option that a choice has no use for.
         TfprojError: nothing fits; says what comes closest.
     """
+    if options.format != "onnx":
+        raise InputError("--max-ms and --max-mb are for --format onnx")
+    if options.keep:
+        raise InputError("--keep-rejected is for one file, not for --max-ms and --max-mb")
     job = prepare(run, output, options)
     note = busy()
     if note and budget.max_ms is not None:
@@ -105,7 +110,7 @@ def export_within(
         write_bytes(job.path, file.read_bytes())
     record = {**vars(budget), "chosen": vars(candidate), "tried": [vars(c) for c in tried]}
     result |= {"path": str(job.path), "budget": {**record, "busy": note}}
-    return result | also_written(job.path, options, run.name)
+    return result | also_written(job.path, options, job.name)
 
 
 def _candidates(job: Job, tried: list[Candidate]) -> Iterator[Candidate]:
@@ -120,7 +125,7 @@ def _candidates(job: Job, tried: list[Candidate]) -> Iterator[Candidate]:
         height, width = (side * factor for side in job.spec.size)
         size = nearest_size(model, (round(height), round(width)), options)
         if any(size == done.size for done in tried):
-            return
+            continue
         for kind in kinds:
             # Half the bytes at the same speed; and the bytes don't depend on the image's size.
             slow = any(done.slow and done.size == size for done in tried)
@@ -141,7 +146,7 @@ def _try(
     options = replace(options, image_size=job.options.image_size or other)
     try:
         result = export_onnx(run, file, options)
-    except (Rejected, InputError) as error:
+    except TfprojError as error:
         candidate.reason = str(error).removesuffix("; no file was written")
         return None
     candidate.mb = result["bytes"] / 1e6
@@ -165,7 +170,7 @@ def _closest(tried: list[Candidate]) -> str:
     """The smallest and the fastest of what was tried, in words."""
     written = [c for c in tried if c.mb is not None]
     if not written:
-        return tried[-1].reason or ""
+        return tried[0].reason or ""  # a smaller size may fail for another, that nobody asked about
     smallest = min(written, key=lambda c: c.mb or 0)
     words = [f"the smallest is {smallest.kind} with {smallest.mb:.2f} MB"]
     timed = [(min(c.p50_ms.values()), c) for c in written if c.p50_ms]

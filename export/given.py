@@ -36,7 +36,9 @@ def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
             names = json.loads(text) if text.startswith("[") else text.splitlines()
         except (OSError, ValueError) as error:
             raise InputError(f"{where}: cannot be read ({error})") from None
-    names = [str(name).strip() for name in names]
+    # A pair of names, or null, in JSON is none.
+    nothing = (list, dict, type(None))
+    names = ["" if isinstance(name, nothing) else str(name).strip() for name in names]
     wrong = [name for name in names if not is_class_name(name) or names.count(name) > 1]
     if wrong or len(names) < 2:
         fault = f"{wrong[0][:40]!r} is empty, no text, or there twice" if wrong else "too few"

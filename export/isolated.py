@@ -31,7 +31,9 @@ from tfproj.export.runtimes import GraphRunner, LiteRunner, open_file
 from tfproj.inference.predictor import Predictor
 
 BLOCKED = ("tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "scipy")
-TIMEOUT = 600  # seconds; a runtime that hangs must not hang the export
+# Seconds, and more for each image: a runtime that hangs must not hang the export, while 10,000
+# large photographs take more than ten minutes to decode alone.
+TIMEOUT, TIMEOUT_OF_IMAGE = 600, 1
 
 # -I leaves out the working directory and PYTHON* variables: only what is installed counts.
 START = f"""
@@ -88,18 +90,19 @@ def predict_isolated(
         "files": [str(file) for file in files],
         "passes": [asdict(p) for p in passes],
     }
+    timeout = TIMEOUT + TIMEOUT_OF_IMAGE * len(files) * len(passes)
     try:
         subprocess.run(
             [sys.executable, "-I", "-c", START],
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=True,
             cwd=folder,
         )
     except subprocess.TimeoutExpired:
-        raise TfprojError(f"the predictor did not finish within {TIMEOUT} seconds") from None
+        raise TfprojError(f"the predictor did not finish within {timeout} seconds") from None
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"]
         raise TfprojError(
@@ -150,7 +153,9 @@ def _run(
         results = predictor.predict(files, batch_size=step.batch_size)
         return tuple(np.stack([getattr(r, name) for r in results]) for name in names)
     size = tuple(step.size or predictor.spec.size)
-    pixels = np.stack([image.load(f, size, channels, resize=resize) for f in files])
-    starts = range(0, len(pixels), step.batch_size)
-    parts = [predictor.run(pixels[start : start + step.batch_size]) for start in starts]
+    parts = []
+    for start in range(0, len(files), step.batch_size):  # all at once would not fit in memory
+        chosen = files[start : start + step.batch_size]
+        pixels = np.stack([image.load(f, size, channels, resize=resize) for f in chosen])
+        parts.append(predictor.run(pixels))
     return tuple(np.concatenate(kind) for kind in zip(*parts, strict=True))

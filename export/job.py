@@ -13,9 +13,9 @@ from tfproj.core.spec import LAYOUTS, ModelSpec
 from tfproj.errors import InputError, TfprojError, missing_extra, unknown_name
 from tfproj.experiment.plan import Plan, plan_evaluation, plan_without_data
 from tfproj.export.opset import choose_opset
-from tfproj.export.runtimes import FORMATS, require_runtime
+from tfproj.export.runtimes import FORMATS, beside, require_runtime
 from tfproj.export.triton import check_repository
-from tfproj.export.web import check_page, require_whole
+from tfproj.export.web import check_page, package, require_whole
 from tfproj.models.registry import check_size, input_multiple, input_reach, scaling
 from tfproj.runs.run import Run
 
@@ -206,6 +206,7 @@ def check_others(options: Options, name: str) -> None:
         raise InputError("--single-file needs --web")
     if options.web is not None:
         check_page(options.web, options.single_file)
+        package()  # the runtime is fetched before the model is converted, not after
 
 
 def _plan(run: Run, options: Options) -> Plan:
@@ -246,4 +247,7 @@ def check_output(path: Path, format: str = "onnx") -> Path:
         raise InputError(f"{path.parent}: no such directory")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"{path}: cannot be written (no permission in {path.parent})")
+    for other in beside(path, format):
+        if other.exists() and not path.exists():  # so it is not what an export left
+            raise InputError(f"{other}: exists, and belongs to no {path.name}; name another output")
     return path

@@ -178,7 +178,7 @@ def _ending(model: keras.Model) -> Ending:
     activation = getattr(layer, "activation", None)
     kind = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "log_softmax"}.get(name)
     kind = kind or getattr(activation, "__name__", "relu" if "ReLU" in name.upper() else "linear")
-    if getattr(layer, "axis", -1) not in (-1, len(shape) - 1) and kind == "softmax":
+    if getattr(layer, "axis", -1) not in (-1, len(shape) - 1) and "softmax" in kind:
         raise InputError(f"the last layer {layer.name!r} has its softmax over axis {layer.axis}")
     return Ending(layer.name, kind, shape[-1])
 
@@ -238,7 +238,7 @@ def finished(
     expected, values = whole.predict_on_batch(pixels), scores.predict_on_batch(pixels)
     if kind == "linear" and _are_probabilities(expected):
         logs = ops.log(ops.maximum(scores.outputs[0], TINY))
-        scores, kind = keras.Model(scores.inputs, logs), "probabilities"
+        scores, kind = keras.Model(scores.inputs[0], logs), "probabilities"
         values = scores.predict_on_batch(pixels)
     several = kind == "sigmoid" and expected.shape[-1] > 1
     if kind == "sigmoid" and not several:

@@ -21,10 +21,11 @@ NAMED_BY_LAYER = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "MaxPool")
 def rename(graph: onnx.GraphProto, layers: list[str]) -> None:
     """Nodes and tensors after the Keras layer they came from, constants after their reader."""
     fixed = {INPUT_NAME, *OUTPUT_NAMES}
-    taken: set[str] = set()
+    taken = set(fixed)  # also by a layer of somebody's that is called "scores"
     names: dict[str, str] = {}
     for node in graph.node:
-        node.name = _free_name(_node_name(node, layers), taken)
+        node.name = _free_name(_node_name(node, layers), taken.difference(node.output))
+        taken.add(node.name)
         names.update({o: node.name for o in node.output if o not in fixed})
         roles = ROLES.get(node.op_type, ())
         for position, constant in enumerate(node.input[1:]):
@@ -56,5 +57,4 @@ def _free_name(name: str, taken: set[str]) -> str:
     number, free = 2, name
     while free in taken:
         free, number = f"{name}_{number}", number + 1
-    taken.add(free)
     return free

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tfproj import backend
-from tfproj.core.files import replacing, write_bytes
+from tfproj.core.files import write_bytes, write_together
 from tfproj.errors import missing_extra
 from tfproj.export.job import Job, Options, Rejected, prepare
 from tfproj.export.runtimes import parts
@@ -47,9 +46,7 @@ def write(job: Job) -> dict[str, Any]:
     if job.options.format == "onnx":
         Predictor(built.data).selftest()  # reads the very bytes that are written
     files = parts(job.path, built.data)
-    with ExitStack() as stack:  # all or none, and the file itself takes its place last
-        for path, data in {**files, **built.beside}.items():
-            stack.enter_context(replacing(path)).write_bytes(data)
+    write_together({**files, **built.beside})
     kind = "quantization" if job.options.int8 else "half"
     result = {
         "path": str(job.path),
@@ -82,10 +79,10 @@ def _made(job: Job, make: Callable[[Job], Any]) -> Any:
         raise missing_extra(error.name or "onnx", "train") from None
     except Rejected as error:
         if job.options.keep:
-            rejected = job.path.with_name(f"{job.path.name}.rejected")
-            for path, data in parts(rejected, error.data).items():
-                write_bytes(path, data)
-                print(f"kept for inspection: {path}", file=sys.stderr)
+            for path, data in parts(job.path, error.data).items():
+                rejected = path.with_name(f"{path.name}.rejected")
+                write_bytes(rejected, data)
+                print(f"kept for inspection: {rejected}", file=sys.stderr)
         raise
 
 

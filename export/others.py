@@ -12,13 +12,14 @@ import numpy as np
 from tfproj.core.leftovers import scratch
 from tfproj.core.probabilities import probabilities_of
 from tfproj.core.spec import PROBABILITIES_NAME, SCORES_NAME
+from tfproj.errors import TfprojError
 from tfproj.export.build import Built, answers_of, figures_of, network
 from tfproj.export.golden import GOLDEN_TOLERANCE, golden_images, golden_vectors
 from tfproj.export.isolated import Pass, predict_isolated
 from tfproj.export.job import Job, Rejected
 from tfproj.export.metadata import Measured, describe
 from tfproj.export.openvino_ir import GraphMaker
-from tfproj.export.quantize import EXAMPLES, TOLERANCE
+from tfproj.export.quantize import EXAMPLES, TOLERANCE, with_room
 from tfproj.export.samples import draw
 from tfproj.export.tflite import LiteMaker
 from tfproj.export.verify import Answers, comparison_samples, verify
@@ -67,7 +68,10 @@ def _compared(job: Job, maker: Maker, answer: Answers, folder: Path) -> tuple[by
     print("comparing with Keras in a process without TensorFlow ...", file=sys.stderr)
     samples = comparison_samples(job.planned, folder)
     sizes = maker.batch_sizes
-    checked = verify(data, spec, answer, samples, job.multiple, batch_sizes=sizes, format=format)
+    try:
+        checked = verify(data, spec, answer, samples, job.multiple, sizes, format)
+    except TfprojError as error:
+        raise Rejected(str(error), data) from error
     if checked.complaint is not None:
         raise Rejected(checked.complaint, data)
     measured = replace(maker.measured, verification=figures_of(job, checked))
@@ -87,7 +91,7 @@ def _quantized(job: Job, maker: Maker, plain: bytes, folder: Path) -> tuple[byte
     """The int8 file and what it costs; Rejected where that is too much."""
     spec = job.spec
     data, facts = maker.int8()
-    samples = draw(job.planned, EXAMPLES[spec.task], folder)
+    samples = draw(job.planned, with_room(spec, EXAMPLES[spec.task]), folder)
     plain_answers, answers = (
         predict_isolated(file, samples.files, [Pass(1)], folder, spec)[0] for file in (plain, data)
     )

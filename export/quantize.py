@@ -15,7 +15,7 @@ import numpy as np
 
 from tfproj.core import hardware
 from tfproj.core.leftovers import scratch
-from tfproj.core.spec import UNKNOWN_THRESHOLD
+from tfproj.core.spec import UNKNOWN_THRESHOLD, ModelSpec
 from tfproj.export.build import Built
 from tfproj.export.golden import golden_vectors
 from tfproj.export.job import Job, Rejected
@@ -119,9 +119,7 @@ class Judge:
     """
 
     def __init__(self, job: Job, built: Built, count: int, folder: Path):
-        if job.spec.task == "segment":
-            count = max(4, min(count, PIXELS // math.prod(job.spec.size)))
-        self._samples = draw(job.planned, count, folder)
+        self._samples = draw(job.planned, with_room(job.spec, count), folder)
         self._metadata = describe(job, built.measured)
         scores, self._probabilities = self._answers(built.data)
         if self._samples.targets is None:
@@ -157,6 +155,12 @@ class Judge:
             "metrics": both,
             "mean_difference": trial.difference,
         }
+
+
+def with_room(spec: ModelSpec, count: int) -> int:
+    """So many examples, or fewer where their masks would not fit in memory."""
+    room = count if spec.task == "classify" else PIXELS // math.prod(spec.size)
+    return max(4, min(count, room))
 
 
 def choose_method(quantizer: Quantizer, quick: Judge) -> str:

@@ -18,6 +18,8 @@ FORMATS = {
     "tflite": (".tflite", "ai_edge_litert", "tflite"),
     "openvino": (".xml", "openvino", "openvino-ir"),
 }
+# What lies beside such a file, in the place of its ending.
+BESIDE = {"tflite": (".tflite.json", ".labels.txt"), "openvino": (".bin",)}
 LITE = b"TFL3"  # from byte 4 on
 GRAPH = b"<?xml"
 END = b"\0"  # between OpenVINO's graph, which is text, and its weights
@@ -35,8 +37,12 @@ def parts(path: Path, data: bytes) -> dict[Path, bytes]:
     if not data.startswith(GRAPH):
         return {path: data}
     graph, _, weights = data.partition(END)
-    name = path.name.replace(".xml", ".bin")  # also of a rejected file
-    return {path: graph, path.with_name(name): weights}
+    return dict(zip((path, *beside(path, "openvino")), (graph, weights), strict=True))
+
+
+def beside(path: Path, format: str) -> list[Path]:
+    """The other files that belong to a file of a format."""
+    return [path.with_suffix(ending) for ending in BESIDE.get(format, ())]
 
 
 def open_file(data: bytes, spec: ModelSpec) -> LiteRunner | GraphRunner | None:

@@ -48,6 +48,7 @@ def tidy(proto: onnx.ModelProto, layers: Iterable[str], free_size: bool = False)
     _drop_zero_additions(graph)
     _drop_double_transposes(graph)
     _freeze_reshapes(model)
+    _repeat_by_concat(graph)
     _fuse_dense(model)
     _flatten_in_place(model)
     _softmax_last(graph)
@@ -193,6 +194,19 @@ def _freeze_reshapes(model: onnx.ModelProto) -> None:
             node.input[1] = name
 
 
+def _repeat_by_concat(graph: onnx.GraphProto) -> None:
+    """A Tile along one axis, as of UpSampling2D, by an operator that a file may hold."""
+    values = constants(graph)
+    for node in graph.node:
+        repeats = values.get(node.input[1]) if node.op_type == "Tile" else None
+        if repeats is not None and sorted(repeats)[:-1] == [1] * (len(repeats) - 1):
+            (source, _), axis = node.input, int(repeats.argmax())
+            copies = [source] * int(repeats[axis])
+            node.CopyFrom(
+                helper.make_node("Concat", copies, node.output, name=node.name, axis=axis)
+            )
+
+
 def _fuse_dense(model: onnx.ModelProto) -> None:
     """MatMul + Add of a bias on a matrix is Gemm, which quantises as one operator."""
     graph, known, values = model.graph, shapes(model), constants(model.graph)
@@ -217,8 +231,11 @@ def _fuse_dense(model: onnx.ModelProto) -> None:
 def _flatten_in_place(model: onnx.ModelProto) -> None:
     """Transpose to NHWC + flatten + Gemm: flatten as it lies, and permute the weights instead."""
     graph, known, values = model.graph, shapes(model), constants(model.graph)
+    readers = Counter(name for node in graph.node for name in node.input)
     for node in graph.node:
-        reshape = _producer(graph, node.input[0]) if node.op_type == "Gemm" else None
+        # Whoever else reads what is flattened, or the weights, wants them as they were.
+        alone = node.op_type == "Gemm" and readers[node.input[0]] == readers[node.input[1]] == 1
+        reshape = _producer(graph, node.input[0]) if alone else None
         transpose = _producer(graph, reshape.input[0]) if reshape is not None else None
         if transpose is None or (reshape.op_type, transpose.op_type) != ("Reshape", "Transpose"):
             continue

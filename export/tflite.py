@@ -24,6 +24,7 @@ from tfproj.errors import TfprojError, first_line
 from tfproj.export.build import measured_before
 from tfproj.export.job import Job
 from tfproj.export.quantize import CALIBRATION_IMAGES
+from tfproj.export.runtimes import beside
 from tfproj.export.samples import calibration_images
 from tfproj.models.folding import fold_norms
 
@@ -58,11 +59,8 @@ class LiteMaker:
     def beside(self, record: dict[str, Any]) -> dict[Path, bytes]:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         labels = "".join(f"{' '.join(c.split())}\n" for c in self._spec.classes)
-        path = self._job.path
-        return {
-            path.with_name(f"{path.name}.json"): text.encode(),
-            path.with_suffix(".labels.txt"): labels.encode(),
-        }
+        places = beside(self._job.path, "tflite")
+        return dict(zip(places, (text.encode(), labels.encode()), strict=True))
 
 
 def convert(model: Any, spec: ModelSpec, images: np.ndarray | None = None) -> bytes:

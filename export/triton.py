@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfproj.core.files import write_bytes, write_text, writing
+from tfproj.core.leftovers import MARK
 from tfproj.core.spec import (
     INPUT_NAME,
     MAX_BATCH_SIZE,
@@ -66,7 +67,8 @@ def check_repository(folder: str | Path, name: str) -> Path:
     for place in (path / "config.pbtxt", path / "labels.txt", path / "1" / "model.onnx"):
         if place.is_dir():
             raise InputError(f"{place}: is a directory; a Triton repository has a file there")
-    if path.is_dir() and any(path.iterdir()):
+    # Without files, and with temporary ones alone, it is what a failed export left.
+    if any(p.is_file() and not p.name.startswith(MARK) for p in path.rglob("*")):
         try:
             read_model(path / "1" / "model.onnx", "model")
         except InputError:

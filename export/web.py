@@ -19,7 +19,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from tfproj.core.files import replacing, replacing_directory, write_bytes
+from tfproj.core.files import write_bytes, write_together, writing
 from tfproj.core.leftovers import scratch
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
@@ -33,6 +33,8 @@ RUNTIME = "onnxruntime-web@1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 PARTS = {"runtime": "ort.wasm.bundle.min.mjs", "wasm": "ort-wasm-simd-threaded.wasm"}
 PAGE = "index.html"
+SCRIPTS = tuple(f"{name}.js" for name in ("model", *PARTS, "app"))  # beside it
+MARK = b"<title>tfproj</title>"  # by which a page is known as ours
 WAIT = 300  # seconds
 
 
@@ -40,20 +42,21 @@ def check_page(output: str | Path, single: bool) -> Path:
     """The page's file, ``index.html`` in a folder or a file of its own.
 
     Raises:
-        InputError: something of another kind lies there, or the folder is not one of ours.
+        InputError: something lies there that is no page of ours.
     """
     path = Path(output)
-    if single:
-        page = path if path.suffix == ".html" else path / PAGE
-        if page.is_dir() or (page.parent.exists() and not page.parent.is_dir()):
-            raise InputError(f"{page}: not a place for a page")
-        return page
-    if path.suffix == ".html":
+    if path.suffix == ".html" and not single:
         raise InputError(f"{path}: --web takes a folder; with --single-file, an .html file")
-    ours = {PAGE, "app.js", *(f"{name}.js" for name in ("model", *PARTS))}
-    if path.is_file() or (path.is_dir() and {p.name for p in path.iterdir()} - ours):
-        raise InputError(f"{path}: exists and is not a folder that --web made; name another")
-    return path / PAGE
+    page = path if path.suffix == ".html" else path / PAGE
+    for place in page.parents:
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place}: is a file; --web needs a folder there")
+    names = (page.name, *(() if single else SCRIPTS))
+    taken = [name for name in names if os.path.lexists(page.with_name(name))]
+    if taken and not (page.is_file() and MARK in page.read_bytes()):
+        place = page.with_name(taken[0])
+        raise InputError(f"{place}: exists and is none that --web made; name another place")
+    return page
 
 
 def write_page(model: str | Path, output: str | Path, single: bool = False) -> Path:
@@ -61,14 +64,15 @@ def write_page(model: str | Path, output: str | Path, single: bool = False) -> P
 
     Args:
         model: the ONNX file.
-        output: a folder; with ``single`` one HTML file, or the folder for it.
+        output: a folder, in which other files are left alone; with ``single`` one HTML file, or
+            the folder for it.
         single: all in one file.
 
     Returns:
         The page: it can be opened as a file, and sent or served as it is.
 
     Raises:
-        InputError: not such a file, or one of free size; the place is taken.
+        InputError: not such a file, or one that takes other images; the place is taken.
         TfprojError: onnxruntime-web is not to be had.
     """
     page = check_page(output, single)
@@ -80,15 +84,14 @@ def write_page(model: str | Path, output: str | Path, single: bool = False) -> P
     scripts["app"] = _app()
     html = (BROWSER / "page.html").read_text(encoding="utf-8")
     if single:
-        text = "\n".join(f"<script>\n{code}\n</script>" for code in scripts.values())
+        tags = "\n".join(f"<script>\n{code}\n</script>" for code in scripts.values())
+    else:
+        tags = "\n".join(f'<script src="{name}"></script>' for name in SCRIPTS)
+    with writing(page.parent):
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(page, html.replace("{scripts}", text).encode())
-        return page
-    tags = "\n".join(f'<script src="{name}.js"></script>' for name in scripts)
-    with replacing_directory(page.parent) as folder:
-        (folder / PAGE).write_text(html.replace("{scripts}", tags), encoding="utf-8")
-        for name, code in scripts.items():
-            (folder / f"{name}.js").write_text(code, encoding="utf-8")
+    files = {} if single else dict(zip(SCRIPTS, scripts.values(), strict=True))
+    files[page.name] = html.replace("{scripts}", tags)
+    write_together({page.with_name(name): text.encode() for name, text in files.items()})
     return page
 
 
@@ -118,7 +121,7 @@ def _app() -> str:
 
 def runtime_parts() -> dict[str, bytes]:
     """The files of onnxruntime-web that a page needs, by name."""
-    with tarfile.open(fileobj=io.BytesIO(_package())) as archive:
+    with tarfile.open(fileobj=io.BytesIO(package())) as archive:
         found = {}
         for name, file in PARTS.items():
             member = archive.extractfile(f"package/dist/{file}")
@@ -127,8 +130,13 @@ def runtime_parts() -> dict[str, bytes]:
         return found
 
 
-def _package() -> bytes:
-    """The package of onnxruntime-web as npm has it, from the cache or from its registry."""
+def package() -> bytes:
+    """The package of onnxruntime-web as npm has it, from the cache or from its registry.
+
+    Raises:
+        InputError: npm is not installed.
+        TfprojError: npm can't fetch it.
+    """
     cache = _cache() / f"{RUNTIME.replace('@', '-')}.tgz"
     if cache.is_file() and _is_right(cache.read_bytes()):
         return cache.read_bytes()
@@ -136,9 +144,9 @@ def _package() -> bytes:
     data = _fetched()
     if not _is_right(data):
         raise TfprojError(f"{RUNTIME}: npm's registry gives another file than it did; not used")
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(cache) as path:
-        path.write_bytes(data)
+    with writing(cache.parent):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(cache, data)
     return data
 
 

@@ -16,7 +16,7 @@ from tfproj.core import image
 from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.initial_weights import find_source
-from tfproj.export import any_model, given, quantize
+from tfproj.export import any_model, given, quantize, simplify
 
 backend.setup()
 
@@ -165,9 +165,41 @@ def test_layers_of_convnext_have_operators_that_tf2onnx_knows(layer):
     np.testing.assert_allclose(scores, model.predict_on_batch(pixels(16)), atol=1e-5)
 
 
+def test_upsampling_by_repetition_and_layers_that_are_called_as_outputs():
+    inputs = keras.Input((*SIZE, 3), dtype="uint8", name="image")
+    values = layers.Conv2D(4, 3, padding="same", name="scores")(layers.Rescaling(1 / 255)(inputs))
+    values = layers.UpSampling2D(2)(layers.MaxPooling2D()(values))
+    require_same(keras.Model(inputs, layers.Conv2D(2, 1, name="probabilities")(values)))
+
+
+def test_what_is_flattened_may_be_read_twice():
+    """A dense layer after a flattening takes the pixels in another order, where it is alone."""
+    options = {"bias_initializer": "normal"}
+    inputs = keras.Input((*SIZE, 3), dtype="uint8", name="image")
+    values = layers.Conv2D(4, 3, strides=8)(layers.Rescaling(1 / 255)(inputs))
+    flat = layers.Flatten()(values)
+    gate = layers.Dense(flat.shape[-1], "sigmoid", **options)(flat)
+    require_same(keras.Model(inputs, layers.Dense(3, **options)(flat * gate)))
+
+
+def require_same(model):
+    """The tidied graph gives Keras' scores."""
+    graph = simplify.tidy(convert(model, 17), [layer.name for layer in model.layers])
+    simplify.check(graph, tidied=False)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    (scores,) = session.run(["scores"], {"image": pixels()})
+    np.testing.assert_allclose(scores, model.predict_on_batch(pixels()), atol=1e-5)
+
+
 def two_inputs():
     inputs = [keras.Input((8, 8, 3), name=name) for name in ("left", "right")]
     return keras.Model(inputs, layers.Flatten()(layers.Add()(inputs)), name="pair")
+
+
+def log_over_rows():
+    inputs = keras.Input((8, 8, 3))
+    values = keras.ops.log_softmax(layers.Conv2D(3, 1)(inputs), axis=1)
+    return keras.Model(inputs, values)
 
 
 class Own(keras.Model):
@@ -183,6 +215,7 @@ REFUSED = {
     "one of three": (lambda: network(dense(1, "sigmoid")), "'last' gives 1 values; 3 classes"),
     "relu": (lambda: network(dense(3, "relu")), "'last' ends in relu: neither scores nor"),
     "tanh": (lambda: network(dense(3, "tanh")), "'last' ends in tanh"),
+    "rows": (log_over_rows, "has its softmax over axis 1"),
     "boxes": (lambda: network(layers.Reshape((4, 2))), "gives (None, 4, 2); expected (None, cl"),
 }
 
@@ -195,6 +228,12 @@ def test_refused_in_one_line_that_says_where(name, tmp_path):
         export_model(make(), tmp_path / "x.onnx", classes=names, preprocessing="rescale")
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_preprocessing_of_colours_is_refused_for_grey(tmp_path):
+    grey, options = network(dense(), channels=1), {"classes": CLASSES, "preprocessing": "caffe"}
+    with pytest.raises(InputError, match=r"grey images; --preprocessing none\|rescale\|signed$"):
+        export_model(grey, tmp_path / "x.onnx", **options)
 
 
 def memory(values):
@@ -379,7 +418,8 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "c.json").write_text('["cat", "dog"]')
     for source in (tmp_path / "c.txt", str(tmp_path / "c.json"), ["cat", "dog"]):
         assert given.read_classes(source) == ("cat", "dog")
-    for text, words in (("cat\ncat", "'cat' is empty"), ("cat", "too few"), ('["a"', "cannot be")):
+    for text, words in (("cat\ncat", "'cat' is empty"), ("cat", "too few"), ('["a"', "cannot be"),
+                        ('[["n01", "cat"], ["n02", "dog"]]', "'' is empty")):  # fmt: skip
         (tmp_path / "bad").write_text(text)
         with pytest.raises(InputError, match=words):
             given.read_classes(tmp_path / "bad")

@@ -1,6 +1,7 @@
 """``tfproj benchmark``, and the choice of a file by a budget."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.core import hardware
 from tfproj.errors import TfprojError
-from tfproj.export.budget import Budget, Candidate, export_within
+from tfproj.export.budget import Budget, Candidate, _candidates, _closest, export_within
 from tfproj.export.job import Options
-from tfproj.inference import timing
+from tfproj.inference import profile, timing
 from tfproj.inference.timing import Timing, busy, measure, thread_counts
 from tfproj.pretrained import pretrained_file
 
@@ -65,12 +66,26 @@ def test_the_operators_are_those_of_the_graph(name, capsys):
     ]  # fmt: skip
 
 
+def test_a_long_profile_is_no_longer_than_it_must_be(monkeypatch):
+    runs, run = [], profile.answers.run
+    monkeypatch.setattr(profile, "MOST_RUNS", 45)
+    monkeypatch.setattr(profile.answers, "run", lambda *given: runs.append(1) or run(*given))
+    assert profile.operators(pretrained_file("fashion_mnist-tiny"), 1, 600)
+    assert len(runs) == 45
+
+
 def test_another_provider_has_no_operators(monkeypatch, capsys):
     monkeypatch.setattr(
         "tfproj.cli.benchmark.Predictor", lambda *_, **__: Predictor.pretrained("facades")
     )
     assert main(["benchmark", "facades", "--operators", "--provider", "X"]) == 2
     assert "--operators: onnxruntime does not look into X" in capsys.readouterr().err
+
+
+def test_a_module_of_the_working_directory_is_not_taken(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert measure(pretrained_file("fashion_mnist-tiny"), 1, 0.1).p50_ms > 0
 
 
 def test_a_child_that_fails_is_one_line(tmp_path):
@@ -143,7 +158,58 @@ def test_nothing_fits(toy_segmenter, timed, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Exports of one byte in int8 and two in float32; half can't be made."""
+
+    def export(run, file, options):
+        if options.half:
+            raise TfprojError("a weight is too large for 16 bits")
+        file.write_bytes(b"1" if options.int8 else b"12")
+        return {"bytes": file.stat().st_size, "verification": {"metrics": {}}}
+
+    monkeypatch.setattr("tfproj.export.budget.export_onnx", export)
+    one = Timing(1, 0.1, 1.0, None, 10, 1.0, 4, 1.0)
+    monkeypatch.setattr("tfproj.export.budget.measure", lambda *_: one)
+    monkeypatch.setattr("tfproj.export.budget.also_written", lambda *given: {"name": given[2]})
+
+
+def test_a_kind_that_cannot_be_made_is_passed_over(toy_segmenter, drawn, tmp_path):
+    found = export_within(toy_segmenter, tmp_path / "a.onnx", Options(), Budget(None, 1.5e-6))
+    reasons = [(one["kind"], one["reason"]) for one in found["budget"]["tried"]]
+    assert reasons[1:] == [("half", "a weight is too large for 16 bits"), ("int8", None)]
+
+
+def test_a_repository_has_the_name_that_was_checked(toy_segmenter, drawn, tmp_path):
+    found = export_within(toy_segmenter, tmp_path / "a.onnx", Options(int8=True), Budget(None, 1))
+    assert found["name"] == "toy-int8"
+
+
+def test_half_the_size_is_tried_where_three_quarters_round_up():
+    job = SimpleNamespace(
+        options=Options(no_data=True),
+        spec=SimpleNamespace(model="encoder_unet", size=(64, 64)),
+        planned=SimpleNamespace(config=SimpleNamespace(model_options={"widths": [8] * 4})),
+    )
+    tried = []
+    for candidate in _candidates(job, tried):
+        tried.append(candidate)
+    assert [one.size for one in tried] == [(64, 64), (32, 32)]
+
+
+def test_what_a_choice_has_no_use_for_is_refused(toy_segmenter, tmp_path, capsys):
+    command = ["export", str(toy_segmenter.path), "--output", str(tmp_path / "a.onnx")]
+    for flags, words in (
+        (["--keep-rejected"], "--keep-rejected is for one file"),
+        (["--format", "tflite"], "are for --format onnx"),
+    ):
+        assert main([*command, "--max-mb", "1", *flags]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_what_is_not_worth_a_try():
+    first = Candidate("int8", (8, 8), reason="int8 is not faster")
+    assert _closest([first, Candidate("int8", (4, 4), reason="one size")]) == first.reason
     assert Candidate("float32", (8, 8), 1.0, None).large
     assert not Candidate("float32", (8, 8), 1.0, {1: 3.0}, 1).slow
     assert Candidate("float32", (8, 8), 1.0, {1: 3.0}).slow

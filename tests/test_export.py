@@ -23,6 +23,7 @@ from tfproj.export import build, convert, golden, job, metadata, samples
 from tfproj.export.job import Options, Rejected
 from tfproj.export.onnx_file import export_onnx
 from tfproj.export.opset import choose_opset
+from tfproj.export.runtimes import FORMATS
 from tfproj.export.simplify import UNWANTED, nodes_beside_scores
 from tfproj.export.simplify import _free_size as free_size
 from tfproj.export.temperature import (
@@ -372,6 +373,19 @@ def test_output_must_be_a_place_for_onnx(tmp_path, output):
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(InputError):
         job.check_output(tmp_path / output)
+
+
+@pytest.mark.parametrize(
+    ("output", "other"),
+    [("a.xml", "a.bin"), ("a.tflite", "a.labels.txt"), ("a.tflite", "a.tflite.json")],
+)
+def test_what_lies_beside_is_replaced_only_with_its_file(output, other, tmp_path):
+    format = next(name for name, (ending, *_) in FORMATS.items() if output.endswith(ending))
+    (tmp_path / other).write_text("mine")
+    with pytest.raises(InputError, match=f"{other}: exists, and belongs to no {output}"):
+        job.check_output(tmp_path / output, format)
+    (tmp_path / output).touch()
+    assert job.check_output(tmp_path / output, format) == tmp_path / output
 
 
 def test_options_are_checked_before_tensorflow_is_loaded():

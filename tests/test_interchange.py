@@ -207,7 +207,9 @@ def test_triton_leaves_what_others_wrote(toy_models, tmp_path, toy_classifier, c
         assert words in capsys.readouterr().err
         assert not output.exists()
     assert (tmp_path / "models" / "toy" / "config.pbtxt").read_text() == "# tuned"
-    # One of its own may be renewed.
+    # One of its own may be renewed, and what a full disk left be filled.
+    (tmp_path / "models" / "mine" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "1" / ".tfproj-x-1-1-model.onnx").touch()
     for _ in range(2):
         write_repository(toy_models["classify"], tmp_path / "models", "mine")
 

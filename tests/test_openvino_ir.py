@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
+import jsonschema
 import keras
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from tfproj.export.any_model import export_model
 from tfproj.export.isolated import Pass, predict_isolated
 from tfproj.export.job import Options, Rejected, prepare
 from tfproj.export.onnx_file import export_onnx
+from tfproj.export.runtimes import parts
 from tfproj.inference.selftest import replay
 
+SCHEMA = Path(__file__).parent.parent / "docs" / "metadata.schema.json"
 openvino = pytest.importorskip("openvino", reason="the package openvino is not installed")
 pytestmark = pytest.mark.openvino
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -31,6 +35,7 @@ def opened(file):
     """(record, image bytes -> the first output, masks with channels last)."""
     model = openvino.Core().read_model(file)
     record = json.loads(model.get_rt_info(["tfproj"]).astype(str))
+    jsonschema.validate(record, json.loads(SCHEMA.read_text()))
     spec, compiled = ModelSpec.from_dict(record), openvino.compile_model(model, "CPU", EXACT)
 
     def answer(data):
@@ -90,9 +95,19 @@ def test_a_file_that_answers_differently_is_not_written(toy_classifier, tmp_path
 
 def test_graph_and_weights_are_written_together_or_not_at_all(toy_classifier, tmp_path):
     (tmp_path / "a.bin").mkdir()
+    (tmp_path / "a.xml").write_text("old")
     with pytest.raises((InputError, TfprojError), match="a.bin"):
         export_onnx(toy_classifier, tmp_path / "a.xml", Options(format="openvino"))
-    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin", "a.xml"]
+    assert (tmp_path / "a.xml").read_text() == "old"
+
+
+def test_names_of_the_two_files(tmp_path):
+    """OpenVINO looks for the weights by the graph's name, its ending alone replaced."""
+    assert [path.name for path in parts(Path("a.xml.xml"), b"<?xml\0w")] == [
+        "a.xml.xml",
+        "a.xml.bin",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """TensorFlow Lite files."""
 
 import json
+from pathlib import Path
 
 import cv2
+import jsonschema
 import keras
 import numpy as np
 import pytest
@@ -18,12 +20,14 @@ from tfproj.export.job import Options, Rejected, prepare
 from tfproj.export.onnx_file import export_onnx
 from tfproj.inference.selftest import replay
 
+SCHEMA = Path(__file__).parent.parent / "docs" / "metadata.schema.json"
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
 
 def first_output(file):
     """Image bytes -> what a client without names takes for the answer, beside the record."""
     record = json.loads(file.with_name(f"{file.name}.json").read_text())
+    jsonschema.validate(record, json.loads(SCHEMA.read_text()))
     spec, lite = ModelSpec.from_dict(record), interpreter.Interpreter(str(file))
     lite.allocate_tensors()
     (source,), target = lite.get_input_details(), lite.get_output_details()[0]
@@ -98,11 +102,16 @@ def test_a_file_that_answers_differently_is_not_written(toy_classifier, tmp_path
         model.set_weights([w * 1.01 for w in model.get_weights()])
         return model
 
+    def broken(model, spec, images=None):
+        return original(model, spec, images)[:400]
+
     original = tflite.convert
-    monkeypatch.setattr(tflite, "convert", shifted)
-    with pytest.raises(Rejected, match="differs from Keras"):
-        export_onnx(toy_classifier, tmp_path / "a.tflite", Options(format="tflite", keep=True))
-    assert [p.name for p in tmp_path.iterdir()] == ["a.tflite.rejected"]
+    for wrong, words in ((shifted, "differs from Keras"), (broken, "LiteRT cannot use the file")):
+        monkeypatch.setattr(tflite, "convert", wrong)
+        with pytest.raises(Rejected, match=words):
+            export_onnx(toy_classifier, tmp_path / "a.tflite", Options(format="tflite", keep=True))
+        assert [p.name for p in tmp_path.iterdir()] == ["a.tflite.rejected"]
+        (tmp_path / "a.tflite.rejected").unlink()
 
 
 @pytest.mark.parametrize(

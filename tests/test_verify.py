@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,9 +15,10 @@ from tfproj.core.spec import ModelSpec
 from tfproj.data import Split
 from tfproj.errors import TfprojError
 from tfproj.experiment.plan import plan_evaluation
-from tfproj.export import samples, verify
+from tfproj.export import isolated, samples, verify
 from tfproj.export.build import answers_of
 from tfproj.export.isolated import BLOCKED, START, Pass, predict_isolated
+from tfproj.export.quantize import with_room
 from tfproj.models.checkpoint import load_model
 
 
@@ -93,9 +96,30 @@ def test_isolated_prediction_gives_the_predictors_answers(toy_models, tmp_path):
         np.testing.assert_allclose(found["probabilities"], expected[1], atol=1e-6)
 
 
+def test_no_more_images_are_in_memory_than_a_batch(monkeypatch):
+    """10,000 photographs of 224 px would be 1.5 GB."""
+    steps, pixels = [], np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(isolated.image, "load", lambda *_, **__: steps.append("load") or pixels)
+    spec = ModelSpec("classify", "cnn", ("a", "b"), (), 8, 8, 3)
+    runner = SimpleNamespace(
+        spec=spec, run=lambda batch: steps.append(len(batch)) or (batch, batch)
+    )
+    isolated._run(runner, [], ["a.png"] * 3, Pass(2))
+    assert steps == ["load", "load", 2, "load", 1]
+    assert with_room(spec, 10_000) == 10_000
+    assert with_room(replace(spec, task="segment", height=1024, width=1024), 64) == 4
+
+
 def test_isolated_prediction_says_why_it_failed(tmp_path):
     with pytest.raises(TfprojError, match="cannot run the exported file"):
         predict_isolated(b"not a model", [], [Pass(1)], tmp_path)
+
+
+def test_isolated_prediction_has_time_for_each_image(monkeypatch, tmp_path):
+    monkeypatch.setattr(isolated, "TIMEOUT", 0.01)
+    monkeypatch.setattr(isolated, "TIMEOUT_OF_IMAGE", 0.002)
+    with pytest.raises(TfprojError, match=r"within 0\.03 seconds"):
+        predict_isolated(b"", [tmp_path / "a.png"] * 5, [Pass(1), Pass(2)], tmp_path)
 
 
 @pytest.mark.parametrize("module", BLOCKED)

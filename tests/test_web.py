@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import shutil
@@ -15,6 +16,7 @@ from tfproj import Predictor
 from tfproj.cli.main import main
 from tfproj.errors import InputError, TfprojError
 from tfproj.export import web
+from tfproj.export.job import Options, check_others
 from tfproj.pretrained import pretrained_file
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -64,8 +66,6 @@ def require_silence(browser):  # noqa: F811
 
 
 def answer(browser, data, kind="image/png"):  # noqa: F811
-    import base64
-
     found = browser.execute_async_script(PREDICT, base64.b64encode(data).decode(), kind)
     assert "error" not in found, found
     return found
@@ -209,25 +209,57 @@ def test_the_command_makes_a_page(runtime, toy_classifier, tmp_path, capsys):
 
 def test_what_is_wrong_is_said_before_the_export(toy_classifier, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "index.html").write_text("mine")
     command = ["export", str(toy_classifier.path), "--output", str(tmp_path / "a.onnx")]
     for flags, words in (
         (["--single-file"], "needs --web"),
-        (["--web", str(tmp_path / "mine")], "name another"),
+        (["--web", str(tmp_path / "mine")], "name another place"),
     ):
         assert main([*command, *flags]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "a.onnx").exists()
 
 
+@pytest.mark.parametrize("flags", [["--int8"], ["--output", "a.onnx"], ["--max-mb", "1"],
+                                   ["--device", "cpu"]])  # fmt: skip
+def test_of_a_file_the_page_alone_is_made(flags, tmp_path, capsys):
+    assert main(["export", "fashion_mnist", "--web", str(tmp_path / "page"), *flags]) == 2
+    assert "only its page is made" in capsys.readouterr().err
+
+
 def test_a_place_that_is_taken(tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
-    for place, single in (("mine", False), ("page.html", False), ("mine/notes.txt", True)):
+    for name in ("app.js", "notes.txt", "b.html"):
+        (tmp_path / "mine" / name).write_text("mine")
+    for place, single in (("mine", False), ("page.html", False), ("mine/notes.txt", True),
+                          ("mine/b.html", True)):  # fmt: skip
         with pytest.raises(InputError):
             web.check_page(tmp_path / place, single)
+    assert web.check_page(tmp_path / "mine", True) == tmp_path / "mine" / "index.html"
     assert web.check_page(tmp_path / "new", False) == tmp_path / "new" / "index.html"
     assert web.check_page(tmp_path / "new.html", True) == tmp_path / "new.html"
+
+
+@pytest.mark.parametrize("place", [".", "new/deep", "link"])
+def test_a_page_goes_where_folders_can_go(place, tmp_path, monkeypatch):
+    """Also into a mount or the working directory, which nothing can take the place of."""
+    monkeypatch.setattr(web, "runtime_parts", lambda: dict.fromkeys(web.PARTS, b"runtime"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("fashion_mnist", "fashion_mnist-tiny"):  # the second time in the first's place
+        page = web.write_page(pretrained_file(name), place)
+    model = page.with_name("model.js").read_text()
+    assert base64.b64decode(model.split('"')[1]) == pretrained_file(name).read_bytes()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not list(tmp_path.rglob(".tfproj-*")) and (tmp_path / "link").is_symlink()
+
+
+def test_the_runtime_is_fetched_before_the_export(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match="install Node.js"):
+        check_others(Options(web=str(tmp_path / "page")), "toy")
 
 
 def test_another_runtime_than_was_tested_is_not_used(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from tfproj.inference import answers
 from tfproj.inference.model_file import MAX_MODEL_BYTES, read_model
 from tfproj.inference.session import CPU, open_session
 
-LEAST_RUNS = 40
+LEAST_RUNS, MOST_RUNS = 40, 500  # each leaves a record of some kilobytes in memory
 RUN = "SequentialExecutor::Execute"  # what onnxruntime calls the nodes of one run together
 
 
@@ -43,7 +43,7 @@ def operators(model: Path, threads: int, seconds: float = 2.0) -> list[Operator]
     Args:
         model: a file that ``tfproj export`` wrote.
         threads: for the arithmetic.
-        seconds: how long to measure.
+        seconds: how long to measure, at most; ``MOST_RUNS`` are enough for a median.
 
     Raises:
         InputError: not a usable file.
@@ -55,7 +55,7 @@ def operators(model: Path, threads: int, seconds: float = 2.0) -> list[Operator]
         name, profile = str(model), folder / "run"
         session: Any = open_session(file.data, name, threads, [CPU], profile=profile)
         end, runs = time.perf_counter() + seconds, 0
-        while runs < LEAST_RUNS or time.perf_counter() < end:
+        while runs < LEAST_RUNS or (runs < MOST_RUNS and time.perf_counter() < end):
             answers.run(session, spec, pixels)
             runs += 1
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -69,7 +69,9 @@ def measure(model: Path, threads: int, seconds: float = 2.0, provider: str = CPU
     """
     request = {"model": str(model.resolve()), "threads": threads, "seconds": seconds}
     text = json.dumps({**request, "provider": provider, "begin": time.time()})
-    done = subprocess.run([sys.executable, "-c", START], input=text, capture_output=True, text=True)
+    # -P: a json.py in the working directory is not the one that is meant.
+    command = [sys.executable, "-P", "-c", START]
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise TfprojError(f"{model}: cannot be timed ({last[:200]})")
