@@ -223,6 +223,14 @@ def test_names_that_are_no_utf_8_are_spelled_out(place):
     assert predict_paths("classify.onnx", [odd], "out") == rows and len(parts()) == 1
 
 
+def test_a_name_may_hold_the_end_of_a_line(place):
+    if sys.platform == "win32":
+        pytest.skip("no file is called so there")
+    os.rename("in/00.png", "in/a\rb\n.png")
+    rows = predict_paths("classify.onnx", images(), "out")
+    assert predict_paths("classify.onnx", images(), "out") == rows
+
+
 def test_wrong_options_of_the_command_are_one_line(place, capsys):
     for arguments, expected in (
         (["--workers", "2"], "--workers: only with --engine dask or ray"),

@@ -1,3 +1,4 @@
+import csv
 import errno
 import json
 import os
@@ -129,6 +130,14 @@ def test_history_keeps_every_digit(tmp_path):
     run.history_file.write_text("epoch,loss\n1,abc\n")
     with pytest.raises(InputError, match="damaged"):
         run.history()
+
+
+def test_a_table_gives_back_what_it_was_given(tmp_path):
+    rows = [{"image": name, "error": ""} for name in ("a\rb", "a\nb", "a\r\nb", 'a"b', "a,b")]
+    write_csv(tmp_path / "a.csv", rows)
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"image,error\n")
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == rows
 
 
 def test_damaged_json_is_one_line(tmp_path):

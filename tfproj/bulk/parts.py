@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfproj.bulk import places
+from tfproj.core.files import csv_line
 from tfproj.errors import InputError, missing_extra, unknown_name
 
 Row = dict[str, Any]
@@ -89,11 +90,8 @@ def digest(*texts: str) -> str:
 
 
 def _to_csv(rows: Sequence[Row], columns: Mapping[str, type]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    lines = [columns, *([row[name] for name in columns] for row in rows)]
+    return "".join(map(csv_line, lines)).encode()
 
 
 def _from_csv(data: bytes, columns: Mapping[str, type]) -> list[Row]:
