@@ -156,7 +156,7 @@ def _on_ray(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterat
         raise _no_answer(address, error) from None
     try:
         task = ray.remote(max_retries=DEATHS * RESTARTS)(_work).remote
-        first = itertools.islice(tasks, AHEAD * max(1, int(ray.cluster_resources()["CPU"])))
+        first = itertools.islice(tasks, AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1))))
         running = {task(job, images): images for images in first}
         while running:
             (ready, *_), _ = ray.wait(list(running))

@@ -39,11 +39,11 @@ class Parts:
         url = f"{self.place}/settings.json"
         settings = json.loads(json.dumps(settings))
         try:
-            known = json.loads(places.read(url))
+            known = dict(json.loads(places.read(url)))
         except FileNotFoundError:
             places.write(url, json.dumps(settings, indent=2).encode())
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{url}: can't be read ({error}); choose another output") from None
         for key in {**settings, **known}:
             if known.get(key) != settings.get(key):
