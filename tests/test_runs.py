@@ -9,6 +9,7 @@ import pytest
 from tfproj.core.files import replacing, write_csv, write_json, write_text
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.presets import make_config
+from tfproj.runs import environment
 from tfproj.runs.run import create_run, find_run
 
 pytestmark = pytest.mark.light
@@ -150,3 +151,10 @@ def test_damaged_json_is_one_line(tmp_path):
         run.config()
     with pytest.raises(InputError, match=r"last\.keras is missing"):
         run.require(run.last_weights)
+
+
+def test_a_run_does_not_keep_the_password_of_a_study(monkeypatch):
+    url = "postgresql://me:my/secret@host/db#photos"
+    monkeypatch.setattr("sys.argv", ["tfproj", "tune", "classify", "--study", url, "--data", "a@b"])
+    command = environment.describe("float32")["command"]
+    assert command[3:] == ["--study", "postgresql://host/db#photos", "--data", "a@b"]

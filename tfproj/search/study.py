@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tfproj.core.files import cut_last_line
 from tfproj.core.processes import is_running, this_process
+from tfproj.core.words import without_password
 from tfproj.errors import InputError, first_line
 
 RECORD = "tfproj"  # the attribute with what the study is of, and its default name
@@ -56,7 +57,7 @@ def open_study(where: str, record: Mapping[str, Any], first: Mapping[str, Any]) 
     if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(RECORD, dict(record))
     elif known != record:
-        _refuse(public(where), known or {}, record)
+        _refuse(without_password(where), known or {}, record)
     if not study.get_trials(deepcopy=False):
         enqueue(study, first)
     return study
@@ -75,7 +76,7 @@ def read_study(where: str) -> optuna.Study:
     with _explained(where):
         study = optuna.load_study(**_place(where))
     if RECORD not in study.user_attrs:
-        raise InputError(f"--study {public(where)}: was not begun by tfproj tune")
+        raise InputError(f"--study {without_password(where)}: was not begun by tfproj tune")
     return study
 
 
@@ -94,9 +95,10 @@ def _explained(where: str) -> Iterator[None]:
     except InputError:
         raise
     except KeyError:
-        raise InputError(f"--study {public(where)}: holds no such study") from None
+        raise InputError(f"--study {without_password(where)}: holds no such study") from None
     except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
-        raise InputError(f"--study {public(where)}: {first_line(error)}") from None
+        said = without_password(first_line(error))
+        raise InputError(f"--study {without_password(where)}: {said}") from None
 
 
 def _journal(path: str) -> optuna.storages.JournalStorage:
@@ -164,17 +166,11 @@ def _database(url: str) -> optuna.storages.RDBStorage:
     )
 
 
-def public(where: str) -> str:
-    """Without the password of a URL."""
-    scheme, mark, rest = where.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
-
-
 def _refuse(where: str, known: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    key = next(key for key in record if known.get(key) != record[key])
+    key = next(key for key in {**record, **known} if known.get(key) != record.get(key))
     raise InputError(
-        f"--study {where}: was begun with {key} {known.get(key)!r}, now it is {record[key]!r}; "
-        "give the same settings, or another --study"
+        f"--study {where}: was begun with {key} {known.get(key)!r}, now it is "
+        f"{record.get(key)!r}; give the same settings, or another --study"
     )
 
 
