@@ -128,9 +128,10 @@ def test_history_keeps_every_digit(tmp_path):
     rows = [{"epoch": 1.0, "loss": 0.1 + 0.2}, {"epoch": 2.0, "loss": 1e-17}]
     write_csv(run.history_file, rows)
     assert run.history() == rows
-    run.history_file.write_text("epoch,loss\n1,abc\n")
-    with pytest.raises(InputError, match="damaged"):
-        run.history()
+    for text in ("epoch,loss\n1,abc\n", "epoch,loss\ninf,1\n", "loss\n1\n", "epoch,loss\n2,1\n"):
+        run.history_file.write_text(text)
+        with pytest.raises(InputError, match="history.csv: damaged"):
+            run.history()
 
 
 def test_a_table_gives_back_what_it_was_given(tmp_path):
