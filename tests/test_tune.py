@@ -1,6 +1,8 @@
 """``tfproj tune``: a study of runs that ends bad ones early and outlives its workers."""
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -340,6 +342,19 @@ def test_the_page_of_a_study(database, tmp_path, capsys):
     assert config.learning_rate == 2e-3 and config.epochs == 15
 
 
+def test_a_page_changes_nothing_of_a_study(tmp_path):
+    from tfproj.report import build_study
+
+    drawn_study(tmp_path / "a.journal")
+    (tmp_path / "a.journal.lock").unlink()
+    text = (tmp_path / "a.journal").read_bytes() + b'{"op_code"'  # a worker is writing
+    (tmp_path / "a.journal").write_bytes(text)
+    page = build_study(str(tmp_path / "a.journal"), tmp_path / "out" / "a.html")
+    assert "trial 2, the best" in page.read_text()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.journal"]
+    assert (tmp_path / "a.journal").read_bytes() == text
+
+
 def test_the_best_of_many_trials_is_among_the_curves(tmp_path):
     from tfproj.report import build_study
 
@@ -356,6 +371,11 @@ def test_studies_that_can_not_be_shown(tmp_path, capsys):
         with pytest.raises(InputError, match="no such file"):
             build_study(where, tmp_path / "a.html")
     assert not list(tmp_path.iterdir())
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE mine (a)")
+        with pytest.raises(InputError, match="other.db: .*no such table"):
+            build_study(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "a.html")
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
     drawn_study(tmp_path / "a.journal")
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "b.journal"))

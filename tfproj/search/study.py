@@ -64,7 +64,7 @@ def open_study(where: str, record: Mapping[str, Any], first: Mapping[str, Any]) 
 
 
 def read_study(where: str) -> optuna.Study:
-    """A study that was begun by ``tfproj tune``.
+    """A study that was begun by ``tfproj tune``, without writing anything: it may be another's.
 
     Raises:
         InputError: there is none.
@@ -74,18 +74,18 @@ def read_study(where: str) -> optuna.Study:
     if "://" not in file and not Path(file).is_file():
         raise InputError(f"--study {where}: no such file")
     with _explained(where):
-        study = optuna.load_study(**_place(where))
+        study = optuna.load_study(**_place(where, reading=True))
     if RECORD not in study.user_attrs:
         raise InputError(f"--study {without_password(where)}: was not begun by tfproj tune")
     return study
 
 
-def _place(where: str) -> dict[str, Any]:
+def _place(where: str, reading: bool = False) -> dict[str, Any]:
     """``storage`` and ``study_name``."""
     if "://" not in where:
-        return {"storage": _journal(where), "study_name": RECORD}
+        return {"storage": _journal(where, reading), "study_name": RECORD}
     address, _, name = where.partition("#")
-    return {"storage": _database(address), "study_name": name or RECORD}
+    return {"storage": _database(address, reading), "study_name": name or RECORD}
 
 
 @contextlib.contextmanager
@@ -97,11 +97,13 @@ def _explained(where: str) -> Iterator[None]:
     except KeyError:
         raise InputError(f"--study {without_password(where)}: holds no such study") from None
     except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
-        said = without_password(first_line(error))
+        said = without_password(first_line(error.__cause__ or error))  # Optuna's own says less
         raise InputError(f"--study {without_password(where)}: {said}") from None
 
 
-def _journal(path: str) -> optuna.storages.JournalStorage:
+def _journal(path: str, reading: bool) -> optuna.storages.JournalStorage:
+    if reading:  # which takes no lock; half a line at the end is passed over
+        return optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise InputError(f"--study {path}: must be a file, in a directory that exists")
     # A link is made whole also on network file systems; Windows lets few make one.
@@ -153,7 +155,7 @@ def _lock(path: str) -> Any:
         return JournalFileSymlinkLock(str(Path(path).absolute()))
 
 
-def _database(url: str) -> optuna.storages.RDBStorage:
+def _database(url: str, reading: bool) -> optuna.storages.RDBStorage:
     # The heartbeat is called experimental; without it a worker killed elsewhere is never seen.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     timeout = "timeout" if url.startswith("sqlite") else "connect_timeout"
@@ -163,6 +165,7 @@ def _database(url: str) -> optuna.storages.RDBStorage:
         heartbeat_interval=HEARTBEAT,
         grace_period=GRACE,
         heartbeat_stale_trial_callback=take_up,
+        skip_table_creation=reading,
     )
 
 
