@@ -25,6 +25,7 @@ from tfproj.experiment.plan import explain_size, plan, plan_again  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.models.checkpoint import load_model, save_model  # noqa: E402
 from tfproj.report.load import read_run  # noqa: E402
+from tfproj.runs.lock import LOCK_FILE  # noqa: E402
 from tfproj.runs.run import Run  # noqa: E402
 from tfproj.training import callbacks, optimizers  # noqa: E402
 from tfproj.training.cache import Cache, make_cache  # noqa: E402
@@ -117,6 +118,22 @@ def test_a_crash_between_the_files_of_an_epoch_repeats_that_epoch(tmp_path, monk
     )
     resume(crashed)
     assert without_times(crashed) == without_times(whole)
+
+
+def test_killed_between_the_files_of_the_last_epoch_it_has_not_ended(tmp_path, monkeypatch):
+    whole = train(toy("classify"), tmp_path, "whole")
+    with monkeypatch.context() as patch, pytest.raises(TfprojError):
+        stop_before(patch, 3)
+        train(toy("classify"), tmp_path, "killed")
+    killed = Run(tmp_path / "classify" / "killed")
+    killed.history_file.write_bytes(whole.history_file.read_bytes())
+    (killed.path / LOCK_FILE).write_text('{"pid": 1, "started": 0, "host": "gone"}')
+    assert whole.ended() and not killed.ended()
+    resume(killed)
+    assert killed.ended() and without_times(killed) == without_times(whole)
+    values = (stored_variables(run.last_weights) for run in (killed, whole))
+    for one, other in zip(*values, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_interrupted_in_the_first_epoch(tmp_path, monkeypatch):

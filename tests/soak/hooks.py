@@ -26,7 +26,8 @@ def install(hook: dict[str, Any], root: Path) -> None:
         hook: ``kill_at``: the change before which the process is killed; ``read_only_at``: the
             first that the file system refuses; ``count``: a file that gets the number of changes;
             ``clock``: seconds by which the clock jumps, at each 20th look; ``no_replace``: no file
-            is renamed over another; ``faster``: int8 always is; ``environment``: variables.
+            is renamed over another; ``faster``: int8 always is; ``environment``: variables;
+            ``join_seconds``: that a worker waits for the others at the start.
         root: changes below it are counted.
     """
     os.environ.update(hook.get("environment", {}))
@@ -40,6 +41,10 @@ def install(hook: dict[str, Any], root: Path) -> None:
         import tfproj.export.quantize
 
         tfproj.export.quantize.speed_ratio = lambda *args: 2.0
+    if seconds := hook.get("join_seconds"):
+        import tfproj.training.together
+
+        tfproj.training.together.JOIN_SECONDS = seconds
 
 
 class _Counter:

@@ -16,6 +16,7 @@ from .frame import Case, Trial, shared
 
 ARGV = [*toys.train_command("classify"), "--no-evaluate"]
 NAME = "crashes: train two workers"
+JOIN_SECONDS = 60  # else 300, which one waits whose other was killed before they met
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ def together(argv: Sequence[str], folder: Path) -> list[Command]:
         workers = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     tasks = ({"type": "worker", "index": index} for index in range(2))
     configs = (json.dumps({"cluster": {"worker": workers}, "task": task}) for task in tasks)
-    return [Command(argv, folder, {"environment": {"TF_CONFIG": config}}) for config in configs]
+    hook = {"join_seconds": JOIN_SECONDS}
+    return [
+        Command(argv, folder, {**hook, "environment": {"TF_CONFIG": config}}) for config in configs
+    ]
 
 
 def crash(trial: Trial, ready: Whole) -> None:

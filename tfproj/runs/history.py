@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfproj.runs.config import TrainConfig
 
 # One mapping per finished epoch: "epoch" (from 1), the loss, the metrics.
 History = Sequence[dict[str, float]]
@@ -37,3 +41,9 @@ def out_of_patience(history: History, column: str, patience: int | None) -> bool
     if patience is None or not tied:
         return False
     return int(history[-1]["epoch"] - tied[0]["epoch"]) >= patience
+
+
+def has_ended(config: TrainConfig, history: History) -> bool:
+    """Whether a run has all of its epochs, or its patience is out."""
+    done = out_of_patience(history, config.monitored, config.patience)
+    return done or len(history) >= config.epochs

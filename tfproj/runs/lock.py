@@ -50,6 +50,14 @@ def require_unlocked(run: Path) -> None:
         _taken(run).close()
 
 
+def was_killed(run: Path) -> bool:
+    """Whether the process that trained it last was killed, or trains it still."""
+    try:
+        return bool((run / LOCK_FILE).read_bytes())
+    except OSError:  # nobody has
+        return False
+
+
 def _taken(run: Path) -> IO[str]:
     """The lock file, locked until it is closed."""
     with writing(run):

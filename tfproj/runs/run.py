@@ -40,8 +40,8 @@ from tfproj.core.spec import ModelSpec
 from tfproj.errors import InputError, unknown_name
 from tfproj.runs import DEFAULT_ROOT
 from tfproj.runs.config import TrainConfig, config_from_dict
-from tfproj.runs.history import best_epoch, out_of_patience
-from tfproj.runs.lock import LOCK_FILE, require_unlocked
+from tfproj.runs.history import best_epoch, has_ended
+from tfproj.runs.lock import LOCK_FILE, require_unlocked, was_killed
 
 PRUNED = "pruned"  # the warning of a run that a search ended early
 T = TypeVar("T")
@@ -98,10 +98,9 @@ class Run:
         return rows
 
     def ended(self) -> bool:
-        """Whether it has all of its epochs, or its patience was out."""
-        config, history = self.config(), self.history()
-        done = out_of_patience(history, config.monitored, config.patience)
-        return done or len(history) >= config.epochs
+        """Whether it has all of its epochs, or its patience was out, and nothing is left to do."""
+        # Killed after that, its last weights or what is said of them may be missing.
+        return has_ended(self.config(), self.history()) and not was_killed(self.path)
 
     def kept_value(self) -> float:
         """The validation measure that chooses among epochs, of the one whose weights are kept."""

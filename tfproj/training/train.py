@@ -28,7 +28,7 @@ from tfproj.experiment.same_data import describe_splits
 from tfproj.models.encoders import load_imagenet
 from tfproj.runs import DEFAULT_ROOT, environment
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.history import out_of_patience
+from tfproj.runs.history import has_ended
 from tfproj.runs.lock import locked
 from tfproj.runs.run import PRUNED, Run, check_place, create_run
 from tfproj.training import callbacks, pipeline
@@ -161,8 +161,9 @@ def resume(
             run.drop_warning(PRUNED)
         if planned.config.epochs != run.config().epochs:
             extend(run, planned.config.epochs)
-        if killed and run.ended():  # after the last epoch, before or while this was looked at
-            restore(run, prepared.model, prepared.steps, planned.config.probe)
+        # By its weights: the history may have an epoch more, whose weights came too late.
+        done = restore(run, prepared.model, prepared.steps, planned.config.probe)
+        if killed and has_ended(planned.config, done):  # while it was looked at, or before
             look_back(run, planned, prepared.model, prepared.caches)
         else:
             _fit(run, planned, prepared, trackers, listeners)
@@ -223,8 +224,7 @@ def _prepared(planned: Plan, precision: str, together: Together | None) -> Itera
             initialise(model, planned.spec, config.model_options, planned.source, images)
         elif first and (encoder := config.model_options.get("encoder")):
             load_imagenet(model, encoder, config.encoder_weights)
-        found = planned.teachers
-        teachers = Teachers(found, config.temperature) if found else None
+        teachers = Teachers(t, config.temperature) if (t := planned.teachers) else None
         yield _Prepared(model, steps, caches, teachers, together)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -238,7 +238,7 @@ def _fit(
     config, caches = planned.config, prepared.caches
     history = restore(run, prepared.model, prepared.steps, config.probe)
     done = len(history)
-    if done >= config.epochs or out_of_patience(history, config.monitored, config.patience):
+    if has_ended(config, history):
         raise Finished(f"{run.path}: finished after {done} epochs; nothing to resume")
     begin = time.monotonic()
     try:
