@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
-from tfproj.cli.options import common, runs_dir
+from tfproj.cli.options import common, print_json, runs_dir
 from tfproj.cli.predict import Threshold, model_file, require_current
+from tfproj.core.bounds import MAX_PIXELS
+from tfproj.core.files import exists
 from tfproj.errors import InputError, missing_extra
 from tfproj.inference.model_file import read_model
 from tfproj.pretrained import means_pretrained
@@ -31,7 +33,7 @@ TOKEN = "TFPROJ_TOKEN"
     help="Of a request; larger ones are answered with 413.",
 )  # fmt: skip
 @click.option(
-    "--max-pixels", type=click.IntRange(min=1), default=50_000_000, show_default=True,
+    "--max-pixels", type=click.IntRange(1, MAX_PIXELS), default=50_000_000, show_default=True,
     help="Of an image; larger ones are answered with 413.",
 )  # fmt: skip
 @click.option(
@@ -57,14 +59,24 @@ def serve(models: tuple[str, ...], runs_dir: str, as_json: bool, **options: Any)
     except ImportError as error:
         raise missing_extra((error.name or "uvicorn").split(".")[0], "serve") from None
     settings = Settings(
-        named(models, runs_dir, options), options["host"], os.environ.get(TOKEN) or None,
+        named(models, runs_dir, options), options["host"], secret(),
         options["queue"], options["max_body"] * 2**20, options["max_pixels"], options["timeout"],
     )  # fmt: skip
     with server.listen(settings, options["port"]) as listening:
         host, port = listening.getsockname()[:2]
         where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         click.echo(f"{where}: {', '.join(settings.models)}; Ctrl-C stops", err=True)
+        if as_json:
+            print_json({"address": where, "models": list(settings.models)})
         server.run(settings, listening, options["log_json"])
+
+
+def secret() -> str | None:
+    """What requests must carry, None: nothing; InputError where no header could carry it."""
+    token = os.environ.get(TOKEN) or None
+    if token and not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise InputError(f"{TOKEN}: a header can't carry it; take ASCII, without a line's end")
+    return token
 
 
 def named(
@@ -73,26 +85,37 @@ def named(
     """Name in the addresses -> (file, options of the predictor), for each argument.
 
     Raises:
-        InputError: there is no such model, or two have one name.
+        InputError: there is no such model, two have one name, or an option fits none.
     """
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    kinds = set()
     for argument in models:
         # A file's own name may hold the sign.
-        name, _, model = ("", "", argument) if Path(argument).exists() else argument.rpartition("=")
+        whole = "=" not in argument or exists(Path.exists, Path(argument))
+        name, _, model = ("", "", argument) if whole else argument.partition("=")
         path = model_file(model, runs_dir)
         file = read_model(path, str(path))
         require_current(path, model, file.metadata)
-        own = path.parent.name if path.name == "model.onnx" else path.stem
-        given = name or (model if means_pretrained(model, runs_dir) else own)
-        address = re.sub(r"[^A-Za-z0-9_.-]", "_", given) or "model"
+        kinds.add(kind := file.spec.kind)
+        given = name or (model if means_pretrained(model, runs_dir) else _own_name(path))
+        # No name may be "..", which clients take out of an address.
+        address = re.sub(r"[^A-Za-z0-9_.-]", "_", given).strip(".") or "model"
         if address in found:
             raise InputError(f"two models are called {address!r}; name one: NAME={argument}")
         found[address] = (
             path,
             {
                 "flip": options["flip"],
-                "tiles": options["tiles"] and file.spec.task == "segment",
-                "unknown_below": options["unknown_below"] if file.spec.kind == "classify" else None,
+                "tiles": options["tiles"] and kind == "segment",
+                "unknown_below": options["unknown_below"] if kind == "classify" else None,
             },
         )
+    for name, kind in (("tiles", "segment"), ("unknown_below", "classify")):
+        if options[name] and kind not in kinds:
+            raise InputError(f"--{name.replace('_', '-')}: no model here is of the kind {kind!r}")
     return found
+
+
+def _own_name(path: Path) -> str:
+    """That of the run, also where its folder is this one or the one above."""
+    return Path(os.path.abspath(path)).parent.name if path.name == "model.onnx" else path.stem

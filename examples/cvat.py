@@ -4,7 +4,7 @@
     cvat-cli task auto-annotate TASK --function-file examples/cvat.py -p model=str:model.onnx
 
 The task's labels have the names of the model's classes; the first class of a segmenter, its
-background, is left out.
+background, is left out. With --conf-threshold labels of less probability are; masks have none.
 """
 
 import cvat_sdk.auto_annotation as cvat
@@ -28,7 +28,9 @@ class Function:
         result = self._predictor.predict_one(image)
         if not isinstance(result, Segmentation):
             names = getattr(result, "labels", [result.label])  # all of a model for several
-            return [cvat.tag(result.classes.index(name)) for name in names]
+            least = context.conf_threshold or 0
+            found = map(result.classes.index, names)
+            return [cvat.tag(i) for i in found if result.probabilities[i] >= least]
         found = ((i, result.mask == i) for i in range(1, len(result.classes)))
         return [cvat.mask(i, encode_mask(area)) for i, area in found if area.any()]
 

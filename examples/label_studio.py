@@ -3,18 +3,22 @@
     pip install tfproj label-studio-sdk
     python examples/label_studio.py model.onnx photos/ > tasks.json
 
-Label Studio serves the folder itself (LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED). The labelling
-configuration has an Image called "image" and a Choices or BrushLabels called "label".
+Label Studio serves the folder itself (LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED, with the folder
+above as LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT). The labelling configuration has an Image called
+"image" and a Choices or BrushLabels called "label".
 """
 
 import json
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from label_studio_sdk.converter.brush import mask2rle
 
 from tfproj import Predictor, Segmentation
+from tfproj.errors import InputError
+from tfproj.inference.image_files import find_images
 
 
 def regions(result):
@@ -33,16 +37,24 @@ def regions(result):
 
 
 def main(model: str, folder: str) -> None:
-    predictor = Predictor(model)
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))
+    predictor, root = Predictor(model), Path(folder).resolve()
+    files = find_images([str(root)])
     tasks = []
-    for file, result in zip(files, predictor.stream(files), strict=True):
+    for file, result in zip(files, predictor.stream(files, errors="return"), strict=True):
+        if isinstance(result, InputError):
+            print(f"left out: {result}", file=sys.stderr)
+            continue
         named = [{"from_name": "label", "to_name": "image", **one} for one in regions(result)]
-        image = f"/data/local-files/?d={file.parent.name}/{file.name}"
+        image = f"/data/local-files/?d={quote(file.relative_to(root.parent).as_posix())}"
         prediction = {"model_version": predictor.digest, "result": named}
         tasks.append({"data": {"image": image}, "predictions": [prediction]})
     print(json.dumps(tasks))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from tfproj.pretrained import pretrained_file
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CVAT = """
-import json, sys
+import json, sys, types
 sys.path.insert(0, sys.argv[1])
 import cvat
 from PIL import Image
 function = cvat.create(sys.argv[2])
-found = function.detect(None, Image.open(sys.argv[3]))
+context = types.SimpleNamespace(conf_threshold=float(sys.argv[4]) if sys.argv[4:] else None)
+found = function.detect(context, Image.open(sys.argv[3]))
 print(json.dumps([[label.name, label.id, label.type] for label in function.spec.labels]))
 print(json.dumps([one.to_dict() for one in found]))
 """
@@ -75,7 +77,11 @@ def test_cvat_gets_tags(python, photo):
     labels, (tag,) = answers(python, "-c", CVAT, EXAMPLES, file, photo)
     predictor = Predictor(file)
     assert labels == [[n, i, "tag"] for i, n in enumerate(predictor.spec.classes)]
-    assert predictor.spec.classes[tag["label_id"]] == predictor.predict_one(photo).label
+    expected = predictor.predict_one(photo)
+    assert predictor.spec.classes[tag["label_id"]] == expected.label
+    for more, count in ((-1e-6, 1), (1e-6, 0)):
+        told = answers(python, "-c", CVAT, EXAMPLES, file, photo, expected.probability + more)
+        assert len(told[1]) == count
 
 
 def test_both_get_all_labels(python, toy_labels):
@@ -110,7 +116,13 @@ def test_label_studio_gets_masks(python, photo):
 
 def test_label_studio_gets_choices(python, photo):
     file = pretrained_file("fashion_mnist-tiny")
-    ((task,),) = answers(python, EXAMPLES / "label_studio.py", file, photo.parent)
+    other = photo.parent / "below" / "b & c#1.PNG"
+    other.parent.mkdir()
+    other.write_bytes(photo.read_bytes())
+    (photo.parent / "bad.jpg").write_text("text")
+    ((one, two),) = answers(python, EXAMPLES / "label_studio.py", file, ".", cwd=photo.parent)
     expected = Predictor(file).predict_one(photo)
-    (region,) = task["predictions"][0]["result"]
+    (region,) = one["predictions"][0]["result"]
     assert region["value"] == {"choices": [expected.label]}
+    addresses = [parse_qs(urlsplit(task["data"]["image"]).query)["d"] for task in (one, two)]
+    assert addresses == [["photos/a.png"], ["photos/below/b & c#1.PNG"]]

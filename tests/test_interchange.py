@@ -299,6 +299,17 @@ def test_javascript_leaves_out_what_stands_beside(example, letterboxed_masks):
 
 
 @pytest.mark.javascript
+def test_javascript_names_a_damaged_picture(example, tmp_path):
+    (tmp_path / "bad.png").write_text("text")
+    command = ["node", "predict.mjs", pretrained_file("fashion_mnist-tiny"), tmp_path / "bad.png"]
+    done = subprocess.run(
+        [*map(str, command)], cwd=example, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path / 'bad.png'}: not a PNG file\n"
+
+
+@pytest.mark.javascript
 def test_javascript_keeps_proportions(example, kept_proportions, tmp_path):
     """The golden vectors, and pixels to the bit at sizes where the rounding matters."""
     model, record = kept_proportions.onnx_file, kept_proportions.spec()

@@ -171,4 +171,4 @@ def test_cpp_names_a_damaged_picture(program, tmp_path):
     done = subprocess.run(
         [program, pretrained_file("fashion_mnist-tiny"), path], capture_output=True, text=True
     )
-    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {path}: ")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tiny_models import tiny_model, with_golden
 
 from tfproj import Predictor
 from tfproj.cli.main import main
+from tfproj.errors import TooLargeError
 from tfproj.inference.image_files import describe
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
@@ -112,8 +114,9 @@ def test_a_mask_comes_as_a_palette_image(ask):
     np.testing.assert_array_equal(np.asarray(picture), result.mask)
     record = json.loads(ask("POST", f"{SEGMENT}?mask=1", photograph())[2])["predictions"][0]
     assert base64.b64decode(record["mask"].removeprefix("data:image/png;base64,")) == body
-    status, _, body = ask("POST", PREDICT, photograph(), accept="image/png")
-    assert status == 400 and "classifier" in json.loads(body)["error"]
+    for path, wanted in ((PREDICT, "image/png"), (f"{PREDICT}?mask=1", "*/*")):
+        status, _, body = ask("POST", path, photograph(), accept=wanted)
+        assert status == 400 and "classifier" in json.loads(body)["error"]
 
 
 def test_a_threshold_names_what_is_unknown(ask):
@@ -133,6 +136,9 @@ BAD = [
     ("POST", f"{PREDICT}?unknown_below=nan", photograph(), {}, 400, "unknown_below"),
     ("POST", f"{SEGMENT}?unknown_below=0.5", photograph(), {}, 400, "this is a segmenter"),
     ("POST", PREDICT, b"x", {"content_type": "multipart/form-data"}, 400, "the form is damaged"),
+    ("POST", PREDICT, b'--xyz\r\nContent-Disposition: form-data; name="top"\r\n\r\n3\r\n--xyz--',
+     {"content_type": "multipart/form-data; boundary=xyz"}, 400, "the field 'top' of the form"),
+    ("GET", f"/v2/models/{CLOTHES}/versions/2", b"", {}, 404, "Not Found"),
     ("POST", "/v1/models/facade-default/predict", b"", {}, 404, "did you mean 'facades-default'?"),
     ("GET", PREDICT, b"", {}, 405, "Method Not Allowed"),
     ("GET", "/v1/none", b"", {}, 404, "Not Found"),
@@ -140,7 +146,7 @@ BAD = [
     ("POST", INFER, b"[" * 10**5, {}, 400, "the request is not JSON"),
     ("POST", INFER, b" " * (4 * 2**20), {"content_encoding": "gzip"}, 415, "compressed"),
     ("GET", "/v2", b"", {"Host": "evil.example"}, 403, "for this machine"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers", "status", "text"), BAD)
@@ -152,6 +158,21 @@ def test_what_is_wrong_is_said_in_one_line(ask, method, path, body, headers, sta
     found, _, answer = ask(*wire, **headers)
     message = json.loads(answer)["error"]
     assert found == status and text in message and "\n" not in message
+
+
+def test_an_image_that_is_too_large_in_tiles_is_said_to_be_so(tmp_path):
+    from tfproj.serving.models import Model, Question
+    from tfproj.serving.settings import Settings
+
+    (tmp_path / "toy.onnx").write_bytes(tiny_model("segment"))
+    model = Model("toy", Settings({"toy": (tmp_path / "toy.onnx", {"tiles": 64.0})}))
+    with pytest.raises(TooLargeError, match="^b.png: .* scale of its tiles"):  # which is 413
+        model.answer("b.png", photograph(size=(200, 200)), Question())
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST:80", "[::1]", "[::1]:80", "127.0.0.1"])
+def test_this_machine_has_several_names(ask, host):
+    assert ask("GET", f"/v2 HTTP/1.1\r\nHost: {host}\r\nX: ")[0] == 200
 
 
 def tensors(name="image", datatype="UINT8", shape=(1, 28, 28, 1), data=None, **parameters):
@@ -192,7 +213,7 @@ def test_tensors_as_json_and_as_bytes_give_the_models_own_numbers(ask):
         (tensors(datatype="FP32", data=[]), 400, "datatype UINT8"),
         (tensors(shape=[28, 28], data=[]), 400, "list of 4 whole numbers"),
         (tensors(shape=[1, 30, 28, 1], data=[]), 400, "images must be 28 x 28 x 1"),
-        (tensors(shape=[65, 28, 28, 1], data=[]), 413, "1 to 64 images"),
+        (tensors(shape=[65, 28, 28, 1], data=[]), 413, "1 to 64 images of 28 x 28"),
         (tensors(data=[0] * 783), 400, "783 values"),
         (tensors(data=[0] * 783 + [256]), 400, "whole numbers 0..255"),
         (tensors(data=[0] * 783 + [0.5]), 400, "whole numbers 0..255"),
@@ -214,7 +235,7 @@ def test_the_client_of_triton_works_unchanged(server):
     client = http.InferenceServerClient(f"localhost:{server[0]}")
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(HOUSES)
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
-    entry = client.get_model_metadata(HOUSES)["inputs"][0]
+    entry = client.get_model_metadata(HOUSES, "1")["inputs"][0]
     image = np.random.default_rng(0).integers(0, 256, (2, *entry["shape"][1:]), dtype=np.uint8)
     tensor = http.InferInput(entry["name"], image.shape, entry["datatype"])
     expected = Predictor.pretrained(HOUSES, threads=1).run(image)
@@ -223,11 +244,31 @@ def test_the_client_of_triton_works_unchanged(server):
         outputs = [
             http.InferRequestedOutput(name, is_binary) for name in ("scores", "probabilities")
         ]
-        found = client.infer(HOUSES, [tensor], outputs=outputs)
+        found = client.infer(HOUSES, [tensor], "1", outputs=outputs)
         for name, values in zip(("scores", "probabilities"), expected, strict=True):
             assert np.abs(found.as_numpy(name) - values).max() == 0.0
     with pytest.raises(http.InferenceServerException, match="unknown model"):
         client.get_model_metadata("nothing")
+
+
+def test_an_offer_to_speak_http2_costs_no_body(ask, server):
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
+    assert [ask("POST", PREDICT, photograph(), **offer)[0] for _ in range(2)] == [200, 200]
+    # What a body holds is no header, whether it comes with the head or behind it.
+    image = np.resize(np.frombuffer(b"\r\nUpgrade: h2c", np.uint8), (1, 28, 28, 1))
+    head = json.dumps(tensors(shape=image.shape, binary_data_size=image.size)).encode()
+    length = {"Inference_Header_Content_Length": str(len(head))}
+    wire = request("POST", INFER, head + image.tobytes(), **length)
+    with socket.create_connection(("127.0.0.1", server[0]), 20) as connection:
+        connection.sendall(wire[: -image.size])
+        time.sleep(0.1)
+        connection.sendall(wire[-image.size :] + wire)
+        found = b""
+        while found.count(b"HTTP/1.1 ") < 2 or not found.endswith(b"]}]}"):
+            found += connection.recv(1 << 16)
+    scores = Predictor.pretrained(CLOTHES, threads=1).run(image)[0].ravel()
+    told = re.findall(rb'"scores".*?"data": (\[.*?\])', found)
+    assert [json.loads(values) for values in told] == [scores.tolist()] * 2
 
 
 def test_metrics_count_images_and_answers(ask):
@@ -328,11 +369,21 @@ def test_a_full_queue_says_when_to_come_again():
     with serving(HOUSES, "--queue", 0) as (port, _, _):
         wire = request("POST", SEGMENT, photograph())
         assert Client(port).ask(wire)[0] == 200
-        found = load(port, [wire], 12, 36)[2]
-        assert set(found) == {200, 503} and min(found.values()) > 0
-        body, kind = form([("a", photograph())] * 20)
-        status, headers, _ = Client(port).ask(request("POST", SEGMENT, body, content_type=kind))
-        assert status == 503 and int(headers["retry-after"]) >= 1
+        with ThreadPoolExecutor(12) as pool:
+            found = list(pool.map(lambda _: Client(port).ask(wire), range(36)))
+        assert {status for status, *_ in found} == {200, 503}
+        waits = {headers["retry-after"] for status, headers, _ in found if status == 503}
+        assert min(map(int, waits)) >= 1
+        # What there is never room for need not be tried again.
+        body, kind = form([("a", photograph())] * 64)
+        status, _, body = Client(port).ask(request("POST", SEGMENT, body, content_type=kind))
+        assert status == 413 and "64 images; at most" in json.loads(body)["error"]
+
+
+def workers(process):
+    """Numbers of the processes that a server started to answer."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
@@ -340,30 +391,47 @@ def test_a_killed_worker_comes_back_and_a_told_one_finishes():
     with serving(CLOTHES, token=SECRET) as (port, process, _):
         wire = request("POST", PREDICT, photograph(), Authorization=f"Bearer {SECRET}")
         assert Client(port).ask(wire)[0] == 200
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        worker = [c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-        os.kill(int(worker[0]), signal.SIGKILL)
+        os.kill(workers(process)[0], signal.SIGKILL)
         end = time.monotonic() + 60
         while (status := Client(port).ask(wire)[0]) != 200 and time.monotonic() < end:
             time.sleep(0.1)
         assert status == 200
         # Open to whoever watches the server, closed to others.
+        small = wire.replace(b": Bearer", b": bearer")
+        assert Client(port).ask(small)[0] == 200
         without = {
             path: Client(port).ask(request("GET", path)) for path in ("/", "/v2", "/metrics")
         }
         assert [answer[0] for answer in without.values()] == [200, 401, 401]
         assert without["/v2"][1]["www-authenticate"] == "Bearer"
-        waiting = Client(port)
-        assert waiting.ask(wire)[0] == 200
-        buffer = io.BytesIO()
-        Image.new("RGB", (1500, 1500)).save(buffer, "JPEG")
-        body, kind = form([("a", buffer.getvalue())] * 40)
-        long = request("POST", PREDICT, body, content_type=kind, Authorization=f"Bearer {SECRET}")
-        timer = threading.Timer(0.1, process.send_signal, [signal.SIGTERM])
-        timer.start()
-        status, _, answer = waiting.ask(long)
-        assert status == 200 and len(json.loads(answer)["predictions"]) == 40
+        with socket.create_connection(("127.0.0.1", port), 20) as waiting:
+            waiting.sendall(wire[:-100])
+            time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionRefusedError):  # by then nobody else is let in
+                while True:
+                    socket.create_connection(("127.0.0.1", port), 20).close()
+                    time.sleep(0.02)
+            waiting.sendall(wire[-100:])
+            assert waiting.recv(12) == b"HTTP/1.1 200"
         assert process.wait(60) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
+def test_ctrl_c_while_a_worker_starts_leaves_no_traceback(tmp_path):
+    (tmp_path / "toy.onnx").write_bytes(tiny_model())
+    with serving(tmp_path / "toy.onnx", "--log-json") as (port, process, lines):
+        assert Client(port).ask(request("GET", "/v2"))[0] == 200
+        (first,) = workers(process)
+        os.kill(first, signal.SIGKILL)
+        while not (started := set(workers(process)) - {first}):
+            time.sleep(0.01)
+        time.sleep(0.1)  # it imports what it needs
+        for number in (*started, process.pid):  # as a terminal does
+            os.kill(number, signal.SIGINT)
+        assert process.wait(60) == 0
+    told = [json.loads(line).get("message", "") for line in lines if line.strip()]
+    assert any("takes over" in message for message in told)
 
 
 def test_options_reach_the_models_that_they_are_for(tmp_path):
@@ -371,12 +439,44 @@ def test_options_reach_the_models_that_they_are_for(tmp_path):
 
     (tmp_path / "toy.onnx").write_bytes(tiny_model("segment"))
     options = {"flip": True, "tiles": True, "unknown_below": 0.5}
-    assert list(named(("facades",), "runs", options)) == ["facades"]  # as it was asked for
+    found = named(("facades",), "runs", {**options, "unknown_below": None})
+    assert list(found) == ["facades"]  # as it was asked for
     found = named((CLOTHES, f"a/b={tmp_path / 'toy.onnx'}"), "runs", options)
     assert {name: entry[1] for name, entry in found.items()} == {
         CLOTHES: {"flip": True, "tiles": False, "unknown_below": 0.5},
         "a_b": {"flip": True, "tiles": True, "unknown_below": None},
     }
+
+
+def test_a_name_can_stand_in_an_address(tmp_path, monkeypatch):
+    from tfproj.cli.serve import named
+
+    folder = tmp_path / "lr=0.1"
+    (folder / "below").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(tiny_model("segment"))
+    options = {"flip": False, "tiles": False, "unknown_below": None}
+    monkeypatch.chdir(folder / "below")
+    for argument, name in (
+        ("../model.onnx", "lr_0.1"),
+        (str(folder / "model.onnx"), "lr_0.1"),
+        (f"houses={folder / 'model.onnx'}", "houses"),
+        ("..=../model.onnx", "model"),
+    ):
+        assert list(named((argument,), "runs", options)) == [name]
+
+
+def test_the_address_is_told_as_json():
+    command = [sys.executable, "-m", "tfproj", "serve", CLOTHES, "--port", "0", "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    told = "".join(iter(process.stdout.readline, "}\n")) + "}"
+    port = int(json.loads(told)["address"].rpartition(":")[2])
+    assert Client(port).ask(request("GET", "/v2"))[0] == 200
+    process.terminate()
+    process.wait(60)
+    assert json.loads(told)["models"] == [CLOTHES]
 
 
 def test_wrong_usage_is_one_line(tmp_path, capfd, monkeypatch):
@@ -387,18 +487,36 @@ def test_wrong_usage_is_one_line(tmp_path, capfd, monkeypatch):
         ([CLOTHES, "--host", "0.0.0.0"], "set TFPROJ_TOKEN"),
         ([CLOTHES, str(copy)], "two models are called 'fashion_mnist-tiny'; name one: NAME="),
         (["nothing.onnx"], "nothing.onnx: no such file"),
+        (["x" * 300], "unknown model or run"),
+        ([HOUSES, "--unknown-below", "auto"], "--unknown-below: no model here is"),
+        ([CLOTHES, "--tiles"], "--tiles: no model here is"),
+        ([CLOTHES, "--max-pixels", "100000000"], "--max-pixels"),
     ):
         assert main(["serve", *arguments]) == 2
         (line,) = capfd.readouterr().err.splitlines()
         assert text in line
+    monkeypatch.setenv("TFPROJ_TOKEN", SECRET)
+    assert main(["serve", CLOTHES, "--host", "a..b"]) == 2
+    assert "--host a..b" in capfd.readouterr().err
+    for token in ("line's end\n", "schlüssel"):  # curl would send it as other bytes than a browser
+        monkeypatch.setenv("TFPROJ_TOKEN", token)
+        assert main(["serve", CLOTHES]) == 2
+        assert "TFPROJ_TOKEN: a header can't carry it" in capfd.readouterr().err
+
+
+def test_an_option_that_a_model_has_no_use_for_is_wrong_usage(tmp_path):
+    (tmp_path / "toy.onnx").write_bytes(tiny_model())
+    with serving(tmp_path / "toy.onnx", "--unknown-below", "auto") as (_, process, lines):
+        assert process.wait(60) == 2
+    assert any("has no threshold for unknown images" in line for line in lines)
 
 
 def test_a_model_that_fails_its_self_test_is_not_served(tmp_path):
     path = tmp_path / "wrong.onnx"
     path.write_bytes(with_golden(shift=0.1))
-    with serving(path) as (_, process, lines):
+    with serving(CLOTHES, path) as (_, process, lines):
         assert process.wait(60) == 1
-    assert any("self-test failed" in line for line in lines)
+    assert any("wrong: self-test failed" in line for line in lines)
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path):
@@ -406,6 +524,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
 import sys
 sys.modules["uvicorn"] = None
 from tfproj.cli.main import main
+from tfproj.errors import TooLargeError
 main(["serve", "facades"])
 """
     done = subprocess.run(

@@ -37,10 +37,11 @@ def test_a_picture_is_shown_under_its_mask_and_with_its_classes(browser, tmp_pat
             browser.get_log(log)
         browser.get(address)
         wait(browser, "return !document.getElementById('ask').hidden")
-        browser.find_element("id", "token").send_keys(SECRET + "\n")
-        wait(browser, "return document.getElementById('model').length === 2")
-
         browser.find_element("id", "file").send_keys(str(tmp_path / "grey.png"))
+        wait(browser, "return last !== null")
+        assert "token" in browser.find_element("id", "status").text
+        browser.find_element("id", "token").send_keys(SECRET + "\n")  # the picture has waited
+        wait(browser, "return document.getElementById('model').length === 2")
         wait(browser, "return document.querySelectorAll('#answer li').length > 0")
         assert set(browser.find_element("id", "answer").text.split()) & {"wall", "door"}
         over = browser.execute_script(PIXELS)

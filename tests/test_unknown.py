@@ -6,10 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from tiny_models import png
 
 from tfproj.cli.main import main
 from tfproj.core.heat import heat_map, heated
 from tfproj.errors import InputError
+from tfproj.inference.image_files import describe
 from tfproj.inference.predictor import Predictor
 
 keras = pytest.importorskip("keras")
@@ -70,6 +72,22 @@ def test_a_number_is_a_probability_as_before(exported, examples):
     assert predictor.unknown_above is None
     (found,) = predictor.predict(examples["test"][0])
     assert found.unknown_score is None and found.unknown_below == 0.5
+
+
+@pytest.mark.parametrize("own", [None, 0.5, "auto"])
+def test_a_server_is_asked_for_the_score_whatever_it_was_started_with(exported, own):
+    pytest.importorskip("multipart", reason="the extra serve is not installed")
+    from tfproj.serving.models import Model, Question
+    from tfproj.serving.settings import Settings
+
+    model = Model("digits", Settings({"digits": (exported[0], {"unknown_below": own})}))
+    for pixels in noise(3):
+        data = png(pixels)
+        for asked in (None, "auto", 0.99):
+            below = own if asked is None else asked
+            result = Predictor(exported[0], threads=1, unknown_below=below).predict_one(data)
+            found = model.answer("image", data, Question(unknown_below=asked))
+            assert found == describe("image", result, 1)
 
 
 def test_the_score_of_an_image_is_not_that_of_its_mirror_image(exported, examples):

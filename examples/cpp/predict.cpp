@@ -178,8 +178,15 @@ int run(int count, char** arguments) {
               << "\n";
   }
   for (int i = 2; i < count; i++) {
-    json line = summary(model.run(file_bytes(arguments[i])), model);
-    line["image"] = arguments[i];
+    const std::string path = arguments[i];
+    const Bytes file = file_bytes(path);
+    json line;
+    try {
+      line = summary(model.run(file), model);
+    } catch (const std::exception& error) {
+      throw std::runtime_error(path + ": " + error.what());
+    }
+    line["image"] = path;
     std::cout << line << "\n";
   }
   return failed;

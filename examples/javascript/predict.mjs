@@ -34,7 +34,9 @@ for await (const found of selftest(record, run)) {
   console.log(JSON.stringify(found));
 }
 for (const path of images) {
-  const picture = await decodePng(await readFile(path));
+  const picture = await decodePng(await readFile(path)).catch((error) => {
+    throw new Error(`${path}: ${error.message}`);
+  });
   const { mask, ...answer } = summary(record, await run(picture), picture);
   const unknown = limit === undefined ? {} : { unknown: !(unknownScore <= limit), unknownScore };
   console.log(JSON.stringify({ image: path, ...answer, ...unknown }));

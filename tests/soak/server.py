@@ -73,10 +73,16 @@ class Server:
 
     def kill(self, victim: str) -> None:
         """The one that ``answers``, or the one that ``starts`` it."""
-        answering = [pid for pid in self.processes() if "spawn_main" in _words(pid)]
-        os.kill(self._process.pid if victim == "starts" else answering[0], signal.SIGKILL)
         if victim == "starts":
+            self._process.kill()
             self._process.wait()
+            return
+        end = time.monotonic() + READY  # it is named before it is there
+        while not (answering := [p for p in self.processes() if "spawn_main" in _words(p)]):
+            if time.monotonic() > end:
+                raise Failed("no process answers")
+            time.sleep(0.05)
+        os.kill(answering[0], signal.SIGKILL)
 
     def require_gone(self) -> None:
         """Failed where processes outlive the one that was started."""

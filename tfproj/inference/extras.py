@@ -42,12 +42,17 @@ def added(
     return list(found)
 
 
+def score_limit(file: ModelFile, name: str) -> float | None:
+    """Largest score of unknown images for a label; None where the file has no such score."""
+    if file.spec.kind != "classify" or UNKNOWN_NAME not in file.outputs:
+        return None
+    return calibration_value(file.metadata, UNKNOWN_THRESHOLD, 0, MOST_UNKNOWN, name)
+
+
 def thresholds(
     value: float | str | None, file: ModelFile, name: str
 ) -> tuple[float | None, float | None]:
     """(unknown_below, unknown_above) of the predictor; InputError where it makes no sense."""
-    if value == AUTO and file.spec.kind == "classify" and UNKNOWN_NAME in file.outputs:
-        above = calibration_value(file.metadata, UNKNOWN_THRESHOLD, 0, MOST_UNKNOWN, name)
-        if above is not None:
-            return None, above
+    if value == AUTO and (above := score_limit(file, name)) is not None:
+        return None, above
     return threshold(value, file.metadata, file.spec.kind, name), None

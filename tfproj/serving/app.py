@@ -23,7 +23,8 @@ POLICY = (
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_NAMED = re.compile("(/v[12]/models/)([^/]+)(.*)", re.DOTALL)
+# Each model has one version, which clients may name.
+_NAMED = re.compile("(/v[12]/models/)([^/]+)(?:/versions/1(?=/|$))?(.*)", re.DOTALL)
 
 Endpoint = Callable[..., Awaitable[Answer]]
 

@@ -6,11 +6,13 @@ uvicorn limits neither, nor the length of a request's head.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 64 * 1024  # bytes: address and headers
+_OFFER = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class Whole:
@@ -54,6 +56,12 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._head is not None or "arriving" not in self._clocks:  # a head, or a part of it
+            end = data.find(b"\r\n\r\n")
+            if found := _OFFER.search(data, 0, len(data) if end < 0 else end):
+                # Java's clients offer HTTP/2, which nobody need take up. The parser would then
+                # leave out the body.
+                data = data[: found.start()] + b"\r\nX-" + data[found.start() + 2 :]
         super().data_received(data)
         if self._head is not None:
             self._head += len(data)

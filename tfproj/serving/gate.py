@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The page holds no secret, and what watches a container has no token.
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")
 
+_PORT = re.compile(":[0-9]*$")
 _log = logging.getLogger("tfproj.serving")
 
 
@@ -29,7 +31,7 @@ class Gate:
     def __init__(self, service: Service, note: Callable[[dict[str, Any]], None]):
         self._service, self._write = service, note
         settings = self._settings = service.settings
-        self._token = f"Bearer {settings.token}".encode() if settings.token else None
+        self._token = settings.token.encode() if settings.token else None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -46,13 +48,14 @@ class Gate:
         """Refuse by what a request's head says."""
         headers = request.headers
         if self._token is not None and request.path not in OPEN:
-            given = headers.get("authorization", "").encode()
-            if not hmac.compare_digest(given, self._token):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(given.encode(), self._token)
+            if scheme.lower() != "bearer" or not right:
                 text = "the token is missing or wrong"
                 raise Refusal(401, text, **{"www-authenticate": "Bearer"})
         # A page elsewhere could give its own name our address, and then read our answers.
-        host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        if self._token is None and host.strip("[]") not in (*LOOPBACK, self._settings.host):
+        host = _PORT.sub("", headers.get("host", "")).strip("[]").lower()
+        if self._token is None and host not in LOOPBACK:
             raise Refusal(403, "without TFPROJ_TOKEN requests must be for this machine")
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self._settings.max_body:

@@ -41,8 +41,11 @@ class Jobs:
         """What each call returns, or the exception that it raises, in order.
 
         Raises:
-            Refusal: 503, the queue has no room for all of them.
+            TooLargeError: the queue never has room for all of them.
+            Refusal: 503, it has none now.
         """
+        if len(calls) > self._most:
+            raise TooLargeError(f"{len(calls)} images; at most {self._most} find room in the queue")
         if self.pending + len(calls) > self._most:
             raise self._busy("the queue is full")
         self.pending += len(calls)

@@ -13,9 +13,11 @@ import numpy as np
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from tfproj.core import bounds, decoding
-from tfproj.errors import InputError, TooLargeError, first_line
+from tfproj.errors import InputError, TfprojError, TooLargeError, first_line
 from tfproj.inference.calibration import AUTO, threshold
+from tfproj.inference.extras import score_limit
 from tfproj.inference.image_files import describe
+from tfproj.inference.model_file import read_model
 from tfproj.inference.predictor import Predictor
 from tfproj.inference.results import Classification, Segmentation
 from tfproj.serving.settings import MAX_IMAGES, Settings
@@ -49,7 +51,7 @@ class Question:
             raise InputError(f"unknown parameter {min(unknown)[:40]!r}: top, unknown_below, mask")
         top, below = query.get("top", "1"), query.get("unknown_below")
         if not re.fullmatch("[1-9][0-9]{0,5}", top) or query.get("mask", "0") not in ("0", "1"):
-            raise InputError("top must be a whole number above 0, and mask 0 or 1")
+            raise InputError("top must be a whole number in 1..999999, and mask 0 or 1")
         try:
             least = below if below in (None, "auto") else float(below)
         except ValueError:
@@ -68,16 +70,22 @@ class Model:
     def __init__(self, name: str, settings: Settings):
         self.name = name
         path, options = settings.models[name]
+        self._below = options.get("unknown_below")
+        if score_limit(read_model(path, str(path)), str(path)) is not None:
+            options = {**options, "unknown_below": AUTO}  # a question may ask for the score
         self.predictor = Predictor(path, threads=1, **options)
         self._max_pixels = settings.max_pixels
 
     def selftest(self) -> None:
         """Replay the answers in the file, or do one run where it has none; errors as there."""
-        if self.predictor.metadata.get("golden") is not None:
-            self.predictor.selftest()
-        else:
-            spec = self.predictor.spec
-            self.predictor.predict(np.zeros((*spec.size, spec.channels), np.uint8))
+        try:
+            if self.predictor.metadata.get("golden") is not None:
+                self.predictor.selftest()
+            else:
+                spec = self.predictor.spec
+                self.predictor.predict(np.zeros((*spec.size, spec.channels), np.uint8))
+        except TfprojError as error:
+            raise type(error)(f"{self.name}: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """What a client should know of the model."""
@@ -94,19 +102,20 @@ class Model:
             TfprojError: the model failed.
         """
         predictor = self.predictor
-        if how.picture and predictor.spec.task != "segment":
-            raise InputError(f"{self.name} is a classifier: its answer is JSON, not image/png")
-        below = threshold(how.unknown_below, predictor.metadata, predictor.spec.kind, self.name)
+        if (how.picture or how.mask) and predictor.spec.task != "segment":
+            raise InputError(f"{self.name} is a classifier: its answer is JSON, without a mask")
+        asked = self._below if how.unknown_below is None else how.unknown_below
+        scored = asked == AUTO and predictor.unknown_above is not None
+        kind = predictor.spec.kind
+        below = None if scored else threshold(asked, predictor.metadata, kind, self.name)
         picture = decoding.open_encoded(data, label)
         bounds.require_pixels(*picture.size, label, self._max_pixels)
         try:
             (result,) = predictor.predict([picture])
         except InputError as error:  # of a picture without a name
-            raise InputError(f"{label}: {str(error).removeprefix('image: ')}") from None
-        if isinstance(result, Classification) and below is not None:
-            scored = how.unknown_below == AUTO and result.unknown_above is not None
-            if not scored:  # a number wins over the score of the model's own settings
-                result.unknown_below, result.unknown_above = below, None
+            raise type(error)(f"{label}: {str(error).removeprefix('image: ')}") from None
+        if isinstance(result, Classification) and not scored:
+            result.unknown_below, result.unknown_above, result.unknown_score = below, None, None
         if isinstance(result, Segmentation) and how.picture:
             return png(result)
         record = describe(label, result, how.top)
@@ -138,7 +147,13 @@ def read_form(body: bytes, content_type: str) -> Images:
                     segment, parts = event, []
                 elif event is not None:
                     parts.append(event)
-                elif segment.filename is not None:
+                elif segment.filename is None:
+                    field = segment.name[:40]
+                    raise InputError(
+                        f"the field {field!r} of the form is no file: give options in the address "
+                        "(?top=3), and files their names"
+                    )
+                else:
                     name = segment.filename[:MAX_LABEL] or f"image {len(images) + 1}"
                     images.append((name, b"".join(parts)))
                 if len(images) > MAX_IMAGES:

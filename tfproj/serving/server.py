@@ -27,7 +27,7 @@ from tfproj.serving.settings import Settings
 _log = logging.getLogger("tfproj.serving")
 MAX_CONNECTIONS = 1000
 LEAST_LIFE = 2.0  # seconds between two starts
-STARTUP_FAILURE = 3  # exit code: another try is of no use
+STARTUP_FAILURES = {4: InputError, 3: TfprojError}  # exit codes: another try is of no use
 STOP_SECONDS = 30  # for answers under way when the server is told to stop
 
 
@@ -79,31 +79,58 @@ def listen(settings: Settings, port: int) -> socket.socket:
         # Connections inherit it. Else an answer's second packet waits 40 ms for a client's word.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
-    except OSError as error:
-        raise InputError(f"--host {host} --port {port}: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:  # no name of a host may look so
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--host {host} --port {port}: {reason}") from None
 
 
 def run(settings: Settings, listening: socket.socket, json_lines: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT; answers under way are then finished.
+    """Serve until SIGTERM or SIGINT; answers under way are then finished, and none begin.
 
     Raises:
-        TfprojError: a model can't be used, or does not answer as its file says.
+        InputError: an option does not fit a model, or a file can't be used.
+        TfprojError: a model does not answer as its file says.
     """
+    Log(json_lines)
     processes = multiprocessing.get_context("spawn")
-    while True:
-        begin = time.monotonic()
-        process = processes.Process(target=work, args=(settings, listening, json_lines))
-        process.start()
-        try:
+    process = None
+    try:
+        while True:
+            begin = time.monotonic()
+            # A daemon, so that it is told to stop however its parent ends.
+            process = processes.Process(
+                target=work, args=(settings, listening, json_lines), daemon=True
+            )
+            _start(process)
             process.join()
-        except KeyboardInterrupt:  # which SIGTERM raises, too
+            if process.exitcode in STARTUP_FAILURES:
+                kind = STARTUP_FAILURES[process.exitcode]
+                raise kind("the server could not start; its last line says why")
+            _log.error(
+                "the process that answers ended with %s; another takes over", process.exitcode
+            )
+            time.sleep(max(0.0, begin + LEAST_LIFE - time.monotonic()))
+    except KeyboardInterrupt:  # which SIGTERM raises, too
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some tell a whole group, and each of it
+        listening.close()
+        if process is not None and process.is_alive():
             process.terminate()
             process.join()
-            return
-        if process.exitcode == STARTUP_FAILURE:
-            raise TfprojError("the server could not start; its last line says why")
-        _log.error("the process that answers ended with %s; another takes over", process.exitcode)
-        time.sleep(max(0.0, begin + LEAST_LIFE - time.monotonic()))
+
+
+def _start(process: Any) -> None:
+    """Start it whole: SIGTERM waits meanwhile, and it inherits no ear for Ctrl-C.
+
+    Its parent tells it of Ctrl-C, which would end it in a traceback.
+    """
+    told: list[int] = []
+    term = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.start()
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, term)
+    if told:
+        raise KeyboardInterrupt
 
 
 def work(settings: Settings, listening: socket.socket, json_lines: bool) -> None:
@@ -118,7 +145,7 @@ def work(settings: Settings, listening: socket.socket, json_lines: bool) -> None
         app = Gate(Service(settings), log.write)
     except TfprojError as error:
         _log.error("%s", error)
-        sys.exit(STARTUP_FAILURE)
+        sys.exit(next(c for c, kind in STARTUP_FAILURES.items() if isinstance(error, kind)))
     config = uvicorn.Config(
         app, http=partial(Connection, settings.timeout), ws="none", lifespan="off",  # type: ignore
         log_config=None, access_log=False, server_header=False, proxy_headers=False,

@@ -128,7 +128,8 @@ def _shape(shape: Any, predictor: Any) -> tuple[int, ...]:
         raise InputError(f"shape {shape!s:.60}: images must be {free} x {spec.channels}")
     most = MAX_BATCH_SIZE[spec.task]
     if shape[0] < 1 or shape[0] * shape[1] * shape[2] > most * math.prod(spec.size):
-        raise TooLargeError(f"shape {shape!s:.60}: 1 to {most} images at a time")
+        usual = f"{spec.height} x {spec.width}"
+        raise TooLargeError(f"shape {shape!s:.60}: 1 to {most} images of {usual} at a time")
     return tuple(shape)
 
 
