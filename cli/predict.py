@@ -15,7 +15,7 @@ from tfproj.cli.options import common, print_json, runs_dir
 from tfproj.cli.records import print_records
 from tfproj.cli.terminal import Progress, TileProgress, quiet_libraries
 from tfproj.core.files import exists
-from tfproj.core.words import printable
+from tfproj.core.words import plural, printable
 from tfproj.errors import InputError
 from tfproj.inference.image_files import (
     Settings,
@@ -112,11 +112,15 @@ def predict(
     """  # fmt: skip
     predict_many.check(options)
     selftest = options.pop("selftest")
-    if not images and not selftest and not options["list_file"]:
+    pictured = options["output"] or options["html"] or not selftest
+    if not images and pictured and not options["list_file"]:
         raise click.UsageError("Missing argument 'IMAGES...'.")
     if options["engine"]:
         path = model_file(model, runs_dir)
-        require_current(path, model, Predictor(path, threads=1).metadata)
+        predictor = Predictor(path, threads=1)
+        require_current(path, model, predictor.metadata)
+        if predictor.spec.task == "segment":
+            require_apart(images, options["output"])
         # A name of the package is another path on another machine.
         name = model if means_pretrained(model, runs_dir) else str(path.absolute())
         predict_many.run(name, images, as_json, options)
@@ -221,7 +225,9 @@ def _predict(
             )
         raise
     if page is not None:
-        click.echo(f"page: {page.write(options['html'])}", err=True)
+        earlier = len(paths) - done - len(failures)
+        without = f" (without {plural(earlier, 'image')} of earlier calls)" * (earlier > 0)
+        click.echo(f"page: {page.write(options['html'])}{without}", err=True)
     if failures:
         click.echo(f"{len(failures)} of {len(paths)} images could not be read", err=True)
         raise click.exceptions.Exit(1 if done or len(failures) < len(paths) else 2)

@@ -15,7 +15,7 @@ from tfproj.cli.terminal import Progress, quiet_libraries
 from tfproj.core.words import printable
 from tfproj.errors import InputError
 from tfproj.inference.image_files import SHOWN, say_left_out
-from tfproj.inference.session import CPU
+from tfproj.inference.session import providers_of
 
 if TYPE_CHECKING:
     from tfproj.bulk.task import Job
@@ -106,8 +106,10 @@ def _job(model: str, options: dict[str, Any]) -> Job:
     from tfproj.bulk import places, task  # noqa: PLC0415 (as above)
 
     output = places.plain(options["output"])
+    provider = [options["provider"]] if options["provider"] else None
     given = {"flip": options["flip"], "unknown_below": options["unknown_below"],
-             "threads": options["threads"] or 1, "providers": (options["provider"] or CPU,),
+             "threads": options["threads"] or 1,
+             "providers": tuple(providers_of(options["device"], provider)),
              "tiles": options["tiles"] if options["tile_scale"] is None
              else options["tile_scale"]}  # fmt: skip
     return task.Job(
@@ -127,7 +129,8 @@ def _say(as_json: bool, found: dict[str, Any]) -> None:
         print_json(found)
     else:
         left_out = f"; {found['left_out']:,} left out, which the parts hold or the list repeats"
-        click.echo(f"{found['images']:,} images predicted{left_out * (found['left_out'] > 0)}")
+        predicted = found["images"] - found["errors"]
+        click.echo(f"{predicted:,} images predicted{left_out * (found['left_out'] > 0)}")
         click.echo(f"parts: {found['output']}/parts")
     errors = found["errors"] + found["earlier_errors"]
     if errors:

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from tfproj.core.files import csv_line
 from tfproj.core.words import printable
-from tfproj.inference.table import csv_line, flat
+from tfproj.inference.table import flat
 
 
 def print_records(records: Iterator[dict[str, Any]], failures: list, style: str) -> int:

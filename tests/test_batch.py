@@ -73,6 +73,20 @@ def test_finding_images(folder):
         if words:
             with pytest.raises(InputError, match=words):
                 find_images(arguments)
+    (folder / "folder.png").rmdir()
+    for pattern in ("*", "out/*", "**/*.png"):  # the shell's, where it leaves them
+        given = [str(folder / "00.png"), str(folder / pattern)]
+        if pattern == "out/*":
+            with pytest.raises(InputError, match="no file matches"):
+                find_images(given, folder / "out")
+        else:
+            found = find_images(given, folder / "out")
+            assert len(found) > 10 and not any("out" in p.parts for p in found)
+    if sys.platform != "win32":
+        (folder / "circle").symlink_to("circle")
+        left_out = []
+        assert len(find_images([str(folder)], folder / "out", left_out)) == 13
+        assert folder / "circle" in left_out
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no images in this directory"):
         find_images([str(folder / "empty")])

@@ -13,6 +13,7 @@ from PIL import Image
 from tiny_models import SPECS, pixels, png, tiny_model
 
 from tfproj import Predictor, predict_paths
+from tfproj.bulk import engines
 from tfproj.cli.main import main
 from tfproj.errors import InputError, TfprojError
 
@@ -221,6 +222,86 @@ def test_names_that_are_no_utf_8_are_spelled_out(place):
     rows = predict_paths("classify.onnx", [odd], "out")
     assert rows[0]["image"] == "in/\\xff.png" and rows[0]["error"] is None
     assert predict_paths("classify.onnx", [odd], "out") == rows and len(parts()) == 1
+
+
+def test_a_name_may_hold_the_end_of_a_line(place):
+    if sys.platform == "win32":
+        pytest.skip("no file is called so there")
+    os.rename("in/00.png", "in/a\rb\n.png")
+    rows = predict_paths("classify.onnx", images(), "out")
+    assert predict_paths("classify.onnx", images(), "out") == rows
+
+
+@pytest.fixture
+def command(place, monkeypatch):
+    """Runs ``predict --engine dask --output out`` in this process; returns the exit code."""
+    monkeypatch.setitem(engines.PACKAGES, "dask", "csv")  # which is there
+    monkeypatch.setitem(
+        engines.ENGINES, "dask", lambda job, tasks, *_: (engines._work(job, some) for some in tasks)
+    )
+
+    def run(model, *args, output="out"):
+        engine = ["--engine", "dask", "--output", output]
+        return main(["predict", f"{model}.onnx", *args, *engine])
+
+    return run
+
+
+def test_a_list_is_read_before_anything_is_begun(command, capsys):
+    assert command("classify", "in", "--list", "none.txt") == 2
+    Path("a.parquet").write_bytes(b"PAR1...PAR1")
+    assert command("classify", "in", "--list", "a.parquet") == 2
+    assert "a.parquet: is Parquet; say with --column" in capsys.readouterr().err
+    assert not Path("out").exists()
+    # As Windows' editors write it.
+    Path("a.txt").write_bytes("in/00.png\r\n\r\nin/19.png\r\n".encode("utf-8-sig"))
+    assert command("classify", "--list", "a.txt") == 1
+    assert capsys.readouterr().out.startswith("1 images predicted\n")
+    assert [Path(row["image"]).name for row in rows_of()] == ["00.png", "19.png"]
+
+
+def test_a_wrong_column_is_said_before_anything_is_begun(command, capsys):
+    pyarrow = pytest.importorskip("pyarrow", reason="the package pyarrow is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"path": ["in/00.png", None, "in/01.png"]}), "a.parquet")
+    assert command("classify", "in", "--list", "a.parquet", "--column", "image") == 2
+    assert "a.parquet: no column 'image'" in capsys.readouterr().err and not Path("out").exists()
+    assert command("classify", "--list", "a.parquet", "--column", "path") == 0
+    assert len(rows_of()) == 2
+
+
+def test_masks_are_no_images_of_the_next_call(command, capsys):
+    assert command("segment", "in", output="in") == 2
+    assert "masks would lie among the images" in capsys.readouterr().err
+    for _ in range(2):
+        assert command("segment", "in", "in/*", output="in/out") == 1
+    assert len(rows_of("in/out")) == 20
+
+
+def test_a_device_that_is_not_there_is_refused(command, capsys):
+    assert command("classify", "in", "--device", "cuda") == 2
+    assert "device cuda: this onnxruntime has no CUDA" in capsys.readouterr().err
+    assert command("classify", "in/00.png", "--device", "cpu") == 0
+
+
+def test_settings_that_are_none_are_refused(place):
+    for text in ("[]", "3", "{"):
+        Path("out").mkdir(exist_ok=True)
+        Path("out/settings.json").write_text(text)
+        with pytest.raises(InputError, match="choose another output|or another output"):
+            predict_paths("classify.onnx", images(), "out")
+
+
+def test_a_store_whose_package_is_missing_makes_no_rows(place):
+    fsspec = pytest.importorskip("fsspec", reason="the package fsspec is not installed")
+    said = "Install absent to access it"
+    fsspec.register_implementation("absent", "absent.FileSystem", clobber=True, errtxt=said)
+    for url in ("absent://a/b.png", "zip://b.png::absent://a.zip"):
+        with pytest.raises(InputError, match="absent://: Install absent to access it"):
+            predict_paths("classify.onnx", ["in/00.png", url], "out")
+    assert not Path("out/parts").exists() and not Path("out/tries").exists()
+    (row,) = predict_paths("classify.onnx", ["wrong://a/b.png"], "out")
+    assert "Protocol not known" in row["error"]
 
 
 def test_wrong_options_of_the_command_are_one_line(place, capsys):

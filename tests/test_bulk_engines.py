@@ -20,7 +20,7 @@ from tiny_models import SPECS, pixels, png, tiny_model
 
 from tfproj.bulk import engines, task
 from tfproj.cli.main import main
-from tfproj.errors import InputError
+from tfproj.errors import InputError, TfprojError
 
 dask = pytest.importorskip("dask", reason="the package dask is not installed")
 distributed = pytest.importorskip("distributed", reason="the package distributed is not installed")
@@ -167,6 +167,30 @@ def test_workers_with_other_packages_or_another_model_are_refused(photos, cluste
         other = dataclasses.replace(begun, model=str(model))
         list(engines.run("dask", other, tasks(photos), None, address))
     assert not (tmp_path / "parts").exists()
+
+
+def test_a_cluster_may_grow_and_end(photos, tmp_path):
+    asked = []
+
+    def counted():
+        for some in tasks(photos):
+            asked.append(some)
+            yield some
+
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+    ) as started:  # fmt: skip
+        address = started.scheduler_address
+        found = engines.run("dask", job(photos, tmp_path), counted(), None, address)
+        next(found)
+        assert len(asked) == 2
+        started.scale(2)
+        started.wait_for_workers(2)
+        next(found)
+        assert len(asked) == 1 + 2 * 2  # one is done, and two are under way for each worker
+    with pytest.raises(TfprojError, match=r"the cluster is gone \(.*the same call continues"):
+        list(found)
 
 
 def test_an_address_that_does_not_answer(photos, tmp_path, capsys, monkeypatch):

@@ -17,8 +17,10 @@ from tiny_models import SPECS, pixels, png, tiny_model, with_golden
 
 from tfproj.cli.main import main
 from tfproj.cli.terminal import Progress
+from tfproj.core.files import write_json
 from tfproj.errors import InputError
-from tfproj.inference.image_files import find_images
+from tfproj.inference.image_files import decisive, find_images
+from tfproj.inference.predictor import Predictor
 
 pytestmark = pytest.mark.light
 needs_any_name = pytest.mark.skipif(
@@ -109,6 +111,10 @@ def test_selftest(task, files, capsys, tmp_path):
     assert "self-test failed" in capsys.readouterr().err
     (tmp_path / "c.onnx").write_bytes(tiny_model(task))
     assert main(["predict", str(tmp_path / "c.onnx"), "--selftest"]) == 2
+    for more in (["--output", str(tmp_path / "out")], ["--html", str(tmp_path / "a.html")]):
+        capsys.readouterr()
+        assert main(["predict", files[0], "--selftest", *more]) == 2  # there is nothing to write
+        assert "Missing argument 'IMAGES...'" in capsys.readouterr().err
 
 
 def test_unknown(capsys, tmp_path):
@@ -205,6 +211,27 @@ def test_html_shows_every_image_and_what_failed(task, files, capsys, tmp_path, p
     assert all(f"{i}.png" in text for i in range(3))
     assert "0 bytes" in text
     assert text.count("data:image") >= (3 if task == "classify" else 6)
+
+
+@pytest.mark.parametrize("task", ["classify"], indirect=True)
+def test_an_overlay_of_a_classifier_is_refused_before_anything_is_written(files, tmp_path, capsys):
+    assert main(["predict", *files, "--overlay", "--output", str(tmp_path / "out")]) == 2
+    assert "overlay is for segmentation" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task", ["classify"], indirect=True)
+def test_html_says_what_a_resumed_call_leaves_out(files, tmp_path, capsys, page):
+    out = ["--output", str(tmp_path / "out")]
+    (tmp_path / "in" / "2.png").rename(tmp_path / "2.png")
+    assert main(["predict", *files, *out]) == 0
+    table = tmp_path / "out" / "predictions.csv"
+    table.rename(f"{table}.partial")  # as if it had been interrupted
+    predictor = Predictor(files[0])
+    write_json(Path(f"{table}.partial.json"), {**decisive(predictor, 1), "overlay": False})
+    (tmp_path / "2.png").rename(tmp_path / "in" / "2.png")
+    assert main(["predict", *files, *out, "--resume", "--html", str(page)]) == 0
+    assert f"page: {page} (without 2 images of earlier calls)" in capsys.readouterr().err
 
 
 @needs_any_name

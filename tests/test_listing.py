@@ -64,6 +64,14 @@ def test_filters_and_order(root, listed):
     assert listed("cl*/l*") == listed("--state", "finished") == ["classify/low"]
     assert listed("--preset", "best") == []
     assert listed("lwo") == 2
+    for name in (
+        "classify/low/",
+        "./classify//low",
+        root / "classify/low",
+        f"{root}/classify/low/",
+    ):
+        assert listed(str(name)) == ["classify/low"]
+    (root / "classify" / "none" / ".lock").write_bytes(b"\xff")
     with locked(root / "classify" / "none"):
         assert listed("--state", "training") == ["classify/none"]
 
@@ -78,6 +86,26 @@ def test_removal_asks_and_takes_what_was_listed(root, listed, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert listed("classify/low", "--remove") == ["classify/low"]
     assert not (root / "classify" / "low").exists() and (root / "segment" / "low").is_dir()
+
+
+def test_a_name_that_looks_like_a_pattern_is_itself(root, listed):
+    for name in ("a1", "a[1]"):
+        run = create_run(root, "classify", name, "x", overwrite=False)
+        write_json(run.config_file, make_config("classify", data="digits").to_dict())
+    assert listed("a[1]", "--remove", "--yes") == ["classify/a[1]"]
+    assert (root / "classify" / "a1").is_dir()
+    assert listed("a[1]") == ["classify/a1"]
+
+
+def test_a_damaged_run_hides_no_other(root, capsys):
+    high, low = root / "classify" / "high", root / "segment" / "low"
+    (high / "history.csv").write_text("loss\n1\n")
+    (low / "config.json").write_text('{"task": "segment", "epochs": "many"}')
+    assert main(["runs", "--runs-dir", str(root), "--json"]) == 0
+    said = capsys.readouterr()
+    assert {run["run"] for run in json.loads(said.out)} == {"classify/low", "classify/none"}
+    assert f"left out: {high / 'history.csv'}: damaged" in said.err
+    assert f"left out: {low / 'config.json'}: epochs is 'many'" in said.err
 
 
 def test_a_run_in_training_or_behind_a_link_keeps_all(root, listed, tmp_path):

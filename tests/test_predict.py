@@ -147,6 +147,8 @@ def test_nonsense_arguments(predictor):
             predictor.stream([], **options)
     with pytest.raises(InputError, match="threads 0: must be at least 1"):
         Predictor(tiny_model(), threads=0)
+    with pytest.raises(InputError, match=r"threads 100000: .* at most \d+"):
+        Predictor(tiny_model(), threads=100_000)
     with pytest.raises(InputError, match="list given"):
         predictor.predict([[1, 2]])
 

@@ -1,3 +1,4 @@
+import csv
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import pytest
 from tfproj.core.files import replacing, write_csv, write_json, write_text
 from tfproj.errors import InputError, TfprojError
 from tfproj.experiment.presets import make_config
+from tfproj.runs import environment
 from tfproj.runs.run import create_run, find_run
 
 pytestmark = pytest.mark.light
@@ -126,9 +128,18 @@ def test_history_keeps_every_digit(tmp_path):
     rows = [{"epoch": 1.0, "loss": 0.1 + 0.2}, {"epoch": 2.0, "loss": 1e-17}]
     write_csv(run.history_file, rows)
     assert run.history() == rows
-    run.history_file.write_text("epoch,loss\n1,abc\n")
-    with pytest.raises(InputError, match="damaged"):
-        run.history()
+    for text in ("epoch,loss\n1,abc\n", "epoch,loss\ninf,1\n", "loss\n1\n", "epoch,loss\n2,1\n"):
+        run.history_file.write_text(text)
+        with pytest.raises(InputError, match="history.csv: damaged"):
+            run.history()
+
+
+def test_a_table_gives_back_what_it_was_given(tmp_path):
+    rows = [{"image": name, "error": ""} for name in ("a\rb", "a\nb", "a\r\nb", 'a"b', "a,b")]
+    write_csv(tmp_path / "a.csv", rows)
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"image,error\n")
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == rows
 
 
 def test_damaged_json_is_one_line(tmp_path):
@@ -141,3 +152,10 @@ def test_damaged_json_is_one_line(tmp_path):
         run.config()
     with pytest.raises(InputError, match=r"last\.keras is missing"):
         run.require(run.last_weights)
+
+
+def test_a_run_does_not_keep_the_password_of_a_study(monkeypatch):
+    url = "postgresql://me:my/secret@host/db#photos"
+    monkeypatch.setattr("sys.argv", ["tfproj", "tune", "classify", "--study", url, "--data", "a@b"])
+    command = environment.describe("float32")["command"]
+    assert command[3:] == ["--study", "postgresql://host/db#photos", "--data", "a@b"]

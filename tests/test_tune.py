@@ -1,6 +1,8 @@
 """``tfproj tune``: a study of runs that ends bad ones early and outlives its workers."""
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
 from optuna.trial import TrialState  # noqa: E402
 
 from tfproj.cli.main import main  # noqa: E402
+from tfproj.core.files import write_json  # noqa: E402
 from tfproj.errors import InputError, NotWritten  # noqa: E402
 from tfproj.experiment.presets import make_config  # noqa: E402
 from tfproj.runs.lock import this_process  # noqa: E402
@@ -122,6 +125,22 @@ def test_an_interrupted_trial_is_queued_for_the_next_worker(tune, tmp_path, monk
     assert studies.counted(opened(tmp_path / "a.journal")) == []
 
 
+def test_a_run_that_is_there_is_no_fault_of_the_values(tune, tmp_path, monkeypatch, capsys):
+    other = Run(tmp_path / "runs" / "classify" / "a-0")
+    other.path.mkdir(parents=True)
+    write_json(other.config_file, make_config("classify").to_dict())
+    other.last_weights.touch()
+    assert tune("--trials", "3") == 2
+    assert "a-0 exists; choose another --name" in capsys.readouterr().err
+    (trial,) = opened(tmp_path / "a.journal").trials
+    assert trial.state == TrialState.FAIL and "run" not in trial.user_attrs
+    monkeypatch.setattr(studies, "is_running", lambda worker: False)
+    assert tune("--trials", "1", "--name", "b", "--json") == 0
+    (trial,) = json.loads(capsys.readouterr().out)["trials"]
+    assert trial["run"] == str(other.path.with_name("b-0"))
+    assert {path.name for path in other.path.iterdir()} == {"config.json", "last.keras"}
+
+
 @pytest.fixture
 def begun(tmp_path):
     """A study of digits, of which nothing was trained, as another worker left it."""
@@ -137,6 +156,9 @@ def test_a_study_of_something_else_is_refused(begun, tmp_path, tune, capsys):
     for key, value in {"task": "segment", "epochs": 99, "space": {}}.items():
         with pytest.raises(InputError, match=f"begun with {key} .*another --study"):
             studies.open_study(at, {**begun, key: value}, {})
+    fewer = {key: value for key, value in begun.items() if key != "probe"}
+    with pytest.raises(InputError, match="begun with probe False, now it is None"):
+        studies.open_study(at, fewer, {})
     other = optuna.create_study(storage=f"sqlite:///{tmp_path / 'b.db'}", study_name="tfproj")
     other.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(InputError, match="begun with task None"):
@@ -208,6 +230,8 @@ def test_a_full_disk_is_no_fault_of_the_values(tune, tmp_path, monkeypatch, caps
         ("missing/a.journal", "directory that exists"),
         ("text.txt", "text.txt: "),
         ("nosuch://me:secret@host/db", "--study nosuch://host/db: "),
+        ("nosuch://me:sec/secret@host/db", "--study nosuch://host/db: "),
+        ("nosuch://host/db?user=me&password=secret", "password=: "),
     ],
 )
 def test_a_place_that_holds_no_study_is_one_line(tmp_path, monkeypatch, begun, where, words):
@@ -318,6 +342,28 @@ def test_the_page_of_a_study(database, tmp_path, capsys):
     assert config.learning_rate == 2e-3 and config.epochs == 15
 
 
+def test_a_page_changes_nothing_of_a_study(tmp_path):
+    from tfproj.report import build_study
+
+    drawn_study(tmp_path / "a.journal")
+    (tmp_path / "a.journal.lock").unlink()
+    text = (tmp_path / "a.journal").read_bytes() + b'{"op_code"'  # a worker is writing
+    (tmp_path / "a.journal").write_bytes(text)
+    page = build_study(str(tmp_path / "a.journal"), tmp_path / "out" / "a.html")
+    assert "trial 2, the best" in page.read_text()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.journal"]
+    assert (tmp_path / "a.journal").read_bytes() == text
+
+
+def test_the_best_of_many_trials_is_among_the_curves(tmp_path):
+    from tfproj.report import build_study
+
+    study = drawn_study(tmp_path / "a.journal")
+    study.add_trials([study.trials[1]] * 101)
+    text = build_study(str(tmp_path / "a.journal"), tmp_path / "a.html").read_text()
+    assert "trial 2, the best" in text
+
+
 def test_studies_that_can_not_be_shown(tmp_path, capsys):
     from tfproj.report import build_study
 
@@ -325,6 +371,11 @@ def test_studies_that_can_not_be_shown(tmp_path, capsys):
         with pytest.raises(InputError, match="no such file"):
             build_study(where, tmp_path / "a.html")
     assert not list(tmp_path.iterdir())
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE mine (a)")
+        with pytest.raises(InputError, match="other.db: .*no such table"):
+            build_study(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "a.html")
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
     drawn_study(tmp_path / "a.journal")
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "b.journal"))

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ RESTARTS = 10  # of a task, after so many deaths each time; its images get three
 DEATHS = 4
 LOOK = 5  # seconds between looks whether workers are missing
 AHEAD = 2  # tasks for each CPU of the workers
+KEPT = "what is done is kept, and the same call continues"
 
 Tasks = Iterator[list[str]]
 
@@ -51,7 +53,7 @@ def run(
     Raises:
         InputError: the engine is unknown or not installed, the address does not answer, or a
             worker's packages or model are not those of the job.
-        TfprojError: workers die for no reason of an image's.
+        TfprojError: workers die for no reason of an image's, or the cluster is gone.
     """
     require(engine, address)
     if workers is not None and (address is not None or workers < 1):
@@ -90,6 +92,7 @@ def _work(job: Job, images: list[str]) -> Done | TfprojError:
 def _on_dask(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterator[Any]:
     distributed: Any = importlib.import_module("distributed")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(distributed.utils.silence_logging_cmgr(logging.CRITICAL))
         target: Any = address
         if address is None:
             target = stack.enter_context(distributed.LocalCluster(
@@ -101,28 +104,41 @@ def _on_dask(job: Job, tasks: Tasks, workers: int, address: str | None) -> Itera
             client = stack.enter_context(distributed.Client(target, timeout=TIMEOUT))
         except Exception as error:  # what answers may be anything: MemoryError, OSError ...
             raise _no_answer(address, error) from None
-        running, tried = distributed.as_completed(), {}
+        try:
+            yield from _through(client, distributed, job, tasks)
+        except (CancelledError, OSError) as error:
+            raise TfprojError(f"the cluster is gone ({first_line(error)}); {KEPT}") from None
 
-        def submit(images: list[str], tries: int = 0) -> None:
-            future = client.submit(_work, job, images, pure=False)
-            tried[future.key] = images, tries
-            running.add(future)
 
-        for images in itertools.islice(tasks, AHEAD * max(1, sum(client.nthreads().values()))):
+def _through(client: Any, distributed: Any, job: Job, tasks: Tasks) -> Iterator[Any]:
+    running, tried = distributed.as_completed(), {}
+
+    def submit(images: list[str], tries: int = 0) -> None:
+        future = client.submit(_work, job, images, pure=False)
+        tried[future.key] = images, tries
+        running.add(future)
+
+    def submit_more() -> None:
+        for images in _more(tasks, sum(client.nthreads().values()), len(tried)):
             submit(images)
-        for future in running:
-            images, tries = tried.pop(future.key)
-            try:
-                yield future.result()
-            except distributed.KilledWorker:  # Dask gives up a task after some deaths
-                if tries == RESTARTS:
-                    raise _deadly(images) from None
-                submit(images, tries + 1)
-            except (ImportError, AttributeError) as error:
-                raise _foreign(error) from None
-            else:
-                for following in itertools.islice(tasks, 1):
-                    submit(following)
+
+    submit_more()
+    for future in running:
+        images, tries = tried.pop(future.key)
+        try:
+            yield future.result()
+        except distributed.KilledWorker:  # Dask gives up a task after some deaths
+            if tries == RESTARTS:
+                raise _deadly(images) from None
+            submit(images, tries + 1)
+        except (ImportError, AttributeError) as error:
+            raise _foreign(error) from None
+        submit_more()
+
+
+def _more(tasks: Tasks, cpus: float, running: int) -> Iterator[list[str]]:
+    """As many tasks as are missing; the workers of a cluster come and go."""
+    return itertools.islice(tasks, max(0, AHEAD * max(1, int(cpus)) - running))
 
 
 @contextlib.contextmanager
@@ -156,17 +172,18 @@ def _on_ray(job: Job, tasks: Tasks, workers: int, address: str | None) -> Iterat
         raise _no_answer(address, error) from None
     try:
         task = ray.remote(max_retries=DEATHS * RESTARTS)(_work).remote
-        first = itertools.islice(tasks, AHEAD * max(1, int(ray.cluster_resources()["CPU"])))
-        running = {task(job, images): images for images in first}
-        while running:
+        running: dict[Any, list[str]] = {}
+        while True:
+            for images in _more(tasks, ray.cluster_resources().get("CPU", 1), len(running)):
+                running[task(job, images)] = images
+            if not running:
+                return
             (ready, *_), _ = ray.wait(list(running))
             images = running.pop(ready)
             try:
                 yield ray.get(ready)
             except ray.exceptions.WorkerCrashedError:
                 raise _deadly(images) from None
-            for following in itertools.islice(tasks, 1):
-                running[task(job, following)] = following
     finally:
         ray.shutdown()
 
@@ -198,6 +215,5 @@ def _foreign(error: Exception) -> InputError:
 
 def _deadly(images: list[str]) -> TfprojError:
     return TfprojError(
-        f"workers died {DEATHS * RESTARTS} times at the task that begins with {images[0]}; "
-        "what is done is kept, and the same call continues"
+        f"workers died {DEATHS * RESTARTS} times at the task that begins with {images[0]}; {KEPT}"
     )

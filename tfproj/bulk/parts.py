@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfproj.bulk import places
+from tfproj.core.files import csv_line
 from tfproj.errors import InputError, missing_extra, unknown_name
 
 Row = dict[str, Any]
@@ -38,11 +39,11 @@ class Parts:
         url = f"{self.place}/settings.json"
         settings = json.loads(json.dumps(settings))
         try:
-            known = json.loads(places.read(url))
+            known = dict(json.loads(places.read(url)))
         except FileNotFoundError:
             places.write(url, json.dumps(settings, indent=2).encode())
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{url}: can't be read ({error}); choose another output") from None
         for key in {**settings, **known}:
             if known.get(key) != settings.get(key):
@@ -89,11 +90,8 @@ def digest(*texts: str) -> str:
 
 
 def _to_csv(rows: Sequence[Row], columns: Mapping[str, type]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    lines = [columns, *([row[name] for name in columns] for row in rows)]
+    return "".join(map(csv_line, lines)).encode()
 
 
 def _from_csv(data: bytes, columns: Mapping[str, type]) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -122,14 +122,30 @@ def search(url: str, output: str) -> Iterator[str]:
     yield from map(files.unstrip_protocol, inside)
 
 
-def _remote(url: str) -> tuple[Any, str]:
-    """fsspec's file system and its path."""
+def require(urls: Iterable[str]) -> None:
+    """InputError where a package is missing that a store needs, which is no fault of an image's."""
+    links = {link for url in urls if is_remote(url) for link in url.split("::")}
+    for scheme in {link.partition("://")[0] for link in links if is_remote(link)}:
+        try:
+            _fsspec().get_filesystem_class(scheme)
+        except ImportError as error:
+            raise InputError(f"{scheme}://: {first_line(error)}") from None
+        except ValueError:  # there is no such store, which its images say
+            continue
+
+
+def _fsspec() -> Any:
     try:
         import fsspec  # noqa: PLC0415 (an extra, and local files need none)
     except ImportError:
         raise missing_extra("fsspec", "bulk") from None
+    return fsspec
+
+
+def _remote(url: str) -> tuple[Any, str]:
+    """fsspec's file system and its path."""
     try:
-        files, path = fsspec.core.url_to_fs(url)
+        files, path = _fsspec().core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
         raise InputError(f"{url}: {first_line(error)}") from None
     return files, path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from tfproj.bulk.parts import Parts, arrow
 from tfproj.bulk.task import clean
 from tfproj.errors import InputError, first_line
 from tfproj.inference.image_files import each_image
+
+PARQUET = b"PAR1"  # how its files begin
 
 
 @dataclass
@@ -77,14 +80,17 @@ def listed(file: str, column: str | None) -> Iterator[str]:
         data = places.read(places.plain(file))
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from None
-    names = _column(data, file, column) if column else data.decode(errors="surrogateescape")
-    for name in names.splitlines() if isinstance(names, str) else names:
-        if name:
-            path = places.plain(name)
-            yield path if places.is_remote(path) else os.path.abspath(path)
+    if not column and data.startswith(PARQUET):
+        raise InputError(f"{file}: is Parquet; say with --column which column names the images")
+    # Windows' editors begin a text with a mark.
+    lines = () if column else data.decode("utf-8-sig", errors="surrogateescape").splitlines()
+    names = _column(data, file, column) if column else iter(lines)
+    first = list(itertools.islice(names, 1))  # or a wrong column shows when the rest is done
+    paths = map(places.plain, filter(None, itertools.chain(first, names)))
+    return (path if places.is_remote(path) else os.path.abspath(path) for path in paths)
 
 
-def _column(data: bytes, file: str, column: str) -> Iterator[str | None]:
+def _column(data: bytes, file: str, column: str) -> Iterator[str]:
     pyarrow = arrow()
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(data))

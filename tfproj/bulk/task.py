@@ -132,7 +132,8 @@ def part(job: Job, images: Sequence[str]) -> list[Row]:
     """The rows of one part of a job that was begun; predicted where the part isn't there.
 
     Raises:
-        InputError: the packages or the model are not those with which the job was begun.
+        InputError: the packages or the model are not those with which the job was begun, or one is
+            missing that reads the images.
         TfprojError: writing failed.
     """
     predictor, columns = _open(job)
@@ -143,6 +144,7 @@ def part(job: Job, images: Sequence[str]) -> list[Row]:
     name = job.parts.name(images)
     rows = job.parts.read(name, columns)
     if rows is None:
+        places.require(images)
         with Tries(f"{job.output}/tries/{name}.json") as tries:
             found = _results(job, predictor, images, tries)
             rows = [_row(job, image, result, columns) for image, result in found]

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +167,17 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
     """Write rows of equal keys atomically; floats keep every digit (``repr``)."""
-    buffer = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    lines = [rows[0], *([row[name] for name in rows[0]] for row in rows)] if rows else []
     # Names of files may hold bytes that are no UTF-8; they are written as they are.
-    write_text(path, buffer.getvalue(), errors="surrogateescape")
+    write_text(path, "".join(map(csv_line, lines)), errors="surrogateescape")
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """One line of a CSV file, with LF at its end."""
+    buffer = io.StringIO()
+    # Its own end is CRLF: of another one it leaves a lone CR in a value unquoted.
+    csv.writer(buffer).writerow(values)
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
 def cut_last_line(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from tfproj.core.spec import is_text
@@ -15,6 +16,11 @@ def nfc(name: str) -> str:
 def printable(text: str) -> str:
     """One line without control characters: names of files may hold any."""
     return "".join(c if is_text(c) else ascii(c)[1:-1] for c in text)
+
+
+def without_password(text: str) -> str:
+    """The text whose URLs say neither a user nor a password; one may hold any sign but a space."""
+    return re.sub(r"(?<=://)[^:/@\s]*(:\S*)?@|(?<=[?&]password=)[^&#\s]*", "", text)
 
 
 def is_number(text: str) -> bool:

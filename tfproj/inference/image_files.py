@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +70,8 @@ def each_image(
     left_out: list[Path] | None = None,
 ) -> Iterator[Path]:
     """As :func:`find_images`, one by one with flat memory; a file given twice comes twice."""
-    given = [Path(argument) for argument in itertools.chain(*map(_matches, arguments))]
+    target = None if output is None else Path(output).resolve()
+    given = [path for argument in arguments for path in _matches(argument, target)]
     for path in given:
         if not exists(Path.exists, path):
             raise InputError(f"{path}: no such file")
@@ -81,7 +81,7 @@ def each_image(
             continue
         others: list[Path] = []
         empty = True
-        for found in _search(path, None if output is None else Path(output).resolve(), others):
+        for found in _search(path, target, others):
             empty = False
             yield found
         if left_out is not None:
@@ -112,11 +112,13 @@ def say_left_out(paths: Sequence[Path]) -> str:
     )
 
 
-def _matches(argument: str) -> list[str]:
+def _matches(argument: str, output: Path | None) -> list[Path]:
     """What a pattern matches, sorted; anything else, and a file of that name, is itself."""
     if not glob.has_magic(argument) or exists(Path.exists, Path(argument)):
-        return [argument]
-    found = sorted(glob.glob(argument, recursive=True))
+        return [Path(argument)]
+    found = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
+    if output is not None:
+        found = [path for path in found if not path.resolve().is_relative_to(output)]
     if not found:
         raise InputError(f"{argument}: no file matches")
     return found
@@ -130,12 +132,13 @@ def _search(folder: Path, output: Path | None, others: list[Path]) -> Iterator[P
         others.append(folder)
         return
     for entry in entries:
-        path, inside = folder / entry.name, entry.is_dir()
-        if entry.name.startswith(".") or (inside and path.resolve() == output):
+        path, inside = folder / entry.name, entry.is_dir(follow_symlinks=False)
+        linked = entry.is_symlink() and exists(Path.is_dir, path)  # a circle of links is no folder
+        if entry.name.startswith(".") or ((inside or linked) and path.resolve() == output):
             continue
-        if inside and not entry.is_symlink():
+        if inside:
             yield from _search(path, output, others)
-        elif inside or path.suffix.lower() not in image.SUFFIXES:
+        elif linked or path.suffix.lower() not in image.SUFFIXES:
             others.append(path)
         else:
             yield path
@@ -161,11 +164,13 @@ def stream_files(
 
     Raises:
         InputError: the output can't be written, a mask would replace a file that is no earlier
-            mask, or an interrupted table has other settings.
+            mask, an interrupted table has other settings, or there is nothing to overlay.
     """
     how = settings or Settings()
     settled = {**decisive(predictor, how.top), "overlay": how.overlay}
     masks = predictor.spec.task == "segment"
+    if how.overlay and not (masks or predictor.explain):
+        raise InputError("overlay is for segmentation; a classifier explains itself: explain")
     kinds = slice(0 if masks else 1, 2 if how.overlay or predictor.explain else 1)
     if how.output is not None:
         _require_free(how.output, mask_names(paths), kinds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ CUDA = "CUDAExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
 # What a device is called elsewhere.
 DEVICES = {"cpu": CPU, "cuda": CUDA, "gpu": CUDA}
+MOST_THREADS = 64  # or one a CPU; their start takes seconds for hundreds, and minutes for thousands
 BATCH = "N"  # what exported files call the free dimension
 # Of the model's input: images as large or larger go to OpenVINO one at a time.
 ALONE_PIXELS = 64 * 64
@@ -69,13 +71,15 @@ def open_session(
         profile: where the file of onnxruntime's profiler goes, whose name begins so.
 
     Raises:
-        InputError: onnxruntime can't use the file, or a provider is not available, was left out
-            or can't run the whole model.
+        InputError: onnxruntime can't use the file, a provider is not available, was left out or
+            can't run the whole model, or there are too many threads.
     """
     if not providers or isinstance(providers, str):
         raise InputError("providers: a list of at least one name is expected")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads {threads}: must be at least 1, or None for all CPUs")
+    most = max(MOST_THREADS, os.cpu_count() or 1)
+    if threads is not None and not 1 <= threads <= most:
+        known = f"must be at least 1 and here at most {most}, or None for all CPUs"
+        raise InputError(f"threads {threads}: {known}")
     plugin = _find_providers(providers)
     _limit_memory()
     options = _options(threads)

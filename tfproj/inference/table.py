@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tfproj.core.files import cut_last_line, read_json, write_json, writing
+from tfproj.core.files import csv_line, cut_last_line, read_json, write_json, writing
 from tfproj.errors import InputError
 
 FORMATS = ("csv", "jsonl")
@@ -118,13 +117,6 @@ class Output:
 
 def _picture(row: dict[str, Any]) -> str:
     return str(row.get("mask") or row.get("explanation", ""))
-
-
-def csv_line(values: Any) -> str:
-    """One line of a CSV file, with its end."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()
 
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:

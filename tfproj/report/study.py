@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tfproj.core.words import without_password
 from tfproj.errors import InputError
 from tfproj.report import figures
 from tfproj.report.assets import Assets
 from tfproj.report.compare import setting
 from tfproj.report.page import page_path, render
-from tfproj.search.study import RECORD, counted, importance, public, read_study
+from tfproj.search.study import RECORD, counted, importance, read_study
 
 MOST_LINES = 100  # of intermediate values; more would hide each other
 
@@ -28,7 +29,7 @@ def write(where: str, output: str | Path) -> Path:
     study = read_study(where)
     trials = counted(study)
     if not trials:
-        raise InputError(f"--study {public(where)}: no trial has begun")
+        raise InputError(f"--study {without_password(where)}: no trial has begun")
     path = page_path(output)
     assets = Assets(path.with_suffix(""))
     record, shares = study.user_attrs[RECORD], importance(study)
@@ -40,7 +41,7 @@ def write(where: str, output: str | Path) -> Path:
         assets.json("best", config)
     values = {
         "name": study.study_name if "://" in where else Path(where).stem,
-        "where": public(where),
+        "where": without_password(where),
         "task": record["task"],
         "names": sorted(names, key=lambda name: -shares.get(name, 0)),
         "shares": shares,
@@ -77,7 +78,8 @@ def _figures(trials: list, best: Any, assets: Assets) -> list:
         assets.figure("history", history, "Values of the finished trials, and the best so far")
     ]
     lines = []
-    for trial in sorted(trials[-MOST_LINES:], key=lambda trial: trial is best):
+    others = [trial for trial in trials[-MOST_LINES:] if trial is not best]
+    for trial in [*others, *[best] * (best is not None)]:  # the best lies above the others
         rows = [{"epoch": e, "value": v} for e, v in sorted(trial.intermediate_values.items())]
         ended = trial.state.name == "PRUNED"
         color = figures.COLORS[0] if trial is best else figures.GREY

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from tfproj.core import hardware
+from tfproj.core.words import without_password
 
 PACKAGES = (
     "tfproj", "tensorflow", "keras", "numpy", "pillow", "onnx", "onnxruntime", "tf2onnx",
@@ -25,7 +26,7 @@ def describe(precision: str) -> dict[str, Any]:
         "cpus": hardware.available_cpus(),
         "precision": precision,
         "git_commit": git_commit(),
-        "command": ["tfproj", *sys.argv[1:]],
+        "command": ["tfproj", *map(without_password, sys.argv[1:])],
     }
 
 

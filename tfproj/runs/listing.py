@@ -46,23 +46,37 @@ def list_runs(
             found.append(describe(Run(file.parent), root))
         except InputError as error:
             print(f"warning: left out: {error}", file=sys.stderr)
+    called: set[str] = set()
     for name in names:
-        if not any(_called(run, name) for run in found) and not set(name) & set("*?["):
+        these = _called(found, name)
+        if not these and not set(name) & set("*?["):
             raise unknown_name("unknown run", name, [run["run"] for run in found])
+        called |= these
     wanted = {"task": task, "data": data, "preset": preset, "state": state}
     return sorted(
         (
             run
             for run in found
-            if (not names or any(_called(run, name) for name in names))
+            if (not names or run["path"] in called)
             and all(value in (None, run[key]) for key, value in wanted.items())
         ),
         key=lambda run: run["age"],
     )
 
 
-def _called(run: dict[str, Any], name: str) -> bool:
-    return any(fnmatchcase(of, name) for of in (run["run"], run["run"].split("/")[1], run["path"]))
+def _called(found: Sequence[dict[str, Any]], name: str) -> set[str]:
+    """Paths of the runs that are called so, or else of those that the pattern matches."""
+    name = Path(name).as_posix()  # the shell completes the name of a folder with a slash
+    for same in (str.__eq__, fnmatchcase):
+        called = {run["path"] for run in found if any(same(of, name) for of in _names(run))}
+        if called:
+            break
+    return called
+
+
+def _names(run: dict[str, Any]) -> tuple[str, ...]:
+    path = Path(run["path"])
+    return run["run"], path.name, path.as_posix(), path.absolute().as_posix()
 
 
 def describe(run: Run, root: Path) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def was_killed(run: Path) -> bool:
 def _taken(run: Path) -> IO[str]:
     """The lock file, locked until it is closed."""
     with writing(run):
-        file = (run / LOCK_FILE).open("a+", encoding="utf-8")
+        file = (run / LOCK_FILE).open("a+", encoding="utf-8", errors="replace")
     file.seek(0)
     holder = _holder(file.read())
     try:

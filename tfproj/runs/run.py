@@ -29,10 +29,10 @@ import csv
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tfproj.core.file_kinds import kind_of
 from tfproj.core.files import exists, read_json, read_object, sha256, write_json, writing
@@ -44,6 +44,7 @@ from tfproj.runs.history import best_epoch, has_ended
 from tfproj.runs.lock import LOCK_FILE, require_unlocked, was_killed
 
 PRUNED = "pruned"  # the warning of a run that a search ended early
+T = TypeVar("T")
 SHOWN_SPLITS = ("test", "val", "train")  # the first of them that was evaluated is shown
 
 
@@ -72,10 +73,10 @@ class Run:
     report_folder = property(lambda self: self.path / "report")
 
     def config(self) -> TrainConfig:
-        return config_from_dict(read_json(self.config_file))
+        return _parsed(self.config_file, config_from_dict)
 
     def spec(self) -> ModelSpec:
-        return ModelSpec.from_dict(read_json(self.spec_file))
+        return _parsed(self.spec_file, ModelSpec.from_dict)
 
     def environment(self) -> dict[str, Any]:
         return read_object(self.environment_file)
@@ -90,8 +91,10 @@ class Run:
                     {k: int(float(v)) if k == "epoch" else float(v) for k, v in row.items()}
                     for row in csv.DictReader(file)
                 ]
-        except (OSError, ValueError, TypeError, csv.Error) as error:
+        except (OSError, ValueError, OverflowError, TypeError, csv.Error) as error:
             raise InputError(f"{self.history_file}: damaged ({error})") from None
+        if [row.get("epoch") for row in rows] != [*range(1, len(rows) + 1)]:
+            raise InputError(f"{self.history_file}: damaged (its epochs are not 1, 2, 3 ...)")
         return rows
 
     def ended(self) -> bool:
@@ -159,6 +162,14 @@ class Run:
                     f"{self.path}: {file.name} is missing; the run is not complete: "
                     f"repeat it or pick another run"
                 )
+
+
+def _parsed(file: Path, parse: Callable[[Any], T]) -> T:
+    value = read_json(file)
+    try:
+        return parse(value)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def check_place(root: str | Path, task: str, name: str | None, overwrite: bool) -> bool:

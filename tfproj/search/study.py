@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tfproj.core.files import cut_last_line
 from tfproj.core.processes import is_running, this_process
+from tfproj.core.words import without_password
 from tfproj.errors import InputError, first_line
 
 RECORD = "tfproj"  # the attribute with what the study is of, and its default name
@@ -56,14 +57,14 @@ def open_study(where: str, record: Mapping[str, Any], first: Mapping[str, Any]) 
     if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(RECORD, dict(record))
     elif known != record:
-        _refuse(public(where), known or {}, record)
+        _refuse(without_password(where), known or {}, record)
     if not study.get_trials(deepcopy=False):
         enqueue(study, first)
     return study
 
 
 def read_study(where: str) -> optuna.Study:
-    """A study that was begun by ``tfproj tune``.
+    """A study that was begun by ``tfproj tune``, without writing anything: it may be another's.
 
     Raises:
         InputError: there is none.
@@ -73,18 +74,18 @@ def read_study(where: str) -> optuna.Study:
     if "://" not in file and not Path(file).is_file():
         raise InputError(f"--study {where}: no such file")
     with _explained(where):
-        study = optuna.load_study(**_place(where))
+        study = optuna.load_study(**_place(where, reading=True))
     if RECORD not in study.user_attrs:
-        raise InputError(f"--study {public(where)}: was not begun by tfproj tune")
+        raise InputError(f"--study {without_password(where)}: was not begun by tfproj tune")
     return study
 
 
-def _place(where: str) -> dict[str, Any]:
+def _place(where: str, reading: bool = False) -> dict[str, Any]:
     """``storage`` and ``study_name``."""
     if "://" not in where:
-        return {"storage": _journal(where), "study_name": RECORD}
+        return {"storage": _journal(where, reading), "study_name": RECORD}
     address, _, name = where.partition("#")
-    return {"storage": _database(address), "study_name": name or RECORD}
+    return {"storage": _database(address, reading), "study_name": name or RECORD}
 
 
 @contextlib.contextmanager
@@ -94,12 +95,15 @@ def _explained(where: str) -> Iterator[None]:
     except InputError:
         raise
     except KeyError:
-        raise InputError(f"--study {public(where)}: holds no such study") from None
+        raise InputError(f"--study {without_password(where)}: holds no such study") from None
     except Exception as error:  # of optuna, SQLAlchemy, a driver, or of JSON
-        raise InputError(f"--study {public(where)}: {first_line(error)}") from None
+        said = without_password(first_line(error.__cause__ or error))  # Optuna's own says less
+        raise InputError(f"--study {without_password(where)}: {said}") from None
 
 
-def _journal(path: str) -> optuna.storages.JournalStorage:
+def _journal(path: str, reading: bool) -> optuna.storages.JournalStorage:
+    if reading:  # which takes no lock; half a line at the end is passed over
+        return optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise InputError(f"--study {path}: must be a file, in a directory that exists")
     # A link is made whole also on network file systems; Windows lets few make one.
@@ -151,7 +155,7 @@ def _lock(path: str) -> Any:
         return JournalFileSymlinkLock(str(Path(path).absolute()))
 
 
-def _database(url: str) -> optuna.storages.RDBStorage:
+def _database(url: str, reading: bool) -> optuna.storages.RDBStorage:
     # The heartbeat is called experimental; without it a worker killed elsewhere is never seen.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     timeout = "timeout" if url.startswith("sqlite") else "connect_timeout"
@@ -161,20 +165,15 @@ def _database(url: str) -> optuna.storages.RDBStorage:
         heartbeat_interval=HEARTBEAT,
         grace_period=GRACE,
         heartbeat_stale_trial_callback=take_up,
+        skip_table_creation=reading,
     )
 
 
-def public(where: str) -> str:
-    """Without the password of a URL."""
-    scheme, mark, rest = where.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
-
-
 def _refuse(where: str, known: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    key = next(key for key in record if known.get(key) != record[key])
+    key = next(key for key in {**record, **known} if known.get(key) != record.get(key))
     raise InputError(
-        f"--study {where}: was begun with {key} {known.get(key)!r}, now it is {record[key]!r}; "
-        "give the same settings, or another --study"
+        f"--study {where}: was begun with {key} {known.get(key)!r}, now it is "
+        f"{record.get(key)!r}; give the same settings, or another --study"
     )
 
 

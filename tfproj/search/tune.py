@@ -16,7 +16,7 @@ from tfproj.core.processes import this_process
 from tfproj.errors import NotWritten, TfprojError, first_line
 from tfproj.experiment.plan import plan, plan_resume
 from tfproj.runs.config import TrainConfig
-from tfproj.runs.run import PRUNED, Run
+from tfproj.runs.run import PRUNED, Run, check_place
 from tfproj.search.space import Space, suggest, with_values
 from tfproj.search.study import (
     INSTEAD_OF,
@@ -74,6 +74,7 @@ class Search:
         """Make trials until the study has so many, those of other workers included.
 
         Raises:
+            InputError: a run of another study, or of none, has the name of a trial.
             TfprojError: interrupted; the trial under way is queued for whoever goes on.
         """
         take_up_dead(self.study)
@@ -88,8 +89,11 @@ class Search:
         # Its draws depend on its number alone, so workers that start together don't try the same.
         number = ordinal(self.study, trial.number)
         self.study.sampler = TPESampler(seed=(self.config.seed + number) % 2**32)
-        name = trial.user_attrs.get("run") or f"{self.stem}-{number}"
-        trial.set_user_attr("run", name)
+        name = trial.user_attrs.get("run")
+        if name is None:
+            name = f"{self.stem}-{number}"
+            check_place(self.root, self.config.task, name, False)  # it may be of another study
+            trial.set_user_attr("run", name)
         run = Run(Path(self.root) / self.config.task / name)
         values = suggest(trial, self.space)
         shown = "  ".join(f"{key} {_short(value)}" for key, value in values.items())

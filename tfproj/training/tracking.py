@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import keras
 
 from tfproj.core.files import read_object, write_json
+from tfproj.core.words import without_password
 from tfproj.errors import first_line
 from tfproj.runs.run import Run
 
@@ -104,7 +104,7 @@ class Tracker:
             yield
         except Exception as error:  # of MLflow, a database or a server; none is worth a training
             self._client = None
-            said = re.sub(r"//[^/@\s]*@", "//", first_line(error))  # without a URL's password
+            said = without_password(first_line(error))
             print(f"warning: MLflow: {said}; the run goes on without it", file=sys.stderr)
 
 
