@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any
 
 import uvicorn
@@ -119,15 +120,19 @@ def run(settings: Settings, listening: socket.socket, json_lines: bool = False) 
 
 
 def _start(process: Any) -> None:
-    """Start it whole: SIGTERM waits meanwhile, and it inherits no ear for Ctrl-C.
+    """Start it whole, and deaf to Ctrl-C: its parent tells it of that, and it would end in a trace.
 
-    Its parent tells it of Ctrl-C, which would end it in a traceback.
+    What the parent is told meanwhile waits.
     """
     told: list[int] = []
     term = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process.start()
-    signal.signal(signal.SIGINT, interrupt)
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # whose own start would let the signal through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    else:
+        process.start()
     signal.signal(signal.SIGTERM, term)
     if told:
         raise KeyboardInterrupt
