@@ -7,10 +7,10 @@
 Every convolution of the nets in ``benchmarks/training.py`` alone, on its own shapes and batch:
 the pass forward, and forward and backward together (to its kernel and, but for the first layer, to
 its input). The roof of a layer is the longer of two times: its arithmetic at the rate of the
-fastest matrix product, and its arrays, read and written once in each pass, at the rate of a copy
-(Williams, Waterman and Patterson, "Roofline", 2009). The last row is what the bare step takes
-beyond all of these: activations, pooling, sums, the loss, the optimizer. Its roof is that of one
-copy of every array that lies between two layers, in each of the three passes.
+fastest of some matrix products, and its arrays, read and written once in each pass, at the rate of
+a copy (Williams, Waterman and Patterson, "Roofline", 2009). The last row is what the bare step
+takes beyond all of these: activations, pooling, sums, the loss, the optimizer. Its roof is that of
+one copy of every array that lies between two layers, in each of the three passes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ QUICK_SIZE = {"unet": (32, 32), "cnn": (28, 28)}
 WEIGHTED = ("Conv2D", "Conv2DTranspose", "Dense")
 REST = "all that is between them"
 COPIED = 2**28  # bytes of the copy that is timed
+SIDES = (512, 1024, 2048, 3072)  # of matrices; which of them is fastest differs between CPUs
 
 
 @dataclass
@@ -71,12 +72,14 @@ def measure(net: str, precision: str, rounds: int, quick: bool) -> list[common.R
              for way, call in _passes(layer, batch, layer is layers[0])}  # fmt: skip
     calls |= {"step": _step(model, planned, net, batch, size)}
     kind = layers[1].compute_dtype
-    calls |= {"product": _product(kind, quick), "copy": _copy(kind, quick)}
+    calls |= {"copy": _copy(kind, quick)}
+    sides = [side // 16 for side in SIDES] if quick else SIDES
+    calls |= {f"product of {side}": _product(kind, side) for side in sides}
     found, _ = common.interleave(
         {name: partial(_fastest, call, enough) for name, call in calls.items()}, rounds
     )
-    side = _side(quick)
-    roof = Roof(2 * side**3 / min(found["product"]), 2 * _copied(quick) / min(found["copy"]))
+    rate = max(2 * side**3 / min(found[f"product of {side}"]) for side in sides)
+    roof = Roof(rate, 2 * _copied(quick) / min(found["copy"]))
     case = f"{net}, batch {batch}, {precision}"
     rows = [_row(case, layer, batch, found, roof, layer is layers[0]) for layer in layers]
     rows.append(_rest(case, model, layers, batch, found, roof))
@@ -164,10 +167,10 @@ def _step(model, planned, net: str, batch: int, size) -> Callable[[], Any]:
     return tf.function(lambda: model.train_step(fixed))
 
 
-def _product(kind: str, quick: bool) -> Callable[[], Any]:
+def _product(kind: str, side: int) -> Callable[[], Any]:
     import tensorflow as tf
 
-    matrix = tf.cast(tf.random.normal((_side(quick), _side(quick))), kind)
+    matrix = tf.cast(tf.random.normal((side, side)), kind)
     return lambda: tf.matmul(matrix, matrix)
 
 
@@ -176,10 +179,6 @@ def _copy(kind: str, quick: bool) -> Callable[[], Any]:
 
     array = tf.zeros(_copied(quick) // (2 if kind == "bfloat16" else 4), kind)
     return lambda: tf.add(array, array)
-
-
-def _side(quick: bool) -> int:
-    return 256 if quick else 3072
 
 
 def _copied(quick: bool) -> int:

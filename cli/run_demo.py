@@ -44,9 +44,9 @@ SHORT: dict[str, dict[str, dict[str, Any]]] = {
         "digits": {"preset": "original", "epochs": 30, "batch_size": 32},
     },
     "segment": {
-        "facades": {"epochs": 8, "image_size": (128, 128), "learning_rate": 4e-3},
+        "facades": {"epochs": 5, "image_size": (128, 128), "learning_rate": 4e-3},
         "synthetic_facades": {
-            "epochs": 8, "image_size": (128, 128), "learning_rate": 4e-3, "limit": 600,
+            "epochs": 5, "image_size": (128, 128), "learning_rate": 4e-3, "limit": 600,
         },
     },
 }  # fmt: skip
