@@ -143,6 +143,7 @@ def test_colour_tiffs_are_right(planar, bits):
         (tiff(numbers(8, 4), 8, 2), "last has no name"),
         (tiff(numbers(8, 3), 8, 6), "subsampled"),
         (tiff(numbers(8), 8, 3, t320=list(range(256)) * 3), "palette of 8 bits"),
+        (tiff(numbers(8), 8, 1, t257=[HEIGHT + 1]), "fewer strips than its height takes"),
     ],
 )
 def test_tiffs_that_pillow_takes_for_others(data, words):

@@ -81,6 +81,7 @@ def _tiff(tags: dict, values: bool) -> str | None:
     faults = {
         f"tiles of {tile[0]} x {tile[1]} px": tile[0] > max(TILE, width + 15)
         or tile[1] > max(TILE, height + 15),
+        "fewer strips than its height takes": _strips_missing(tags),
         "no photometric interpretation": photometric is None and compression != 6,
         "floating-point samples": 3 in sample_format,
         f"{max(bits)} bits per sample": not values and not {*bits} <= {1, 2, 4, 8, 16},
@@ -95,6 +96,14 @@ def _tiff(tags: dict, values: bool) -> str | None:
         and tags.get(277, 1) == 3 and tags.get(530) != (1, 1),
     }  # fmt: skip
     return next((words for words, present in faults.items() if present), None)
+
+
+def _strips_missing(tags: dict) -> bool:
+    """Pillow leaves the rows of those black, however many there are."""
+    height, rows, found = tags.get(257, 0), tags.get(278, 0), tags.get(273)
+    planes = tags.get(277, 1) if tags.get(284, 1) == 2 else 1
+    count = found if isinstance(found, tuple) else (found,)
+    return found is not None and rows > 0 and planes * -(-height // rows) > len(count)
 
 
 def _planes_fail(tags: dict) -> bool:
