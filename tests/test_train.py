@@ -106,27 +106,16 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
     assert histories[0] == histories[1] != histories[2]
 
 
-def test_a_crash_between_the_files_of_an_epoch_repeats_that_epoch(tmp_path, monkeypatch):
+@pytest.mark.parametrize("epoch", [3, 4])
+def test_killed_between_the_files_of_an_epoch_that_epoch_is_repeated(epoch, tmp_path, monkeypatch):
     whole = train(toy("classify"), tmp_path, "whole")
     with monkeypatch.context() as patch, pytest.raises(TfprojError):
-        stop_before(patch, 2)
-        train(toy("classify"), tmp_path, "crashed")
-    crashed = Run(tmp_path / "classify" / "crashed")
-    # As if the power had gone after history.csv of epoch 3 and before last.keras.
-    crashed.history_file.write_text(
-        "\n".join(whole.history_file.read_text().splitlines()[:4]) + "\n"
-    )
-    resume(crashed)
-    assert without_times(crashed) == without_times(whole)
-
-
-def test_killed_between_the_files_of_the_last_epoch_it_has_not_ended(tmp_path, monkeypatch):
-    whole = train(toy("classify"), tmp_path, "whole")
-    with monkeypatch.context() as patch, pytest.raises(TfprojError):
-        stop_before(patch, 3)
+        stop_before(patch, epoch - 1)
         train(toy("classify"), tmp_path, "killed")
     killed = Run(tmp_path / "classify" / "killed")
-    killed.history_file.write_bytes(whole.history_file.read_bytes())
+    # After history.csv, before last.keras.
+    lines = whole.history_file.read_text().splitlines()[: epoch + 1]
+    killed.history_file.write_text("\n".join(lines) + "\n")
     (killed.path / LOCK_FILE).write_text('{"pid": 1, "started": 0, "host": "gone"}')
     assert whole.ended() and not killed.ended()
     resume(killed)

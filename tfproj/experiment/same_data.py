@@ -31,8 +31,9 @@ def held_out_by(run: Run) -> tuple[str, ...] | None:
 def require_same_data(run: Run, dataset: Dataset) -> None:
     """InputError: not the images, labels or contents that the run was started with."""
     begun = read_object(run.splits_file)
+    known = begun.get("contents")
     # Runs of early versions have no contents, or the lengths of the files.
-    same = begun.get("contents") in (None, dataset.contents(), dataset.lengths())
+    same = known in (None, dataset.contents()) or known == dataset.lengths()
     if not same or begun.get("fingerprint") != dataset.fingerprint():
         why = "the data set is not the one this run was started with, or this version splits it"
         raise InputError(f"{run.path}: {why} or draws it otherwise; its weights: --init RUN")

@@ -112,7 +112,7 @@ def train(
         run = create_run(root, config.task, name, stem(planned), overwrite)
         with locked(run.path):
             _describe(run, planned, facts)
-            _fit(run, planned, prepared, trackers, listeners)
+            _fit(run, planned, prepared, [], trackers, listeners)
     return run
 
 
@@ -162,11 +162,13 @@ def resume(
         if planned.config.epochs != run.config().epochs:
             extend(run, planned.config.epochs)
         # By its weights: the history may have an epoch more, whose weights came too late.
-        done = restore(run, prepared.model, prepared.steps, planned.config.probe)
-        if killed and has_ended(planned.config, done):  # while it was looked at, or before
+        history = restore(run, prepared.model, prepared.steps, planned.config.probe)
+        if not has_ended(planned.config, history):
+            _fit(run, planned, prepared, history, trackers, listeners)
+        elif killed:  # while it was looked at, or before
             look_back(run, planned, prepared.model, prepared.caches)
         else:
-            _fit(run, planned, prepared, trackers, listeners)
+            raise Finished(f"{run.path}: finished after {len(history)} epochs; nothing to resume")
     return run
 
 
@@ -233,13 +235,11 @@ def _prepared(planned: Plan, precision: str, together: Together | None) -> Itera
 
 
 def _fit(
-    run: Run, planned: Plan, prepared: _Prepared, trackers: Collection[str], more: Sequence
-) -> None:
-    config, caches = planned.config, prepared.caches
-    history = restore(run, prepared.model, prepared.steps, config.probe)
-    done = len(history)
-    if has_ended(config, history):
-        raise Finished(f"{run.path}: finished after {done} epochs; nothing to resume")
+    run: Run, planned: Plan, prepared: _Prepared, history: list[dict],
+    trackers: Collection[str], more: Sequence,
+) -> None:  # fmt: skip
+    """Train from the end of ``history`` on, whose weights the model has."""
+    config, caches, done = planned.config, prepared.caches, len(history)
     begin = time.monotonic()
     try:
         with tracked(run, "mlflow" in trackers) as told, unreadable_named(caches):
