@@ -49,6 +49,8 @@ def serving(*arguments, token=""):
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TFPROJ_TOKEN": token, "PYTHONSAFEPATH": "1"},
+        # A shell's background job, and what it starts, is deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     lines = []
     first = process.stderr.readline()
